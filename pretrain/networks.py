@@ -1,0 +1,247 @@
+"""Plain, normalized, residual and highway networks of any depth."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import keras
+from keras import layers
+
+from pretrain import initializers
+from pretrain.seeds import derive
+
+Initializer = str | dict[str, Any] | keras.initializers.Initializer
+
+NORMALIZATIONS = {"batch": layers.BatchNormalization, "layer": layers.LayerNormalization}
+SHORTCUTS = ("residual", "highway")
+
+
+def mlp(
+    input_shape: Sequence[int],
+    classes: int = 10,
+    *,
+    depth: int = 3,
+    units: int | Sequence[int] = 200,
+    activation: str | Callable | None = "relu",
+    normalization: str | None = None,
+    shortcut: str | None = None,
+    initializer: Initializer = "glorot_uniform",
+    seed: int | None = None,
+) -> keras.Model:
+    """Build a multilayer perceptron.
+
+    A layer is Dense, normalization, activation. The output is logits: compile the model with
+    `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`. Layer i's initial weights depend
+    on `seed` and i alone, so layers 1..d of a deeper network are those of a shallower one.
+
+    Args:
+        input_shape: Shape of one example, without the batch axis; one of rank above 1 is flattened.
+        classes: Number of classes, at least 1.
+        depth: Number of hidden layers, at least 1.
+        units: Width of the hidden layers, or one width per layer.
+        activation: Name of a Keras activation, a callable, or `None` for linear layers.
+        normalization: `None`, `"batch"` (Ioffe & Szegedy, 2015) or `"layer"` (Ba et al., 2016).
+            There is no bias in front of batch normalization, which would remove it.
+        shortcut: `None`, `"residual"` (He et al., 2015): h + f(W h); or `"highway"` (Srivastava et
+            al., 2015): T f(W h) + (1 - T) h with the gate T = sigmoid(V h + b), b = -1 initially.
+            One layer per block, the first is plain.
+        initializer: Of all kernels, as `pretrain.initializers.get` takes it. Biases start at zero.
+        seed: Integer; `None` draws fresh weights.
+
+    Returns:
+        An uncompiled functional model, inputs `(batch, *input_shape)`, outputs `(batch, classes)`.
+        Its layers are named `hidden_1`, ..., `normalization_1`, ..., `gate_2`, ..., `head`.
+
+    Raises:
+        ValueError: If an argument is out of range, or a shortcut is asked for between layers of
+            different widths.
+    """
+    _check_shape(input_shape)
+    widths = _widths("units", units, depth, shortcut)
+    stack = _Stack(layers.Dense, activation, normalization, shortcut, initializer, seed).checked()
+    inputs = hidden = keras.Input(tuple(input_shape))
+    if len(input_shape) > 1:
+        hidden = layers.Flatten(name="flatten")(hidden)
+    for layer, width in enumerate(widths, start=1):
+        hidden = stack.layer(hidden, layer, width)
+    return keras.Model(inputs, stack.head(hidden, classes), name="mlp")
+
+
+def convnet(
+    input_shape: Sequence[int],
+    classes: int = 10,
+    *,
+    depth: int = 4,
+    filters: int | Sequence[int] = 32,
+    kernel_size: int = 3,
+    activation: str | Callable | None = "relu",
+    normalization: str | None = None,
+    shortcut: str | None = None,
+    initializer: Initializer = "glorot_uniform",
+    seed: int | None = None,
+) -> keras.Model:
+    """Build a convolutional network.
+
+    Convolutions of stride 1 that keep the image's size, 2x2 max pooling after every second one as
+    long as the image is at least 4 pixels high and wide, global average pooling, and a Dense head.
+    The output is logits: compile the model with
+    `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`. Layer i's initial weights depend
+    on `seed` and i alone, so layers 1..d of a deeper network are those of a shallower one.
+
+    Args:
+        input_shape: `(height, width, channels)`.
+        classes: Number of classes, at least 1.
+        depth: Number of convolutions, at least 1.
+        filters: Channels of the convolutions, or one number per layer.
+        kernel_size: Height and width of the kernels in pixels.
+        activation: Name of a Keras activation, a callable, or `None` for linear layers.
+        normalization: `None`, `"batch"` (Ioffe & Szegedy, 2015) or `"layer"` (Ba et al., 2016; over
+            the channels). There is no bias in front of batch normalization, which would remove it.
+        shortcut: `None`, `"residual"` (He et al., 2015) or `"highway"` (Srivastava et al., 2015),
+            as in `mlp`, with convolutions in the place of matrices.
+        initializer: Of all kernels, as `pretrain.initializers.get` takes it. Biases start at zero.
+        seed: Integer; `None` draws fresh weights.
+
+    Returns:
+        An uncompiled functional model, inputs `(batch, height, width, channels)`, outputs `(batch,
+        classes)`. Its layers are named as those of `mlp`, and `pooling_2`, ...
+
+    Raises:
+        ValueError: If an argument is out of range, or a shortcut is asked for between layers of
+            different widths.
+    """
+    _check_shape(input_shape, rank=3)
+    _check_positive("kernel_size", kernel_size)
+    widths = _widths("filters", filters, depth, shortcut)
+    project = partial(
+        layers.Conv2D,
+        kernel_size=kernel_size,
+        padding="same",
+        data_format="channels_last",
+    )
+    stack = _Stack(project, activation, normalization, shortcut, initializer, seed).checked()
+    inputs = hidden = keras.Input(tuple(input_shape))
+    for layer, width in enumerate(widths, start=1):
+        hidden = stack.layer(hidden, layer, width)
+        if layer % 2 == 0 and min(hidden.shape[1:3]) >= 4:
+            pooling = layers.MaxPooling2D(2, data_format="channels_last", name=f"pooling_{layer}")
+            hidden = pooling(hidden)
+    pooling = layers.GlobalAveragePooling2D(data_format="channels_last", name="global_pooling")
+    return keras.Model(inputs, stack.head(pooling(hidden), classes), name="convnet")
+
+
+class _Stack(NamedTuple):
+    """What all layers of a network have in common."""
+
+    project: Callable[..., keras.Layer]
+    activation: str | Callable | None
+    normalization: str | None
+    shortcut: str | None
+    initializer: Initializer
+    seed: int | None
+
+    def checked(self) -> "_Stack":
+        _check_choice("normalization", self.normalization, tuple(NORMALIZATIONS))
+        _check_choice("shortcut", self.shortcut, SHORTCUTS)
+        _check_activation(self.activation)
+        return self
+
+    def layer(self, hidden, layer: int, width: int):
+        """Add one layer, and from the second on the shortcut around it."""
+        candidate = self._transform(hidden, layer, width)
+        if self.shortcut is None or layer == 1:
+            return candidate
+        if self.shortcut == "highway":
+            candidate = self._gated(hidden, candidate, layer, width)
+        return layers.Add(name=f"shortcut_{layer}")([hidden, candidate])
+
+    def head(self, hidden, classes: int):
+        _check_positive("classes", classes)
+        return layers.Dense(classes, kernel_initializer=self._kernel("head"), name="head")(hidden)
+
+    def _transform(self, hidden, layer: int, width: int):
+        plain = self.normalization is None
+        project = self.project(
+            width,
+            activation=self.activation if plain else None,
+            use_bias=self.normalization != "batch",
+            kernel_initializer=self._kernel(layer),
+            name=f"hidden_{layer}",
+        )
+        if plain:
+            return project(hidden)
+        normalize = NORMALIZATIONS[self.normalization](name=f"normalization_{layer}")
+        activate = layers.Activation(self.activation, name=f"activation_{layer}")
+        return activate(normalize(project(hidden)))
+
+    def _gated(self, hidden, candidate, layer: int, width: int):
+        """Return T (H - h): with h added, that is T H + (1 - T) h."""
+        gate = self.project(
+            width,
+            activation="sigmoid",
+            kernel_initializer=self._kernel(layer, "gate"),
+            # Closed at first: a deep network begins close to the identity.
+            bias_initializer=keras.initializers.Constant(-1.0),
+            name=f"gate_{layer}",
+        )
+        change = layers.Subtract(name=f"change_{layer}")([candidate, hidden])
+        return layers.Multiply(name=f"gated_{layer}")([gate(hidden), change])
+
+    def _kernel(self, *parts: str | int) -> keras.initializers.Initializer:
+        seed = None if self.seed is None else derive("init", self.seed, *parts)
+        return initializers.get(self.initializer, seed)
+
+
+def _widths(name: str, value: int | Sequence[int], depth: int, shortcut: str | None) -> list[int]:
+    _check_positive("depth", depth)
+    widths = [value] * depth if isinstance(value, Integral) else value
+    if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) != depth:
+        raise ValueError(
+            f"`{name}` must be one integer, or one per layer (depth={depth}). "
+            f"Received: {name}={value!r}"
+        )
+    for width in widths:
+        _check_positive(name, width)
+    if shortcut is not None and len(set(widths)) > 1:
+        raise ValueError(
+            f"`{name}` must be the same in all layers with shortcut={shortcut!r}, which adds a "
+            f"layer's input to its output. Received: {name}={value!r}"
+        )
+    return [int(width) for width in widths]
+
+
+def _check_shape(input_shape: Any, rank: int | None = None) -> None:
+    valid = isinstance(input_shape, Sequence) and not isinstance(input_shape, str)
+    valid = valid and (len(input_shape) == rank if rank else len(input_shape) > 0)
+    if not valid or not all(_is_positive(size) for size in input_shape):
+        expected = "(height, width, channels)" if rank else "a tuple such as (784,) or (28, 28, 1)"
+        raise ValueError(
+            f"`input_shape` must be {expected}, of positive integers and without the batch axis. "
+            f"Received: input_shape={input_shape!r}"
+        )
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if not _is_positive(value):
+        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+
+
+def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        expected = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"`{name}` must be None or one of {expected}. Received: {name}={value!r}")
+
+
+def _check_activation(activation: Any) -> None:
+    try:
+        keras.activations.get(activation)
+    except ValueError:
+        raise ValueError(
+            "`activation` must be the name of a Keras activation, a callable or None. "
+            f"Received: activation={activation!r}"
+        ) from None
