@@ -1,0 +1,199 @@
+"""What differs between TensorFlow and JAX: compiling, differentiating, looping, random keys.
+
+Everything else in the package is written in `keras.ops`.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+elif keras.backend.backend() == "jax":
+    import jax
+else:
+    raise ImportError(
+        "pretrain runs on the TensorFlow and JAX backends of Keras. "
+        f"Received: keras.backend.backend()={keras.backend.backend()!r}"
+    )
+
+_TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+
+class Compiled:
+    """A function of nested lists of arrays, compiled for the shapes it is called with.
+
+    Args:
+        function: The function; on TensorFlow it is run as a plain graph where XLA cannot
+            compile it.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        self._function = function
+        self._compiled = _compile(function)
+        self._vectorized: dict[tuple, Callable] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        if not _TENSORFLOW:
+            return jax.block_until_ready(self._compiled(*arguments))
+        try:
+            return self._compiled(*arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            warnings.warn(
+                f"This architecture runs without XLA, which cannot compile it: {error}",
+                stacklevel=2,
+            )
+            self._compiled = tf.function(self._function, autograph=False)
+            return self._compiled(*arguments)
+
+    def each(self, members: list[tuple], shared: tuple) -> list:
+        """Calls `function(*member, *shared)` for every member.
+
+        On a processor the calls run one by one, on as many threads as there are cores (compiled
+        code releases the GIL): the weights of a member then stay in the cache, which is faster
+        than to vectorize. On an accelerator they are one vectorized call.
+
+        Args:
+            members: The leading arguments of each call.
+            shared: The arguments that the calls have in common.
+
+        Returns:
+            The results, one for each member.
+        """
+        if accelerated():
+            return self._each_vectorized(members, shared)
+        with ThreadPoolExecutor(min(len(members), concurrency())) as pool:
+            return list(pool.map(lambda member: self(*member, *shared), members))
+
+    def _each_vectorized(self, members: list[tuple], shared: tuple) -> list:
+        axes = (0,) * len(members[0]) + (None,) * len(shared)
+        if axes not in self._vectorized:
+            self._vectorized[axes] = jax.jit(jax.vmap(self._function, in_axes=axes))
+        stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *members)
+        results = self._vectorized[axes](*stacked, *shared)
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], results) for i in range(len(members))]
+
+
+def _compile(function: Callable) -> Callable:
+    if _TENSORFLOW:
+        return tf.function(function, jit_compile=True, autograph=False)
+    return jax.jit(function)
+
+
+def accelerated() -> bool:
+    """Whether members are vectorized: on JAX, where the device is not a processor."""
+    return not _TENSORFLOW and jax.default_backend() != "cpu"
+
+
+def value_and_gradients(function: Callable, variables: list) -> tuple:
+    """Value, auxiliary output and gradients of a scalar function.
+
+    Args:
+        function: Maps `variables` to `(scalar, auxiliary)`.
+        variables: Arrays to differentiate by.
+
+    Returns:
+        `(scalar, auxiliary, gradients)`; a variable that has no influence has gradient 0.
+    """
+    if not _TENSORFLOW:
+        (value, auxiliary), gradients = jax.value_and_grad(function, has_aux=True)(variables)
+        return value, auxiliary, gradients
+    with tf.GradientTape() as tape:
+        tape.watch(variables)
+        value, auxiliary = function(variables)
+    gradients = tape.gradient(
+        value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return value, auxiliary, [tf.convert_to_tensor(g) for g in gradients]
+
+
+def repeat(steps: int, body: Callable, state: Any) -> Any:
+    """`for i in range(steps): state = body(i, state)`, as one loop of the program."""
+    if not _TENSORFLOW:
+        return jax.lax.fori_loop(0, steps, body, state)
+
+    def advance(i, state):
+        return i + 1, body(i, state)
+
+    return tf.while_loop(
+        lambda i, _: i < steps, advance, (tf.constant(0), state), parallel_iterations=1
+    )[1]
+
+
+def functional_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """A copy of an optimizer whose `stateless_apply` works on every backend.
+
+    TensorFlow's optimizers write to `tf.Variable`s through `tf.distribute`; under them lies the
+    backend-free optimizer of Keras, whose methods are put back.
+
+    Args:
+        optimizer: A Keras optimizer.
+
+    Returns:
+        An optimizer of the same configuration that is not built yet.
+
+    Raises:
+        ValueError: If the optimizer does more than update variables step by step.
+    """
+    kind, base = type(optimizer), keras.optimizers.Optimizer
+    for name in ("apply", "_backend_apply_gradients", "_backend_update_step"):
+        if getattr(kind, name) is not getattr(base, name):
+            raise ValueError(
+                "Expected an optimizer that only defines `update_step` (SGD, Adam, RMSprop, ...). "
+                f"Received: optimizer={kind.__name__}, which defines {name!r}"
+            )
+    for option in ("use_ema", "gradient_accumulation_steps", "loss_scale_factor"):
+        if getattr(optimizer, option):
+            raise ValueError(
+                f"Optimizers with `{option}` are not supported. "
+                f"Received: {option}={getattr(optimizer, option)}"
+            )
+    if _TENSORFLOW:
+        kind = type(kind.__name__, (kind,), _without_tensorflow(kind))
+    return kind.from_config(optimizer.get_config())
+
+
+def _without_tensorflow(kind: type) -> dict[str, Callable]:
+    """The backend-free form of the methods that an optimizer has from TensorFlow's."""
+    from keras.src.backend.tensorflow.optimizer import TFOptimizer
+
+    return {
+        name: vars(BaseOptimizer)[name]
+        for name, method in vars(TFOptimizer).items()
+        if name in vars(BaseOptimizer)
+        and not name.startswith("__")
+        and getattr(kind, name) is method
+    }
+
+
+class _Key(keras.random.SeedGenerator):
+    """A seed generator that holds a key computed inside a program, instead of a variable."""
+
+    def __init__(self, key: Any) -> None:
+        self._key = key
+
+    def next(self, ordered: bool = True) -> Any:
+        return self._key
+
+
+def random_seed(seed: Any) -> Any:
+    """The `seed` argument of `keras.random` functions, from an integer or a pair of integers.
+
+    Args:
+        seed: An integer, or an integer array of shape (2,), possibly computed in a program.
+    """
+    if isinstance(seed, int):
+        return seed
+    dtype = "int32" if _TENSORFLOW else "uint32"
+    return _Key(keras.ops.cast(seed, dtype))
+
+
+def concurrency() -> int:
+    """How many members to run at once: `OMP_NUM_THREADS`, else the processor's cores."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdigit() and int(threads) > 0 else os.cpu_count() or 1

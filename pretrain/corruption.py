@@ -1,0 +1,101 @@
+"""Corruption processes: pure functions of a batch and a seed.
+
+The same `(x, seed)` always gives the same result, on one backend, so a run can be repeated and
+the target of a denoising autoencoder stays the clean batch.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from keras import ops, random
+
+from pretrain.backend import random_seed
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Sets a random fraction of the elements to 0 (Vincent et al. 2008).
+
+    Args:
+        rate: Expected fraction of elements that are masked, in [0, 1).
+    """
+
+    rate: float = 0.25
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+
+    def __call__(self, x: Any, seed: Any) -> Any:
+        """Corrupts a batch.
+
+        Args:
+            x: Array of any shape.
+            seed: An integer, or an integer array of shape (2,).
+        """
+        uniform = random.uniform(ops.shape(x), seed=random_seed(seed))
+        return ops.where(uniform < self.rate, ops.zeros_like(x), x)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Adds Gaussian noise to every element (Vincent et al. 2010).
+
+    Args:
+        stddev: Standard deviation of the noise, in units of x, at least 0.
+    """
+
+    stddev: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not self.stddev >= 0:
+            raise ValueError(
+                f"`stddev` must be a number of at least 0. Received: stddev={self.stddev}"
+            )
+
+    def __call__(self, x: Any, seed: Any) -> Any:
+        """Corrupts a batch.
+
+        Args:
+            x: Floating-point array of any shape.
+            seed: An integer, or an integer array of shape (2,).
+        """
+        noise = random.normal(ops.shape(x), dtype=x.dtype, seed=random_seed(seed))
+        return x + self.stddev * noise
+
+
+@dataclass(frozen=True)
+class SaltAndPepper:
+    """Sets a random fraction of the elements to `low` or `high`, at even odds (Vincent 2010).
+
+    Args:
+        rate: Expected fraction of elements that are replaced, in [0, 1).
+        low: The smallest value of x.
+        high: The largest value of x.
+    """
+
+    rate: float = 0.25
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+        if not self.low < self.high:
+            raise ValueError(
+                f"`low` must be less than `high`. Received: low={self.low}, high={self.high}"
+            )
+
+    def __call__(self, x: Any, seed: Any) -> Any:
+        """Corrupts a batch.
+
+        Args:
+            x: Floating-point array of any shape.
+            seed: An integer, or an integer array of shape (2,).
+        """
+        uniform = random.uniform(ops.shape(x), seed=random_seed(seed))
+        replaced = ops.where(uniform < self.rate / 2, self.low, self.high)
+        return ops.where(uniform < self.rate, ops.cast(replaced, x.dtype), x)
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 <= rate < 1:
+        raise ValueError(f"`rate` must be in [0, 1). Received: rate={rate}")

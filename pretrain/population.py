@@ -1,0 +1,569 @@
+"""Many copies of one architecture, trained by one compiled program."""
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import ops
+from tqdm import tqdm
+
+from pretrain.backend import Compiled
+from pretrain.program import Task, get_program
+from pretrain.seeds import derive
+from pretrain.streams import MAX_MEMORY, Block, Examples, split_validation
+
+
+_PREDICTION_CHUNK = 1000
+
+
+class Population:
+    """Copies of one architecture that differ in seed, initial weights and learning rate.
+
+    All members run one compiled program, which other populations of the same architecture reuse,
+    whatever their seeds and initializers. On a processor the members run whole epochs one after
+    another, as many at once as there are cores, so that the weights of a member stay in the
+    cache; on an accelerator (JAX) they are vectorized. A member's result does not depend on the
+    others: a member that diverges leaves them untouched.
+
+    Args:
+        build: Function from a seed to a built `keras.Model`, the same architecture for each seed.
+        seeds: A seed for each member; members may share seeds (to differ in learning rate).
+
+    Example:
+
+    ```python
+    population = Population(lambda seed: mlp((28, 28, 1), depth=3, seed=seed), seeds=range(10))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    history = population.fit(x, y, loss=loss, metrics=["accuracy"], epochs=10, learning_rate=0.1)
+    ```
+    """
+
+    def __init__(self, build: Callable[[int], keras.Model], seeds: Iterable[int]) -> None:
+        self.seeds = _checked_seeds(seeds)
+        self._build: Callable | None = build
+        self._models: list[keras.Model] | None = None
+        self._hold([build(seed) for seed in self.seeds])
+
+    @classmethod
+    def from_models(
+        cls, models: Sequence[keras.Model], seeds: Iterable[int] | None = None
+    ) -> "Population":
+        """A population of existing models of one architecture.
+
+        Args:
+            models: Built Keras models.
+            seeds: A seed for each model (batch order, corruption); `None` is 0, 1, ...
+
+        Returns:
+            The population; `member(i)` is `models[i]`, with the weights it has then.
+        """
+        models = list(models)
+        population = cls.__new__(cls)
+        population.seeds = _checked_seeds(range(len(models)) if seeds is None else seeds)
+        if len(population.seeds) != len(models):
+            raise ValueError(
+                "Expected a seed for each model. Received: "
+                f"{len(models)} models, seeds={population.seeds}"
+            )
+        population._build, population._models = None, models
+        population._hold(models)
+        return population
+
+    @classmethod
+    def _from_values(cls, template: Any, seeds: list[int], trained: list, fixed: list):
+        """A population of any Keras layer from its members' variables."""
+        population = cls.__new__(cls)
+        population.seeds, population.template = seeds, template
+        population._build = population._models = None
+        population._trained, population._fixed = trained, fixed
+        return population
+
+    def _hold(self, models: list[keras.Model]) -> None:
+        for model in models:
+            _check_model(model, models[0])
+        self.template = models[0]
+        self._trained = [_values(model.trainable_variables) for model in models]
+        self._fixed = [_values(model.non_trainable_variables) for model in models]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __repr__(self) -> str:
+        return f"<Population of {len(self)} x {self.template.name}, seeds={self.seeds}>"
+
+    def member(self, i: int) -> keras.Model:
+        """Member `i` as a Keras model.
+
+        Args:
+            i: Index of the member, from 0.
+
+        Returns:
+            The `i`-th model of `from_models`, or a new one from the build function, with the
+            member's weights.
+
+        Raises:
+            IndexError: If there is no such member.
+        """
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"Expected a member of {len(self)}. Received: i={i}")
+        model = self._models[i] if self._models else self._build(self.seeds[i])
+        self._assign(i, model)
+        return model
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        loss: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        optimizer: Any = "sgd",
+        learning_rate: float | Sequence[float] | None = None,
+        metrics: Sequence[Any] = (),
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        max_memory: int = MAX_MEMORY,
+        verbose: Any = "auto",
+    ) -> pd.DataFrame:
+        """Trains every member.
+
+        Each epoch is a new permutation of the examples, drawn from a member's seed; the last
+        partial batch is dropped. Every call starts with a fresh optimizer.
+
+        Args:
+            x: Inputs (n, ...), or a finite stream (`tf.data.Dataset`, `keras.utils.PyDataset`) of
+                batches `(x, y)` or `(x, y, sample_weight)`, which is shuffled within blocks.
+            y: Targets (n, ...).
+            loss: Keras loss, by name or instance, or a function `(y_true, y_pred)`.
+            epochs: Number of epochs, at least 1.
+            batch_size: Examples per update.
+            optimizer: Keras optimizer, by name or instance.
+            learning_rate: One rate for all or one per member; `None` is the optimizer's own.
+            metrics: Keras metrics that are means over examples, by name, or functions
+                `(y_true, y_pred) -> (batch,)`.
+            sample_weight: Weights of the loss (n,).
+            validation_data: `(x, y)`, `(x, y, sample_weight)` or a stream, evaluated each epoch.
+            max_memory: Bytes that a block of a stream may take.
+            verbose: `"auto"` shows a progress bar in a terminal, 0 never.
+
+        Returns:
+            A row per member and epoch: `member`, `seed`, `epoch` (from 1), `learning_rate`,
+            `loss` (mean over the epoch's batches), the metrics, and each with `val_`.
+
+        Raises:
+            ValueError: If an argument is out of range or data and model do not fit.
+        """
+        examples = Examples(x, y, sample_weight)
+        validation = split_validation(validation_data)
+        task = _supervised_task(self.template, loss, metrics)
+        for data in (examples, validation):
+            _check_supervised(self.template, task, data)
+        trainer = Trainer(self, task, optimizer, learning_rate, batch_size)
+        held_out = validation and on_device(next(validation.blocks()))
+        resident = None if examples.is_stream else [on_device(next(examples.blocks()))]
+        rows = []
+        for epoch in progress(range(1, _positive("epochs", epochs) + 1), "epochs", verbose):
+            blocks = resident or map(on_device, examples.blocks(max_memory, batch_size))
+            scores = trainer.epoch(((block, [block.x]) for block in blocks), epoch)
+            validated = held_out and self._score(task, held_out, [held_out.x])
+            rows += self._history(task.names, epoch, scores, validated)
+        history = pd.DataFrame(rows)
+        history.insert(3, "learning_rate", [trainer.rates[m] for m in history["member"]])
+        return history
+
+    def evaluate(
+        self, x: Any, y: Any = None, *, loss: Any, metrics: Sequence[Any] = (), sample_weight: Any = None
+    ) -> pd.DataFrame:
+        """Mean loss and metrics of every member.
+
+        Args:
+            x: Inputs (n, ...), or a stream.
+            y: Targets (n, ...).
+            loss: As in `fit`.
+            metrics: As in `fit`.
+            sample_weight: Weights of the loss (n,).
+
+        Returns:
+            A row per member: `member`, `seed`, `loss` and the metrics.
+
+        Raises:
+            ValueError: If data and model do not fit.
+        """
+        examples = Examples(x, y, sample_weight)
+        task = _supervised_task(self.template, loss, metrics)
+        _check_supervised(self.template, task, examples)
+        block = on_device(next(examples.blocks()))
+        scores = self._score(task, block, [block.x])
+        table = pd.DataFrame(scores, columns=task.names)
+        table.insert(0, "member", range(len(self)))
+        table.insert(1, "seed", self.seeds)
+        return table
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Outputs of every member, in inference mode.
+
+        Args:
+            x: Inputs (n, ...), or a stream.
+
+        Returns:
+            Array of shape (members, n, ...).
+
+        Raises:
+            ValueError: If x does not fit the model.
+        """
+        examples = Examples(x)
+        _check_inputs(self.template, examples)
+        return np.stack(self._predict([next(examples.blocks()).x]))
+
+    def _predict(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Outputs of every member; `inputs` holds one array for all or one for each."""
+        infer = get_program(self.template).infer
+        n = len(inputs[0])
+        chunk = min(n, _PREDICTION_CHUNK)
+        outputs = []
+        for start in range(0, n, chunk):
+            rows = np.minimum(np.arange(start, start + chunk), n - 1)
+            part = [ops.convert_to_tensor(x[rows]) for x in inputs]
+            outputs.append([ops.convert_to_numpy(o) for o in self._each(infer, [], part, ())])
+        return [np.concatenate(pieces)[:n] for pieces in zip(*outputs, strict=True)]
+
+    def _score(self, task: Task, block: Block, inputs: list, stream: str = "") -> np.ndarray:
+        """Mean scores (members, names) of every member."""
+        score = get_program(self.template, task).score
+        keys = [_key(derive("validation", stream, seed)) for seed in self.seeds]
+        return np.stack(
+            [
+                ops.convert_to_numpy(scores)
+                for scores in self._each(score, [keys], inputs, (block.y, block.weight))
+            ]
+        )
+
+    def _each(self, function: Compiled, own: list[list], inputs: list, shared: tuple) -> list:
+        """Calls a program for every member: its variables, what it has of its own, inputs."""
+        members = list(zip(self._trained, self._fixed, *own, strict=True))
+        if len(inputs) == 1:
+            return function.each(members, (inputs[0], *shared))
+        return function.each(
+            [(*member, x) for member, x in zip(members, inputs, strict=True)], shared
+        )
+
+    def _history(self, names, epoch, scores, validated=None) -> list[dict]:
+        rows = []
+        for i, seed in enumerate(self.seeds):
+            row = {"member": i, "seed": seed, "epoch": epoch, **dict(zip(names, scores[i], strict=True))}
+            if validated is not None:
+                row |= {f"val_{k}": v for k, v in zip(names, validated[i], strict=True)}
+            rows.append(row)
+        return rows
+
+    def _assign(self, i: int, model: Any) -> None:
+        variables = [*model.trainable_variables, *model.non_trainable_variables]
+        values = [*self._trained[i], *self._fixed[i]]
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+class Trainer:
+    """Trains a population epoch by epoch, on a task, with a fresh optimizer for each member.
+
+    Args:
+        population: Whose members to train, in place.
+        task: What to train them on.
+        optimizer: Keras optimizer, by name or instance.
+        learning_rate: One rate for all or one per member; `None` is the optimizer's own.
+        batch_size: Examples per update.
+        stream: Name of the random stream of order and corruption, beside a member's seed.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        task: Task,
+        optimizer: Any,
+        learning_rate: Any,
+        batch_size: int,
+        stream: str = "",
+    ) -> None:
+        optimizer = _optimizer(optimizer)
+        self.population = population
+        self.batch_size = _positive("batch_size", batch_size)
+        self.rates = _rates(optimizer, learning_rate, len(population))
+        self.stream = stream
+        self._program = get_program(population.template, task, optimizer)
+        fixed_rates = [None] * len(self.rates) if None in self.rates else self.rates
+        self._slots = [self._program.optimizer_state(rate) for rate in fixed_rates]
+
+    def epoch(self, blocks: Iterable[tuple[Block, list]], epoch: int) -> np.ndarray:
+        """Trains every member on all examples once.
+
+        Args:
+            blocks: Examples, each with the members' inputs: one array for all or one for each.
+            epoch: Number of the epoch, from 1.
+
+        Returns:
+            Mean scores over the epoch's batches, shape (members, names).
+
+        Raises:
+            ValueError: If there are fewer examples than one batch.
+        """
+        steps = seen = 0
+        totals = 0.0
+        seeds = self.population.seeds
+        keys = [_key(derive("corruption", self.stream, seed, epoch)) for seed in seeds]
+        for position, (block, inputs) in enumerate(blocks):
+            n = len(inputs[0])
+            seen += n
+            if n < self.batch_size:
+                continue
+            index = [self._order(n, seed, epoch, position) for seed in seeds]
+            totals = totals + self._train(block, inputs, index, keys, steps)
+            steps += n // self.batch_size
+        if not steps:
+            raise ValueError(
+                "Expected at least one full batch of examples, since a partial one is dropped. "
+                f"Received: {seen} examples, batch_size={self.batch_size}"
+            )
+        return totals / steps
+
+    def _order(self, n: int, seed: int, epoch: int, position: int) -> Any:
+        """Batches (steps, batch) of a permutation of the examples of a block."""
+        random = np.random.RandomState(derive("order", self.stream, seed, epoch, position))
+        rows = random.permutation(n)[: n // self.batch_size * self.batch_size]
+        return ops.convert_to_tensor(rows.reshape(-1, self.batch_size).astype("int32"))
+
+    def _train(self, block: Block, inputs: list, index: list, keys: list, first: int) -> np.ndarray:
+        population = self.population
+        results = population._each(
+            self._program.train,
+            [self._slots, index, keys],
+            inputs,
+            (block.y, block.weight, ops.convert_to_tensor(first, "int32")),
+        )
+        trained, fixed, slots, totals = zip(*results, strict=True)
+        population._trained, population._fixed = list(trained), list(fixed)
+        self._slots = list(slots)
+        return np.stack([ops.convert_to_numpy(total) for total in totals])
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """The task of predicting targets.
+
+    Args:
+        key: What tells one such task from another.
+        function: Keras loss.
+        metrics: Names and functions `(y_true, y_pred) -> (batch,)`.
+    """
+
+    key: tuple
+    function: keras.losses.Loss = field(compare=False)
+    metrics: tuple[tuple[str, Callable], ...] = field(compare=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("loss", *(name for name, _ in self.metrics))
+
+    def inputs(self, x: Any, key: Any) -> Any:
+        return x
+
+    def loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
+        return self.function(y, outputs, sample_weight=weight)
+
+    def scores(self, x: Any, y: Any, outputs: Any) -> list:
+        values = [self.function.call(y, outputs)]
+        values += [function(y, outputs) for _, function in self.metrics]
+        return [_per_example(value, ops.shape(outputs)[0]) for value in values]
+
+
+def progress(steps: Any, unit: str, verbose: Any, **options: Any) -> Any:
+    """A progress bar over `steps`, in a terminal only, none if `verbose` is 0."""
+    return tqdm(steps, unit=f" {unit}", disable=None if verbose else True, **options)
+
+
+def on_device(block: Block) -> Block:
+    """A block as tensors of the backend, transferred once."""
+    return Block(*(None if part is None else ops.convert_to_tensor(part) for part in block))
+
+
+def _values(variables: list) -> list:
+    return [ops.convert_to_tensor(variable.value) for variable in variables]
+
+
+def _key(seed: int) -> Any:
+    return ops.convert_to_tensor(seed, "int32")
+
+
+def _per_example(value: Any, n: int) -> Any:
+    """Means over all axes but the first of a loss or metric."""
+    axes = tuple(range(1, len(value.shape)))
+    value = ops.mean(value, axis=axes) if axes else value
+    return ops.broadcast_to(ops.cast(value, keras.config.floatx()), (n,))
+
+
+def _supervised_task(template: Any, loss: Any, metrics: Sequence[Any]) -> Supervised:
+    function = _loss(loss)
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+        raise ValueError(f"`metrics` must be a list. Received: metrics={metrics!r}")
+    named = tuple(_metric(metric, function) for metric in metrics)
+    key = (_describe(function), *((name, _describe(metric)) for name, metric in named))
+    return Supervised(key, function, named)
+
+
+def _loss(loss: Any) -> keras.losses.Loss:
+    try:
+        function = keras.losses.get(loss)
+    except (ValueError, TypeError):
+        function = None
+    if isinstance(function, keras.losses.Loss):
+        return function
+    if callable(function):
+        return _FunctionLoss(function)
+    raise ValueError(
+        "`loss` must be a Keras loss, by name or instance, or a function (y_true, y_pred). "
+        f"Received: loss={loss!r}"
+    )
+
+
+class _FunctionLoss(keras.losses.Loss):
+    """A function `(y_true, y_pred)` as a Keras loss."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(name=getattr(function, "__name__", "loss"))
+        self.function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self.function(y_true, y_pred)
+
+
+def _metric(metric: Any, loss: keras.losses.Loss) -> tuple[str, Callable]:
+    if callable(metric) and not isinstance(metric, keras.metrics.Metric | type):
+        return metric.__name__, metric
+    name = metric
+    if metric in ("accuracy", "acc"):
+        kind = type(loss).__name__.removesuffix("Crossentropy")
+        metric = {
+            "SparseCategorical": "sparse_categorical_accuracy",
+            "Categorical": "categorical_accuracy",
+            "Binary": "binary_accuracy",
+        }.get(kind)
+    try:
+        metric = keras.metrics.get(metric)
+        function = functools.partial(metric._fn, **metric._fn_kwargs)
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(
+            "`metrics` must be names of Keras metrics that are means over examples, or functions "
+            f"(y_true, y_pred) -> (batch,). Received: {name!r} with loss {loss.name!r}"
+        ) from None
+    return (name if isinstance(name, str) else metric.name), function
+
+
+def _describe(function: Any) -> Any:
+    """A hashable description by which equal losses and metrics are found equal."""
+    if isinstance(function, _FunctionLoss):
+        return function.function
+    if isinstance(function, keras.losses.Loss):
+        return type(function), json.dumps(function.get_config(), sort_keys=True, default=repr)
+    if isinstance(function, functools.partial):
+        return function.func, repr(function.keywords)
+    return function
+
+
+def _optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
+    try:
+        return keras.optimizers.get(optimizer)
+    except (ValueError, TypeError):
+        raise ValueError(
+            "`optimizer` must be a Keras optimizer, by name or instance. "
+            f"Received: optimizer={optimizer!r}"
+        ) from None
+
+
+def _rates(optimizer: Any, learning_rate: Any, members: int) -> list:
+    """A rate for each member; `None` for each if the optimizer has a schedule."""
+    own = optimizer.learning_rate
+    scheduled = not isinstance(own, keras.Variable) or isinstance(
+        getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
+    )
+    if learning_rate is None:
+        return [None if scheduled else float(ops.convert_to_numpy(own.value))] * members
+    if scheduled:
+        raise ValueError(
+            "An optimizer with a schedule has its own rates: expected learning_rate=None. "
+            f"Received: learning_rate={learning_rate}"
+        )
+    rates = np.asarray(learning_rate, dtype="float64")
+    if rates.shape not in ((), (members,)) or not (np.isfinite(rates).all() and (rates > 0).all()):
+        raise ValueError(
+            f"`learning_rate` must be a positive number, or one for each of {members} members. "
+            f"Received: learning_rate={learning_rate}"
+        )
+    return np.broadcast_to(rates, (members,)).tolist()
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
+    return int(value)
+
+
+def _checked_seeds(seeds: Iterable[int]) -> list[int]:
+    seeds = list(seeds) if isinstance(seeds, Iterable) else seeds
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(s, int | np.integer) for s in seeds):
+        raise ValueError(
+            f"`seeds` must be integers, one for each member, at least one. Received: seeds={seeds!r}"
+        )
+    return [int(seed) for seed in seeds]
+
+
+def _check_model(model: Any, first: Any) -> None:
+    if not isinstance(model, keras.Model) or not model.built or not model.variables:
+        raise ValueError(
+            "Expected a built Keras model; give it an Input, or call it on data first. "
+            f"Received: {model!r} of type {type(model).__name__}"
+        )
+    shapes = [tuple(v.shape) for v in model.variables]
+    expected = [tuple(v.shape) for v in first.variables]
+    if shapes != expected:
+        raise ValueError(
+            "Expected models of one architecture. Received: variables of shapes "
+            f"{shapes} beside {expected}"
+        )
+
+
+def _check_inputs(template: Any, examples: Examples) -> None:
+    """Refuses examples that do not have the shape of the model's input."""
+    x = examples.first().x
+    expected = getattr(template, "input_shape", None)
+    if not isinstance(expected, tuple):
+        return
+    fits = len(x.shape) == len(expected) and all(
+        e is None or e == n for e, n in zip(expected[1:], x.shape[1:], strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"Expected x of shape {('n', *expected[1:])}, the model's input. "
+            f"Received: x.shape={tuple(x.shape)}"
+        )
+
+
+def _check_supervised(template: Any, task: Supervised, examples: Examples | None) -> None:
+    """Refuses examples without targets, or with labels that are no class of the model."""
+    if examples is None:
+        return
+    _check_inputs(template, examples)
+    y = examples.first().y
+    if y is None:
+        raise ValueError("Expected targets. Received: y=None")
+    classes = getattr(template, "output_shape", (None,))[-1]
+    sparse = isinstance(task.function, keras.losses.SparseCategoricalCrossentropy)
+    if sparse and classes and (y.min() < 0 or y.max() >= classes):
+        raise ValueError(
+            f"Expected labels from 0 to {classes - 1}, the model's outputs. "
+            f"Received: y from {y.min()} to {y.max()}"
+        )

@@ -1,0 +1,209 @@
+"""Examples to train on: arrays, or a stream that is read in blocks."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+MAX_MEMORY = 2 * 1024**3
+
+
+class Block(NamedTuple):
+    """Consecutive examples: inputs, targets or `None`, weights or `None`."""
+
+    x: np.ndarray
+    y: np.ndarray | None = None
+    weight: np.ndarray | None = None
+
+    def take(self, start: int, stop: int) -> "Block":
+        return Block(*(None if part is None else part[start:stop] for part in self))
+
+
+class Examples:
+    """Examples from arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`.
+
+    A stream is read anew in every pass, so it may augment; it must end.
+
+    Args:
+        x: Array of inputs (n, ...), or a finite stream of batches `x`, `(x, y)` or
+            `(x, y, sample_weight)`.
+        y: Targets (n, ...); `None` for a stream, which brings its own.
+        sample_weight: Weights (n,); `None` for a stream.
+
+    Raises:
+        ValueError: If the arrays are empty, not numeric, not finite or of unequal lengths, or the
+            stream is infinite or was given targets.
+    """
+
+    def __init__(self, x: Any, y: Any = None, sample_weight: Any = None) -> None:
+        self._stream = None
+        if _is_array(x):
+            self._block = _checked_block(x, y, sample_weight)
+            return
+        if y is not None or sample_weight is not None:
+            raise ValueError(
+                "A stream brings its own targets and weights: expected y=None and "
+                f"sample_weight=None. Received: x of type {type(x).__name__} with "
+                f"y={type(y).__name__}, sample_weight={type(sample_weight).__name__}"
+            )
+        self._stream = _checked_stream(x)
+
+    @property
+    def is_stream(self) -> bool:
+        return self._stream is not None
+
+    def blocks(self, max_memory: int | None = None, multiple: int = 1) -> Iterator[Block]:
+        """Reads all examples once.
+
+        Args:
+            max_memory: Bytes of inputs that a block may take; `None` for one block.
+            multiple: Every block but the last has a multiple of this many examples.
+
+        Yields:
+            Blocks in order, all of one size but the last. Arrays, which are in memory already,
+            are one block.
+        """
+        if self._stream is None:
+            yield self._block
+            return
+        yield from _regroup(self._stream, max_memory, multiple)
+
+    def first(self) -> Block:
+        """The first examples: all of an array, one batch of a stream."""
+        if self._stream is None:
+            return self._block
+        return next(iter(_batches(self._stream)))
+
+
+def bytes_per_example(x: Any) -> int:
+    """Bytes of one example of an array (n, ...)."""
+    return max(1, math.prod(x.shape[1:]) * np.dtype(keras.backend.standardize_dtype(x.dtype)).itemsize)
+
+
+def split_validation(validation_data: Any) -> Examples | None:
+    """Examples of `validation_data` as Keras takes it: a tuple of arrays, or a stream."""
+    if validation_data is None:
+        return None
+    if isinstance(validation_data, tuple | list):
+        if not 1 <= len(validation_data) <= 3:
+            raise ValueError(
+                "`validation_data` must be (x, y) or (x, y, sample_weight), or a stream. "
+                f"Received: a {type(validation_data).__name__} of {len(validation_data)}"
+            )
+        return Examples(*validation_data)
+    return Examples(validation_data)
+
+
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "__array__") or isinstance(x, list | float | int)
+
+
+def _checked_block(x: Any, y: Any, weight: Any) -> Block:
+    parts = {"x": _as_array("x", x), "y": y, "sample_weight": weight}
+    for name in ("y", "sample_weight"):
+        if parts[name] is None:
+            continue
+        parts[name] = _as_array(name, parts[name])
+        if len(parts[name]) != len(parts["x"]):
+            raise ValueError(
+                f"Expected as many examples in {name} as in x. Received: "
+                f"x.shape={parts['x'].shape}, {name}.shape={parts[name].shape}"
+            )
+    return Block(*parts.values())
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"`{name}` must be one array of numbers; ragged, masked and sparse arrays are not "
+            f"supported. Received: {name} of type {type(value).__name__} ({error})"
+        ) from None
+    if isinstance(value, np.ma.MaskedArray) or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"`{name}` must be one array of numbers; ragged, masked and sparse arrays are not "
+            f"supported. Received: {name} of type {type(value).__name__}, dtype {array.dtype}"
+        )
+    if array.ndim == 0 or len(array) == 0:
+        raise ValueError(
+            f"`{name}` must have at least one example. Received: {name}.shape={array.shape}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        raise ValueError(
+            f"`{name}` must be finite. Received: {name} with {count} NaN or infinite values"
+        )
+    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
+
+
+def _checked_stream(x: Any) -> Any:
+    if isinstance(x, dict | tuple | str) or not hasattr(x, "__iter__") and not _is_py_dataset(x):
+        raise ValueError(
+            "`x` must be one array, a tf.data.Dataset or a keras.utils.PyDataset. "
+            f"Received: x of type {type(x).__name__}"
+        )
+    if hasattr(x, "__next__"):
+        raise ValueError(
+            "`x` is read once per epoch, which a generator cannot do: wrap it in a "
+            f"keras.utils.PyDataset. Received: x of type {type(x).__name__}"
+        )
+    if hasattr(x, "cardinality") and int(x.cardinality()) == -1:
+        raise ValueError(
+            "`x` must be a finite stream: remove `.repeat()`. Received: a dataset of infinite "
+            "cardinality"
+        )
+    return x
+
+
+def _is_py_dataset(x: Any) -> bool:
+    return isinstance(x, keras.utils.PyDataset)
+
+
+def _batches(stream: Any) -> Iterator[Block]:
+    if _is_py_dataset(stream):
+        yield from (_as_block(stream[i]) for i in range(stream.num_batches or len(stream)))
+        stream.on_epoch_end()
+    else:
+        yield from (_as_block(batch) for batch in stream)
+
+
+def _as_block(batch: Any) -> Block:
+    parts = batch if isinstance(batch, tuple | list) else (batch,)
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(
+            "A stream must yield x, (x, y) or (x, y, sample_weight). "
+            f"Received: a {type(batch).__name__} of {len(parts)}"
+        )
+    return _checked_block(*parts, *[None] * (3 - len(parts)))
+
+
+def _regroup(stream: Any, max_memory: int | None, multiple: int) -> Iterator[Block]:
+    waiting: list[Block] = []
+    size = None
+    for batch in _batches(stream):
+        if size is None:
+            limit = math.inf if max_memory is None else max_memory // bytes_per_example(batch.x)
+            size = limit if limit == math.inf else max(multiple, int(limit) // multiple * multiple)
+        waiting.append(batch)
+        while sum(len(b.x) for b in waiting) >= size:
+            joined = _join(waiting)
+            yield joined.take(0, size)
+            rest = joined.take(size, len(joined.x))
+            waiting = [rest] if len(rest.x) else []
+    if size is None:
+        raise ValueError("`x` must have at least one example. Received: an empty stream")
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(blocks: list[Block]) -> Block:
+    if len({tuple(part is None for part in block) for block in blocks}) > 1:
+        raise ValueError(
+            "A stream must yield batches of one structure. Received: batches with and without "
+            "targets or weights"
+        )
+    parts = zip(*blocks, strict=True)
+    return Block(*(None if p[0] is None else np.concatenate(p) for p in parts))

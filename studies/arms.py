@@ -1,0 +1,139 @@
+"""The arms that studies compare: plain data, one entry each, with its paper.
+
+Within a family, arms differ from their neighbor in one thing, so that a difference in error has
+one cause. To add an arm, add an entry to `ARMS` and name it in the `SCALES` of a study.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to make a deep network trainable.
+
+    Args:
+        name: Unique name, as it stands in records and tables.
+        family: `"sigmoid"` (the literature's) or `"relu"` (today's). Claims compare within one.
+        paper: Where it comes from.
+        activation: Activation of the hidden layers, by its Keras name.
+        initializer: Name understood by `pretrain.initializers.get`.
+        normalization: `None`, `"batch"` or `"layer"`.
+        shortcut: `None`, `"residual"` or `"highway"`.
+        objective: Config of the objective that pretrains the hidden layers (see
+            `pretrain.objectives.from_config`), or `None` for no pretraining.
+        pretrained_neighbor: For an arm without pretraining, the arm whose total cost its report
+            runs are also trained to, so that both can be compared at equal cost.
+        version: Raise it when the meaning of the arm changes: its records are then made anew.
+    """
+
+    name: str
+    family: str
+    paper: str
+    activation: str
+    initializer: str
+    normalization: str | None = None
+    shortcut: str | None = None
+    objective: dict | None = None
+    pretrained_neighbor: str | None = None
+    version: int = 1
+
+    @property
+    def pretrained(self) -> bool:
+        return self.objective is not None
+
+
+# The literature's loss of a stage is summed over the features, not averaged.
+_AUTOENCODER = {"name": "Autoencoder", "reduction": "sum"}
+_DENOISING = {
+    "name": "DenoisingAutoencoder",
+    "corruption": {"name": "Masking", "rate": 0.25},
+    "reduction": "sum",
+}
+
+_ARMS = [
+    Arm(
+        "random",
+        "sigmoid",
+        "Bengio et al. 2007; Erhan et al. 2010",
+        activation="sigmoid",
+        initializer="historical",
+        pretrained_neighbor="denoising",
+    ),
+    Arm(
+        "glorot",
+        "sigmoid",
+        "Glorot and Bengio 2010",
+        activation="sigmoid",
+        initializer="glorot_uniform",
+        pretrained_neighbor="denoising",
+    ),
+    Arm(
+        "autoencoder",
+        "sigmoid",
+        "Bengio et al. 2007",
+        activation="sigmoid",
+        initializer="historical",
+        objective=_AUTOENCODER,
+    ),
+    Arm(
+        "denoising",
+        "sigmoid",
+        "Vincent et al. 2008, 2010",
+        activation="sigmoid",
+        initializer="historical",
+        objective=_DENOISING,
+    ),
+    Arm(
+        "sigmoid_batch_norm",
+        "sigmoid",
+        "Ioffe and Szegedy 2015",
+        activation="sigmoid",
+        initializer="historical",
+        normalization="batch",
+    ),
+    Arm(
+        "he",
+        "relu",
+        "He et al. 2015",
+        activation="relu",
+        initializer="he_normal",
+        pretrained_neighbor="he_denoising",
+    ),
+    Arm(
+        "he_denoising",
+        "relu",
+        "He et al. 2015; Vincent et al. 2010",
+        activation="relu",
+        initializer="he_normal",
+        objective=_DENOISING,
+    ),
+    Arm(
+        "batch_norm",
+        "relu",
+        "Ioffe and Szegedy 2015",
+        activation="relu",
+        initializer="he_normal",
+        normalization="batch",
+        pretrained_neighbor="batch_norm_denoising",
+    ),
+    Arm(
+        "batch_norm_denoising",
+        "relu",
+        "Ioffe and Szegedy 2015; Vincent et al. 2010",
+        activation="relu",
+        initializer="he_normal",
+        normalization="batch",
+        objective=_DENOISING,
+    ),
+    Arm(
+        "residual_batch_norm",
+        "relu",
+        "He et al. 2016",
+        activation="relu",
+        initializer="he_normal",
+        normalization="batch",
+        shortcut="residual",
+    ),
+]
+
+ARMS = {arm.name: arm for arm in _ARMS}

@@ -1,0 +1,128 @@
+"""The size at which a study is run."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from studies.arms import ARMS
+
+# Report seeds count from 0, so that both kinds stay apart for any number of them below this.
+FIRST_SELECTION_SEED = 1000
+
+# The scale of runs with overridden axes; its folder says which ones, since no study file does.
+CUSTOM = "custom"
+_FILE = "scale.json"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Axes of a study: every combination of arm and depth is run on one grid of rates.
+
+    Args:
+        arms: Names of arms in `studies.arms.ARMS`, in the order of tables and legends.
+        depths: Numbers of hidden layers.
+        train_size: Number of training examples.
+        validation_size: Number of validation examples.
+        test_size: Number of test examples.
+        epochs: Epochs of supervised training.
+        learning_rates: Grid of rates, the same for all arms and depths.
+        pretraining_epochs: Epochs of every pretrained stage.
+        pretraining_rates: Grid of pretraining rates, chosen from without labels.
+        selection_seeds: Number of seeds that rates are chosen on.
+        report_seeds: Number of fresh seeds that results are reported on.
+        width: Units of every hidden layer.
+        batch_size: Examples per update.
+        dataset: Name understood by `pretrain.datasets.load`.
+        features: Size of the flattened input.
+        classes: Number of classes.
+        demonstration: Whether results are labeled a demonstration and judge no claims.
+
+    Raises:
+        ValueError: If an axis is empty, has a value twice or one that makes no sense.
+    """
+
+    arms: tuple[str, ...]
+    depths: tuple[int, ...]
+    train_size: int
+    validation_size: int
+    test_size: int
+    epochs: int
+    learning_rates: tuple[float, ...]
+    pretraining_epochs: int
+    pretraining_rates: tuple[float, ...]
+    selection_seeds: int
+    report_seeds: int
+    width: int = 200
+    batch_size: int = 20
+    dataset: str = "mnist"
+    features: int = 784
+    classes: int = 10
+    demonstration: bool = False
+
+    def __post_init__(self):
+        _check_axis("arms", self.arms, f"one of {', '.join(ARMS)}", ARMS.__contains__)
+        _check_axis("depths", self.depths, "an integer of at least 1", _is_count)
+        for name in ("learning_rates", "pretraining_rates"):
+            _check_axis(name, getattr(self, name), "a positive number", lambda rate: rate > 0)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and not _is_count(value):
+                raise ValueError(
+                    f"`{field.name}` must be an integer of at least 1. "
+                    f"Received: {field.name}={value!r}"
+                )
+        if self.batch_size > self.train_size:
+            raise ValueError(
+                "An epoch must have at least one whole batch. "
+                f"Received: batch_size={self.batch_size}, train_size={self.train_size}"
+            )
+        if self.report_seeds > FIRST_SELECTION_SEED:
+            raise ValueError(
+                f"At most {FIRST_SELECTION_SEED} report seeds stay apart from the selection seeds. "
+                f"Received: report_seeds={self.report_seeds}"
+            )
+
+
+def find(study: str, name: str, folder: Path) -> Scale:
+    """Return a scale by name: from the study's file, or a custom one from its folder.
+
+    Args:
+        study: Name of the study.
+        name: Name of the scale.
+        folder: The folder of the scale's results.
+
+    Returns:
+        The scale.
+
+    Raises:
+        KeyError: If the study has no such scale.
+        FileNotFoundError: If the scale is a custom one and its folder does not say which.
+    """
+    if name != CUSTOM:
+        return import_module(f"studies.{study}").SCALES[name]
+    stored = json.loads((folder / _FILE).read_text())
+    return Scale(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+
+
+def save(scale: Scale, folder: Path) -> None:
+    """Write a custom scale where `find` reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _FILE).write_text(json.dumps(dataclasses.asdict(scale), indent=2) + "\n")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_axis(
+    name: str, values: tuple, expected: str, makes_sense: Callable[[object], bool]
+) -> None:
+    wrong = [value for value in values if not makes_sense(value)]
+    if wrong or not values or len(set(values)) < len(values):
+        raise ValueError(
+            f"`{name}` must hold at least one value, each once and each {expected}. "
+            f"Received: {name}={values!r}"
+        )
