@@ -1,0 +1,143 @@
+"""Stand-ins for a worker's `run_cell` that train nothing, and a small scale to run them on.
+
+Run as a script, it is a driver that a test can kill: `python fake_cells.py RESULTS FUNCTION`.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from studies.runner.execute import Run, execute
+from studies.runner.executors import LocalExecutor
+from studies.runner.scale import Scale
+
+SCALE = Scale(
+    arms=("random", "denoising"),
+    depths=(1, 2),
+    train_size=100,
+    validation_size=50,
+    test_size=50,
+    epochs=3,
+    learning_rates=(0.1, 0.3),
+    pretraining_epochs=2,
+    pretraining_rates=(0.01, 0.03),
+    selection_seeds=2,
+    report_seeds=3,
+)
+
+
+def run(cell, cache, **_):
+    """Results that depend on the trial alone."""
+    _log(cell, cache)
+    return [result(trial) for trial in cell.trials]
+
+
+def result(trial):
+    value = int(trial.key, 16) / 2**64
+    metric = {"pretraining": "validation_ratio", "selection": "validation_error"}
+    metrics = {metric.get(trial.role, "test_error"): value}
+    curves = {"loss": [value, value / 3]}
+    return {"status": "done", **metrics, "curves": curves, "provenance": {"backend": "none"}}
+
+
+def slow(cell, cache, **_):
+    time.sleep(0.15)
+    return run(cell, cache)
+
+
+def stuck(cell, cache, **_):
+    _log(cell, cache)
+    time.sleep(60)
+
+
+def raises(cell, cache, **_):
+    """Fails for one arm's selection."""
+    if _is_selection_of(cell, "denoising"):
+        raise _Unpicklable("no such", "thing")
+    return run(cell, cache)
+
+
+def exits(cell, cache, **_):
+    sys.exit("leave it")
+
+
+def answers_too_little(cell, cache, **_):
+    return run(cell, cache)[1:]
+
+
+def answers_nothing(cell, cache, **_):
+    return None
+
+
+def answers_without_score(cell, cache, **_):
+    return [{"status": "done"}] * len(cell.trials)
+
+
+def dies_once(cell, cache, **_):
+    done = run(cell, cache)
+    if _is_selection_of(cell, "random") and len(calls(cache, cell.key)) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+
+def dies(cell, cache, **_):
+    done = run(cell, cache)
+    if _is_selection_of(cell, "random"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+
+def environment(cell, cache, **_):
+    print("chatter")
+    names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "XLA_FLAGS")
+    found = {name: os.environ[name] for name in names}
+    return [{**result(trial), "provenance": found} for trial in cell.trials]
+
+
+def sources(cell, cache, dataset, data_folder):
+    provenance = {"dataset": dataset, "data_folder": data_folder}
+    return [{**result(trial), "provenance": provenance} for trial in cell.trials]
+
+
+def calls(cache, key=None):
+    """Return the process id and cell of each call so far, or those of one cell."""
+    log = Path(cache) / "calls"
+    lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    return [(int(pid), cell) for pid, cell in lines if key in (None, cell)]
+
+
+def _log(cell, cache):
+    Path(cache).mkdir(parents=True, exist_ok=True)
+    with (Path(cache) / "calls").open("a") as log:
+        log.write(f"{os.getpid()} {cell.key}\n")
+
+
+def _is_selection_of(cell, arm):
+    first = cell.trials[0]
+    return (first.role, first.arm, first.depth) == ("selection", arm, 1)
+
+
+class _Unpicklable(Exception):
+    """Pickles, but fails to unpickle, as exceptions with arguments of their own do."""
+
+    def __init__(self, what, which):
+        super().__init__(f"{what} {which}")
+
+
+def _main(results, function):
+    run = Run("depth", "quick", SCALE, Path(results))
+    with LocalExecutor(2, run.logs) as executor:
+        outcome = execute(run, globals()[function], executor, workers=2)
+    heavy = {"keras", "tensorflow", "numpy", "pandas"} & set(sys.modules)
+    if heavy:
+        raise SystemExit(f"the driver imported {heavy}")
+    sys.exit(1 if outcome.failures else 0)
+
+
+if __name__ == "__main__":
+    # Workers know the functions by the module's own name.
+    import fake_cells
+
+    fake_cells._main(*sys.argv[1:])

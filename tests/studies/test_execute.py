@@ -1,0 +1,264 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import fake_cells
+import pytest
+from fake_cells import SCALE
+
+from studies.runner import journal
+from studies.runner.execute import Run, execute
+from studies.runner.executors import LocalExecutor
+from studies.runner.journal import JournalError
+from studies.runner.plan import plan, progress
+
+ROOT = Path(__file__).parents[2]
+CELLS = progress(SCALE, []).cells
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run("depth", "quick", SCALE, tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The file that a run without disturbance leaves."""
+    run = Run("depth", "quick", SCALE, tmp_path_factory.mktemp("undisturbed"))
+    in_threads(run, workers=1)
+    return run.journal.read_bytes()
+
+
+def in_threads(run, run_cell=fake_cells.run, workers=2):
+    with ThreadPoolExecutor(workers) as executor:
+        return execute(run, run_cell, executor, workers)
+
+
+def in_processes(run, run_cell, workers=2):
+    with LocalExecutor(workers, run.logs) as executor:
+        return execute(run, run_cell, executor, workers)
+
+
+def driver(run, function):
+    """Start a driver of its own."""
+    command = [sys.executable, ROOT / "tests" / "fake_cells.py", run.results, function]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def is_running(pid):
+    try:
+        # A zombie has no command line.
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except FileNotFoundError:
+        return False
+
+
+def statuses(run):
+    records = journal.read(run.journal)
+    return {status: sum(r["status"] == status for r in records) for status in ("done", "error")}
+
+
+# A run
+
+
+def test_a_run_records_every_trial_with_its_identity(run):
+    outcome = in_threads(run)
+    assert (outcome.cells, outcome.failures) == (CELLS, {})
+    records = journal.read(run.journal)
+    assert len(records) == progress(SCALE, records).trials_done == 35
+    for record in records:
+        assert (record["format"], record["study"], record["status"]) == (1, "depth", "done")
+        assert record["provenance"] == {"backend": "none"}
+        assert {"key", "cell", "members", "arm", "seed", "role"} <= set(record)
+
+
+def test_running_again_does_nothing(run):
+    in_threads(run)
+    before = run.journal.read_bytes()
+    outcome = in_threads(run, fake_cells.exits)
+    assert (outcome.cells, outcome.failures) == (0, {})
+    assert run.journal.read_bytes() == before
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_records_do_not_depend_on_the_number_of_workers(run, workers, undisturbed):
+    in_threads(run, workers=workers)
+    assert run.journal.read_bytes() == undisturbed
+
+
+def test_never_more_cells_in_flight_than_workers(run):
+    running, most = set(), []
+
+    def count(cell, cache):
+        running.add(cell.key)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.remove(cell.key)
+        return fake_cells.run(cell, cache)
+
+    with ThreadPoolExecutor(8) as executor:
+        execute(run, count, executor, workers=2)
+    assert max(most) == 2
+
+
+def test_each_finished_cell_is_one_line(run, capsys):
+    in_threads(run)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == CELLS
+    assert lines[-1].startswith("[10/10] report denoising depth")
+    assert any("validation ratio" in line and "pretraining" in line for line in lines)
+
+
+def test_results_of_another_study_are_reused(run, undisturbed):
+    in_threads(replace(run, study="other", scale_name="standard"))
+    outcome = in_threads(run, fake_cells.exits)
+    assert (outcome.cells, outcome.failures) == (CELLS, {})
+    assert run.journal.read_bytes() == undisturbed
+
+
+def test_of_a_smaller_scale_only_the_rest_is_run(run):
+    part = replace(SCALE, report_seeds=2, learning_rates=(0.1,))
+    in_threads(replace(run, scale_name="part", scale=part))
+    fake = fake_cells.calls(run.cache)
+    in_threads(run)
+    assert statuses(run)["done"] == 35
+    assert len(fake_cells.calls(run.cache)) > len(fake)
+    shared = {r["key"] for r in journal.read(run.results / "depth" / "part" / "records.jsonl")}
+    assert shared & {r["key"] for r in journal.read(run.journal)}
+
+
+def test_a_corrupted_journal_elsewhere_is_not_reused_and_stops_nothing(run, capsys):
+    other = run.results / "other" / "quick"
+    other.mkdir(parents=True)
+    (other / "records.jsonl").write_text("broken\n")
+    assert in_threads(run).cells == CELLS
+    assert "Nothing of this journal is reused" in capsys.readouterr().out
+
+
+# Failures
+
+
+def test_an_exception_is_recorded_and_the_rest_goes_on(run, capsys):
+    outcome = in_processes(run, fake_cells.raises)
+    assert list(outcome.failures.values()) == ["_Unpicklable: no such thing"]
+    failed = [r for r in journal.read(run.journal) if r["status"] == "error"]
+    assert {(r["role"], r["arm"], r["depth"]) for r in failed} == {("selection", "denoising", 1)}
+    assert {r["error"] for r in failed} == {"_Unpicklable: no such thing"}
+    assert "raise _Unpicklable" in failed[0]["traceback"]
+    # Tried once, and the report that waits for it not at all.
+    cell = next(c for c in plan(SCALE, journal.read(run.journal)))
+    assert cell.trials[0].role == "selection"
+    assert outcome.cells == CELLS - 2
+    assert "error: _Unpicklable: no such thing" in capsys.readouterr().out
+
+
+def test_failures_are_tried_again_by_the_next_run(run, undisturbed):
+    in_threads(run, fake_cells.raises)
+    assert statuses(run) == {"done": 28, "error": 4}
+    outcome = in_threads(run)
+    assert (outcome.cells, outcome.failures) == (2, {})
+    assert run.journal.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("run_cell", "message"),
+    [
+        (fake_cells.exits, "SystemExit: leave it"),
+        (fake_cells.answers_too_little, "Received: 3 results"),
+        (fake_cells.answers_nothing, "TypeError: "),
+        (fake_cells.answers_without_score, "done with a validation_error. Received: 4 results, 0"),
+    ],
+)
+def test_a_worker_that_does_not_answer_as_it_should_is_an_error(run, run_cell, message):
+    outcome = in_threads(run, run_cell)
+    assert statuses(run)["done"] == 0
+    assert any(message in error for error in outcome.failures.values())
+
+
+def test_a_death_is_retried_once_and_leaves_no_trace_in_the_records(run, undisturbed):
+    outcome = in_processes(run, fake_cells.dies_once)
+    assert (outcome.cells, outcome.failures) == (CELLS, {})
+    assert run.journal.read_bytes() == undisturbed
+    assert len(fake_cells.calls(run.cache)) == CELLS + 1
+
+
+def test_a_second_death_is_recorded_as_killed_and_the_rest_goes_on(run):
+    outcome = in_processes(run, fake_cells.dies)
+    ((cell, error),) = outcome.failures.items()
+    assert cell.startswith("selection random depth 1")
+    assert "died 2 times" in error
+    killed = [r for r in journal.read(run.journal) if r["status"] == "killed"]
+    assert {(r["role"], r["arm"], r["depth"]) for r in killed} == {("selection", "random", 1)}
+    assert len(fake_cells.calls(run.cache, killed[0]["cell"])) == 2
+    assert outcome.cells == CELLS - 2
+
+
+def test_a_second_driver_is_refused_and_changes_nothing(run):
+    with journal.Journal(run.folder), pytest.raises(JournalError, match="Another run"):
+        in_threads(run)
+    assert journal.read(run.journal) == []
+
+
+# Processes
+
+
+def test_workers_have_one_thread_and_their_own_log(run):
+    in_processes(run, fake_cells.environment)
+    found = journal.read(run.journal)[0]["provenance"]
+    assert (found["TF_NUM_INTRAOP_THREADS"], found["OMP_NUM_THREADS"]) == ("1", "1")
+    assert "--xla_cpu_multi_thread_eigen=false" in found["XLA_FLAGS"]
+    assert "chatter" in "".join(log.read_text() for log in run.logs.glob("worker-*.log"))
+
+
+def test_a_driver_needs_neither_keras_nor_numpy(run, undisturbed):
+    process = driver(run, "run")
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, b"")
+    assert run.journal.read_bytes() == undisturbed
+
+
+def test_kill_9_of_the_driver_leaves_no_orphan_and_loses_only_cells_in_flight(run, undisturbed):
+    kills = 0
+    for cells in (1, 4, 7):
+        process = driver(run, "slow")
+        wait_until(lambda cells=cells: len({r["cell"] for r in journal.read(run.journal)}) >= cells)
+        process.kill()
+        process.communicate()
+        kills += 1
+        workers = {pid for pid, _ in fake_cells.calls(run.cache)}
+        wait_until(lambda workers=workers: not any(map(is_running, workers)), seconds=5)
+    process = driver(run, "slow")
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert run.journal.read_bytes() == undisturbed
+    assert len(fake_cells.calls(run.cache)) <= CELLS + 2 * kills
+
+
+def test_ctrl_c_ends_the_workers_at_once(run):
+    process = driver(run, "stuck")
+    wait_until(lambda: len(fake_cells.calls(run.cache)) == 2)
+    # As a terminal does: to all processes of the group.
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert b"KeyboardInterrupt" in errors
+    assert not any(is_running(pid) for pid, _ in fake_cells.calls(run.cache))
+    assert journal.read(run.journal) == []
