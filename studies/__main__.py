@@ -1,0 +1,283 @@
+"""Run studies and report on them: `python -m studies --help`."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from math import prod
+from pathlib import Path
+
+from studies.runner import journal
+from studies.runner.catalog import studies
+from studies.runner.execute import Outcome, Run, execute, train
+from studies.runner.executors import LocalExecutor
+from studies.runner.journal import FINAL, JournalError
+from studies.runner.plan import progress, tally
+from studies.runner.scale import CUSTOM, Scale, find
+
+_STATUS = (*FINAL, "error", "killed", "missing")
+
+
+class UsageError(Exception):
+    """The command line asks for what does not exist."""
+
+
+def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] = train) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments; by default those of the process.
+        run_cell: What trains a cell, in a worker's process.
+
+    Returns:
+        The exit code: 0, 1 if something failed, 2 for a wrong command, 130 if interrupted.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser().parse_args(argv)
+    args.again, args.run_cell = f"python -m studies {shlex.join(argv)}", run_cell
+    try:
+        return args.command(args)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (JournalError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def run_study(name: str) -> int:
+    """Run the study that was started by `python -m studies.<name>`, with its arguments."""
+    return main(["run", name, *sys.argv[1:]])
+
+
+# Arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m studies", description="Repeat experiments on layer-wise pretraining."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add(commands, "list", _list, "list the studies and their questions")
+    run = _add(commands, "run", _run, "run what is missing of a study")
+    run.add_argument("study", metavar="STUDY")
+    _add_run_options(run)
+    report = _add(commands, "report", _report, "write tables and figures anew, from the records")
+    status = _add(commands, "status", _status, "count what is done, failed and missing")
+    for command in (report, status):
+        command.add_argument("study", metavar="STUDY", nargs="?", help="default: all")
+    for command in (run, report, status):
+        command.add_argument("--results", metavar="DIR", type=Path, default=Path("results"))
+    return parser
+
+
+def _add(commands, name: str, command: Callable, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_run_options(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--scale", default="quick", help="default: quick")
+    run.add_argument(
+        "--workers",
+        metavar="N",
+        type=_count,
+        default=len(os.sched_getaffinity(0)),
+        help="processes that train at the same time; default: one per core (give a GPU 1)",
+    )
+    run.add_argument(
+        "--dataset",
+        metavar="NAME|FILE",
+        help="another dataset: a name, or a .npz file with the keys of Keras's mnist.npz; "
+        "the results go to the scale 'custom'",
+    )
+    run.add_argument(
+        "--data-folder", metavar="DIR", help="where to look for the dataset's files first"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1. Received: {text}")
+    return int(text)
+
+
+# Commands
+
+
+def _list(args: argparse.Namespace) -> int:
+    found = studies()
+    width = max(map(len, found))
+    for name, question in found.items():
+        print(f"{name:<{width}}  {question}")
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    run = _composed(args)
+    # The trials name a file by its content; where it lies is for the workers alone.
+    is_file = args.dataset not in (None, run.scale.dataset)
+    source = str(Path(args.dataset).absolute()) if is_file else None
+    run_cell = partial(args.run_cell, dataset=source, data_folder=args.data_folder)
+    try:
+        with LocalExecutor(args.workers, run.logs) as executor:
+            outcome = execute(run, run_cell, executor, args.workers)
+    except KeyboardInterrupt:
+        print(f"Interrupted. {_recorded(run)} To go on: {args.again}", file=sys.stderr)
+        return 130
+    return _concluded(run, outcome, args.again)
+
+
+def _report(args: argparse.Namespace) -> int:
+    _check_study(args.study)
+    if not args.results.is_dir():
+        raise UsageError(
+            f"There are no results. Expected a folder that `run` has written. "
+            f"Received: --results {args.results}"
+        )
+    # Only here: plotting takes seconds to import.
+    from studies.analysis.report import write_all
+
+    write_all(args.results, args.study)
+    print(f"Results: {args.results}")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    _check_study(args.study)
+    runs = [run for name in studies() if args.study in (None, name) for run in _begun(name, args)]
+    if not runs:
+        print(f"There are no results in {args.results}. Run a study: python -m studies run STUDY")
+        return 0
+    print(_row("study", "scale", *_STATUS))
+    for run in runs:
+        _print_status(run)
+    return 0
+
+
+# Running
+
+
+def _composed(args: argparse.Namespace) -> Run:
+    _check_study(args.study)
+    scales = import_module(f"studies.{args.study}").SCALES
+    if args.scale not in scales:
+        raise UsageError(
+            f"The study {args.study} has no such scale. Expected one of: {', '.join(scales)}. "
+            f"Received: --scale {args.scale}"
+        )
+    scale = scales[args.scale]
+    if args.dataset or args.data_folder:
+        scale = _on_dataset(scale, args)
+    name = args.scale if scale == scales[args.scale] else CUSTOM
+    return Run(args.study, name, scale, args.results)
+
+
+def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
+    """Return the scale with the dataset of the command line, which is checked here."""
+    from pretrain import datasets
+
+    try:
+        data = datasets.load(
+            args.dataset or scale.dataset,
+            train_size=scale.train_size,
+            validation_size=scale.validation_size,
+            folder=args.data_folder,
+        )
+    except (ValueError, ImportError, FileNotFoundError) as error:
+        raise UsageError(f"The study cannot be run on this dataset. {error}") from error
+    x, _ = data.test
+    if len(x) < scale.test_size:
+        raise UsageError(
+            f"The dataset is too small for the scale. Expected at least {scale.test_size} test "
+            f"examples. Received: {len(x)} in {data.name}"
+        )
+    if data.name == scale.dataset:
+        return scale
+    features = prod(x.shape[1:])
+    return replace(
+        scale, dataset=data.name, features=features, classes=data.classes, demonstration=True
+    )
+
+
+def _recorded(run: Run) -> str:
+    done = progress(run.scale, journal.read(run.journal))
+    return f"{done.trials_done} of {done.trials} trials are recorded in {run.folder}."
+
+
+def _concluded(run: Run, outcome: Outcome, again: str) -> int:
+    idle = not outcome.cells and not outcome.failures
+    if idle:
+        print(
+            f"Nothing to do. {_recorded(run)} To run them anew, choose another folder: "
+            f"{again} --results DIR"
+        )
+    if not (idle and (run.folder / "table.md").exists()):
+        _print_table(run)
+    print(f"Results: {run.folder}")
+    if outcome.failures:
+        print(
+            f"Cells that failed: {len(outcome.failures)}. What depends on them was not run. "
+            f"{_recorded(run)} To try again: {again}",
+            *(f"- {cell}: {error}" for cell, error in outcome.failures.items()),
+            sep="\n",
+            file=sys.stderr,
+        )
+    return 1 if outcome.failures else 0
+
+
+def _print_table(run: Run) -> None:
+    if not progress(run.scale, journal.read(run.journal)).trials_done:
+        return
+    # Only here: plotting takes seconds to import.
+    from studies.analysis.report import write_scale
+
+    print(write_scale(run.folder, run.study, run.scale_name))
+
+
+# Status
+
+
+def _check_study(name: str | None) -> None:
+    known = studies()
+    if name is not None and name not in known:
+        raise UsageError(
+            f"There is no such study. Expected one of: {', '.join(known)}. Received: {name}"
+        )
+
+
+def _begun(study: str, args: argparse.Namespace) -> list[Run]:
+    scales = [*import_module(f"studies.{study}").SCALES, CUSTOM]
+    folders = {name: args.results / study / name for name in scales}
+    return [
+        Run(study, name, find(study, name, folder), args.results)
+        for name, folder in folders.items()
+        if (folder / journal.FILE).exists()
+    ]
+
+
+def _print_status(run: Run) -> None:
+    records = journal.read(run.journal)
+    count = tally(run.scale, records)
+    print(_row(run.study, run.scale_name, *(count[status] for status in _STATUS)))
+    failures = Counter(
+        f"{r['status']}: {r['role']} {r['arm']} depth {r['depth']}: {r.get('error')}"
+        for r in records
+        if r["status"] not in FINAL
+    )
+    for failure, trials in failures.items():
+        print(f"  {failure} ({trials} trials)")
+
+
+def _row(study: str, scale: str, *columns: object) -> str:
+    return f"{study:<16}{scale:<10}" + "".join(f"{column!s:>10}" for column in columns)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,257 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import fake_cells
+import numpy as np
+import pytest
+from fake_cells import SCALE
+
+from studies import depth
+from studies.__main__ import main
+from studies.runner import journal, scale
+from studies.runner.catalog import studies
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """A small depth study, reported on in one line."""
+    monkeypatch.setattr(depth, "SCALES", {"quick": SCALE, "standard": replace(SCALE, epochs=4)})
+    report = SimpleNamespace(
+        write_scale=lambda folder, study, name: f"the table of {study} {name}",
+        write_all=lambda results, study: None,
+    )
+    monkeypatch.setitem(sys.modules, "studies.analysis.report", report)
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def own_data(tmp_path):
+    generator = np.random.default_rng(0)
+    arrays = {
+        "x_train": generator.random((200, 5, 5)),
+        "y_train": np.arange(200) % 3,
+        "x_test": generator.random((60, 5, 5)),
+        "y_test": np.arange(60) % 3,
+    }
+    path = tmp_path / "own.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def run(results, *arguments, run_cell=fake_cells.run):
+    return main(["run", "depth", "--results", str(results), *arguments], run_cell)
+
+
+def spawn(*arguments, **options):
+    """Run the command line in a process of its own."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+# list
+
+
+def test_list_says_what_each_study_asks(capsys):
+    assert main(["list"]) == 0
+    assert "depth  Does layer-wise pretraining still pay" in capsys.readouterr().out
+
+
+def test_a_study_is_a_module_with_scales():
+    assert "depth" in studies()
+    assert not {"arms", "__main__", "__init__", "speed"} & set(studies())
+
+
+@pytest.mark.parametrize("command", [["-m", "studies", "list"], ["-m", "studies.depth", "--help"]])
+def test_the_command_line_starts_fast_and_imports_nothing_heavy(command):
+    begin = time.monotonic()
+    process = spawn("-X", "importtime", *command)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in errors.splitlines()}
+    assert not {"keras", "tensorflow", "numpy", "pandas", "scipy", "seaborn"} & imported
+    assert time.monotonic() - begin < 3, "half a second on an idle machine"
+
+
+# run
+
+
+def test_a_run_ends_with_the_table_and_the_place_of_the_results(results, capsys):
+    assert run(results) == 0
+    *_, table, place = capsys.readouterr().out.splitlines()
+    assert table == "the table of depth quick"
+    assert place == f"Results: {results / 'depth' / 'quick'}"
+    assert len(journal.read(results / "depth" / "quick" / "records.jsonl")) == 35
+
+
+def test_a_complete_scale_says_so_and_how_to_run_it_anew(results, capsys):
+    run(results)
+    capsys.readouterr()
+    assert run(results, run_cell=fake_cells.exits) == 0
+    output = capsys.readouterr().out
+    assert "Nothing to do. 35 of 35 trials are recorded" in output
+    assert "--results DIR" in output
+
+
+def test_failed_cells_are_named_and_the_exit_code_says_so(results, capsys):
+    assert run(results, run_cell=fake_cells.raises) == 1
+    errors = capsys.readouterr().err
+    assert "Cells that failed: 1" in errors
+    assert "28 of 35 trials are recorded" in errors
+    assert "- selection denoising depth 1" in errors
+    assert "_Unpicklable: no such thing" in errors
+    assert f"To try again: python -m studies run depth --results {results}" in errors
+    assert run(results) == 0
+
+
+def test_if_everything_fails_there_is_no_table(results, capsys):
+    assert run(results, run_cell=fake_cells.exits) == 1
+    assert "the table" not in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_what_is_recorded_and_says_how_to_go_on(results):
+    code = (
+        "import sys, fake_cells, studies.depth; from studies.__main__ import main;"
+        "studies.depth.SCALES = {'quick': fake_cells.SCALE};"
+        "sys.exit(main(sys.argv[1:], fake_cells.slow))"
+    )
+    command = ["run", "depth", "--workers", "1", "--results", str(results)]
+    process = spawn("-c", code, *command, start_new_session=True)
+    path = results / "depth" / "quick" / "records.jsonl"
+    while not journal.read(path):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert f"To go on: python -m studies {' '.join(command)}" in errors
+    done = len(journal.read(path))
+    assert f"Interrupted. {done} of 35 trials" in errors
+    assert 0 < done < 35
+    assert run(results) == 0
+
+
+def test_a_folder_in_use_is_refused(results, capsys):
+    with journal.Journal(results / "depth" / "quick"):
+        assert run(results) == 1
+    assert "Another run is writing" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_runs(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run(tmp_path / "file") == 1
+    assert "Could not write to the journal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["run", "breadth"], "Expected one of: depth.* Received: breadth"),
+        (["report", "breadth"], "Received: breadth"),
+        (["status", "breadth"], "Received: breadth"),
+        (["run", "depth", "--scale", "huge"], "one of: quick, standard. Received: --scale huge"),
+        (["run", "depth", "--dataset", "no_such"], "one of mnist, .* Received: name='no_such'"),
+        (["run", "depth", "--dataset", "no.npz"], "no such file. Received: name='no.npz'"),
+        (["run", "depth", "--data-folder", "x"], "Received: name='mnist', folder='x'"),
+        (["report", "--results", "nowhere"], "Received: --results nowhere"),
+    ],
+)
+def test_what_does_not_exist_is_a_wrong_command(command, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(command, fake_cells.run) == 2
+    errors = capsys.readouterr().err
+    assert re.search(message, errors)
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "two", "1.5"])
+def test_workers_are_counted_from_one(workers, results, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(results, f"--workers={workers}")
+    assert f"at least 1. Received: {workers}" in capsys.readouterr().err
+
+
+# run --dataset
+
+
+def test_own_data_is_a_custom_scale_named_by_content(results, own_data):
+    assert run(results, "--dataset", str(own_data), run_cell=fake_cells.sources) == 0
+    folder = results / "depth" / "custom"
+    custom = scale.find("depth", "custom", folder)
+    assert (custom.features, custom.classes, custom.demonstration) == (25, 3, True)
+    records = journal.read(folder / "records.jsonl")
+    (name,) = {record["dataset"] for record in records}
+    assert name == custom.dataset
+    assert name.startswith("own-")
+    # The place is for the workers alone.
+    assert records[0]["provenance"] == {"dataset": str(own_data), "data_folder": None}
+    assert str(own_data) not in (folder / "scale.json").read_text()
+
+
+def test_the_dataset_of_the_scale_is_no_other(results):
+    assert run(results, "--dataset", "mnist", run_cell=fake_cells.sources) == 0
+    records = journal.read(results / "depth" / "quick" / "records.jsonl")
+    assert records[0]["provenance"] == {"dataset": None, "data_folder": None}
+
+
+@pytest.mark.parametrize("size", ["train_size", "validation_size", "test_size"])
+def test_a_dataset_smaller_than_the_scale_is_refused(results, own_data, size, monkeypatch, capsys):
+    monkeypatch.setitem(depth.SCALES, "quick", replace(SCALE, **{size: 180}))
+    assert run(results, "--dataset", str(own_data)) == 2
+    assert "Received: " in capsys.readouterr().err
+    assert not results.exists()
+
+
+# status and report
+
+
+def test_status_counts_and_explains(results, capsys):
+    run(results, run_cell=fake_cells.raises)
+    capsys.readouterr()
+    assert main(["status", "--results", str(results)]) == 0
+    head, row, failure = capsys.readouterr().out.splitlines()
+    assert head.split() == ["study", "scale", "done", "diverged", "error", "killed", "missing"]
+    assert row.split() == ["depth", "quick", "28", "0", "4", "0", "3"]
+    assert failure == (
+        "  error: selection denoising depth 1: _Unpicklable: no such thing (4 trials)"
+    )
+
+
+def test_status_of_nothing_says_how_to_begin(results, capsys):
+    assert main(["status", "depth", "--results", str(results)]) == 0
+    assert "python -m studies run" in capsys.readouterr().out
+
+
+def test_status_of_a_corrupted_journal_names_the_line(results, capsys):
+    run(results)
+    path = results / "depth" / "quick" / "records.jsonl"
+    path.write_bytes(b"broken\n" + path.read_bytes())
+    assert main(["status", "--results", str(results)]) == 1
+    assert "records.jsonl, line 1" in capsys.readouterr().err
+
+
+def test_report_needs_results_only(results, capsys):
+    run(results)
+    capsys.readouterr()
+    assert main(["report", "depth", "--results", str(results)]) == 0
+    assert capsys.readouterr().out == f"Results: {results}\n"
