@@ -215,10 +215,10 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
     idle = not outcome.cells and not outcome.failures
     if idle:
         print(
-            f"Nothing to do. {_recorded(run)} To run them anew, choose another folder: "
-            f"{again} --results DIR"
+            f"Nothing to do. {_recorded(run)} "
+            "To run them anew, choose another folder with --results DIR."
         )
-    if not (idle and (run.folder / "table.md").exists()):
+    if not (idle and _is_reported(run)):
         _print_table(run)
     print(f"Results: {run.folder}")
     if outcome.failures:
@@ -230,6 +230,12 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
             file=sys.stderr,
         )
     return 1 if outcome.failures else 0
+
+
+def _is_reported(run: Run) -> bool:
+    """Whether the table is newer than the records; a run may have been killed before writing it."""
+    table = run.folder / "table.md"
+    return table.exists() and table.stat().st_mtime >= run.journal.stat().st_mtime
 
 
 def _print_table(run: Run) -> None:
