@@ -1,0 +1,353 @@
+"""Figures of a study: DataFrame in, matplotlib figure out.
+
+They are drawn in the caller's style. `render` draws in the project's, and repeatably: drawn twice
+in one environment, a figure is the same bytes.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
+
+from studies.analysis.statistics import mean_interval
+from studies.arms import ARMS
+from studies.runner.scale import Scale
+from studies.runner.selection import chance
+
+# Ten colors that color-blind readers can tell apart, and as many markers: an arm keeps its own in
+# every figure of every study.
+_COLORS = (
+    *("#d55e00", "#e69f00", "#56b4e9", "#0072b2", "#009e73"),
+    *("#cc6677", "#882255", "#999933", "#117733", "#000000"),
+)
+_MARKERS = "osD^vPX<>p"
+_STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9,
+    "figure.titlesize": 10,
+    "font.size": 9,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "legend.handlelength": 3,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "pretrain",
+}
+_FAMILIES = {"sigmoid": "sigmoid units", "relu": "rectified linear units"}
+# From the roundest: `_percent_ticks` takes those that there is space for.
+_PERCENTS = (
+    *(90, 1, 2, 5, 10, 20, 50, 0.1, 0.2, 0.5, 3, 4, 7, 30, 6, 8, 9, 15, 70),
+    *(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 12, 14, 16, 18, 25, 40, 60, 80),
+)
+
+
+def render(draw: Callable, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes]:
+    """Draw a figure and encode it.
+
+    Args:
+        draw: One of the functions below.
+        frame: Results, from `records.frame`.
+        scale: The scale they belong to.
+
+    Returns:
+        The contents of its `"png"` and `"svg"` file, without dates and versions.
+    """
+    strip = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    files = {}
+    with matplotlib.style.context(["default", _STYLE]):
+        figure = draw(frame, scale)
+        # Lay out once, not once per file: it takes longer than all else.
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine(None)
+        for kind, metadata in strip.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=metadata)
+            files[kind] = buffer.getvalue()
+    return files
+
+
+def error_against_depth(frame: pd.DataFrame, scale: Scale) -> Figure:
+    """Mean test error with its interval over seeds, and every seed, against depth: the headline."""
+    families = _families(scale)
+    figure = Figure(figsize=(4.6 * len(families), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
+    for ax, family in zip(axes, families, strict=True):
+        for arm, shift in _dodged(_members(scale, family), 0.07 * _step(scale)):
+            _depth_line(ax, frame, arm, shift)
+        _chance_line(ax, frame, scale)
+        ax.set(title=_FAMILIES.get(family, family), xlabel="depth (hidden layers)")
+        ax.set_xticks(scale.depths)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    axes[0].set_ylabel("test error (%)")
+    _percent_axis(axes, _reported(frame)["test_error"])
+    figure.suptitle(_title("Test error against depth", scale, scale.report_seeds))
+    return figure
+
+
+def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Figure:
+    """Test error of every seed: a panel per arm, a strip per depth, a bar at the median."""
+    families = _families(scale)
+    columns = max(len(_members(scale, family)) for family in families)
+    figure = Figure(figsize=(1.9 * columns + 0.8, 2.6 * len(families)), layout="constrained")
+    axes = figure.subplots(len(families), columns, sharex=True, sharey=True, squeeze=False)
+    for row, family in zip(axes, families, strict=True):
+        members = _members(scale, family)
+        for ax, arm in zip(row, members, strict=False):
+            _strips(ax, frame, scale, arm)
+        for ax in row[len(members) :]:
+            ax.set_visible(False)
+        row[0].set_ylabel(f"{_FAMILIES.get(family, family)}\ntest error (%)")
+    figure.supxlabel("depth (hidden layers)", fontsize="medium")
+    _percent_axis(axes.ravel(), _reported(frame)["test_error"])
+    figure.suptitle(_title("Test error of every seed", scale, scale.report_seeds))
+    return figure
+
+
+def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Figure:
+    """Test NLL against training NLL, epoch by epoch: optimizer or regularizer?
+
+    At one training NLL, the lower curve generalizes better (Erhan et al. 2010, figure 7).
+    """
+    figure, panels = _grid(scale, "training NLL (nats)", "test NLL (nats)")
+    for ax, arm, runs in _cells(_reported(frame), scale, panels):
+        _trajectory(ax, arm, runs, scale.epochs)
+    for ax in panels.values():
+        ax.set(xscale="log", yscale="log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_locator(NullLocator())
+    figure.suptitle(_title("Test NLL against training NLL", scale, scale.report_seeds))
+    return figure
+
+
+def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Figure:
+    """Test error against the FLOPs of a run; a control's point at equal cost is joined to it."""
+    figure, panels = _grid(scale, "cost of a run (TFLOP)", "test error (%)", linestyle="")
+    for ax, arm, runs in _cells(_reported(frame), scale, panels):
+        _cost_point(ax, arm, runs)
+    for ax in panels.values():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(lambda flops, _: f"{flops / 1e12:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+    _percent_axis(panels.values(), _reported(frame)["test_error"])
+    figure.suptitle(_title("Test error against cost", scale, scale.report_seeds))
+    return figure
+
+
+def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Figure:
+    """Validation error against learning rate over the selection seeds; the chosen one ringed."""
+    figure, panels = _grid(scale, "learning rate", "validation error (%)")
+    selection = frame[frame["role"] == "selection"]
+    for ax, arm, runs in _cells(selection, scale, panels):
+        _rate_line(ax, arm, runs)
+    for ax in panels.values():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(FixedLocator(scale.learning_rates))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.tick_params(axis="x", rotation=45 if len(scale.learning_rates) > 4 else 0)
+    _percent_axis(panels.values(), selection["validation_error"])
+    figure.suptitle(_title("Validation error against learning rate", scale, scale.selection_seeds))
+    return figure
+
+
+def _title(text: str, scale: Scale, seeds: int) -> str:
+    kind = "demonstration: " if scale.demonstration else f"{scale.dataset}, "
+    plural = "s" if seeds > 1 else ""
+    return f"{text}\n{kind}{seeds} seed{plural}, {scale.train_size:,} training images"
+
+
+def _look(arm: str) -> dict:
+    """Color, marker and line of an arm: pretrained ones are solid, others dashed."""
+    i = list(ARMS).index(arm)
+    return {
+        "color": _COLORS[i % len(_COLORS)],
+        "marker": _MARKERS[i % len(_MARKERS)],
+        "linestyle": "-" if ARMS[arm].pretrained else "--",
+        "label": arm,
+    }
+
+
+def _families(scale: Scale) -> list[str]:
+    return list(dict.fromkeys(ARMS[arm].family for arm in scale.arms))
+
+
+def _members(scale: Scale, family: str) -> list[str]:
+    return [arm for arm in scale.arms if ARMS[arm].family == family]
+
+
+def _dodged(arms: list[str], step: float) -> Iterator[tuple[str, float]]:
+    """Arms with a sidewards shift each, so that their intervals do not overlap."""
+    return ((arm, step * (i - (len(arms) - 1) / 2)) for i, arm in enumerate(arms))
+
+
+def _step(scale: Scale) -> float:
+    return min(np.diff(sorted(scale.depths)), default=1)
+
+
+def _reported(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["role"] == "report"]
+
+
+def _grid(
+    scale: Scale, xlabel: str, ylabel: str, **look
+) -> tuple[Figure, dict[tuple[str, int], Axes]]:
+    """A panel per family (rows) and depth (columns), with the family's legend to the right."""
+    families, columns = _families(scale), len(scale.depths)
+    width = max(1.75, 7.5 / columns) * columns + 2
+    figure = Figure(figsize=(width, 2.5 * len(families) + 0.6), layout="constrained")
+    axes = figure.subplots(len(families), columns, sharex=True, sharey=True, squeeze=False)
+    for row, family in zip(axes, families, strict=True):
+        handles = [Line2D([], [], **_look(arm) | look) for arm in _members(scale, family)]
+        row[-1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5))
+        row[0].set_ylabel(f"{_FAMILIES.get(family, family)}\n{ylabel}")
+    for ax, depth in zip(axes[0], scale.depths, strict=True):
+        ax.set_title(f"depth {depth}")
+    figure.supxlabel(xlabel, fontsize="medium")
+    places = [(family, depth) for family in families for depth in scale.depths]
+    return figure, dict(zip(places, axes.ravel(), strict=True))
+
+
+def _cells(
+    rows: pd.DataFrame, scale: Scale, panels: dict[tuple[str, int], Axes]
+) -> Iterator[tuple[Axes, str, pd.DataFrame]]:
+    """The panel, arm and rows of every arm and depth that has any."""
+    for arm in scale.arms:
+        for depth in scale.depths:
+            cell = rows[(rows["arm"] == arm) & (rows["depth"] == depth)]
+            if len(cell):
+                yield panels[ARMS[arm].family, depth], arm, cell
+
+
+def _percent_axis(axes: Iterable[Axes], errors: pd.Series) -> None:
+    """Show errors, fractions, in percent on one axis that holds them all.
+
+    It is even in 1 / sqrt(error): nets that train differ by tenths of percents while others stay
+    at 90 %, which neither an even nor a logarithmic axis can show together.
+    """
+    if errors.empty:
+        return
+    low, high = _stretched(np.array([max(errors.min(), 1e-4), errors.max()]))
+    margin = max(0.05 * (high - low), 0.02 * abs(low))
+    limits = _unstretched(np.array([low - margin, min(high + margin, -0.1)]))
+    for ax in axes:
+        ax.set_yscale("function", functions=(_stretched, _unstretched))
+        ax.set_ylim(*limits)
+        ax.yaxis.set_major_locator(FixedLocator(_percent_ticks(*limits)))
+        ax.yaxis.set_major_formatter(lambda error, _: f"{100 * error:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _stretched(errors: np.ndarray) -> np.ndarray:
+    return -1 / np.sqrt(np.maximum(errors, 1e-9))
+
+
+def _unstretched(values: np.ndarray) -> np.ndarray:
+    return 1 / np.square(np.minimum(values, -1e-3))
+
+
+def _percent_ticks(low: float, high: float) -> list[float]:
+    """Return the roundest percentages between two errors that have space beside each other."""
+    gap = 0.065 * (_stretched(high) - _stretched(low))
+    ticks: list[float] = []
+    for tick in (percent / 100 for percent in _PERCENTS):
+        place = _stretched(tick)
+        if low <= tick <= high and all(abs(place - _stretched(other)) > gap for other in ticks):
+            ticks.append(tick)
+    # Between errors that hardly differ, round ones are rare.
+    return ticks if len(ticks) > 2 else list(MaxNLocator(4).tick_values(low, high)[1:-1])
+
+
+def _chance_line(ax: Axes, frame: pd.DataFrame, scale: Scale) -> None:
+    if _reported(frame)["test_error"].max() > chance(scale.classes) / 2:
+        ax.axhline(chance(scale.classes), color="gray", linestyle=":", linewidth=1, label="chance")
+
+
+def _depth_line(ax: Axes, frame: pd.DataFrame, arm: str, shift: float) -> None:
+    runs = _reported(frame)
+    errors = runs[runs["arm"] == arm].groupby("depth")["test_error"]
+    means = [mean_interval(values) for _, values in errors]
+    depths = np.array([depth for depth, _ in errors]) + shift
+    mean = np.array([m.mean for m in means])
+    # An interval may reach below 0, which no axis of errors does.
+    reach = [[m.mean - max(m.low, 1e-6) for m in means], [m.high - m.mean for m in means]]
+    look = _look(arm)
+    ax.errorbar(depths, mean, yerr=np.nan_to_num(reach), elinewidth=1, zorder=3, **look)
+    for x, (_, values) in zip(depths, errors, strict=True):
+        ax.plot([x] * len(values), values, ".", color=look["color"], alpha=0.35, markersize=4)
+
+
+def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
+    runs, look = _reported(frame), _look(arm)
+    for place, depth in enumerate(scale.depths):
+        errors = runs[(runs["arm"] == arm) & (runs["depth"] == depth)]["test_error"].sort_values()
+        ax.plot(
+            place + _spread(len(errors)),
+            errors,
+            look["marker"],
+            color=look["color"],
+            alpha=0.6,
+            markersize=4,
+        )
+        if len(errors):
+            ax.hlines(errors.median(), place - 0.35, place + 0.35, color="black", linewidth=1)
+    ax.set_title(arm)
+    ax.set_xticks(range(len(scale.depths)), scale.depths)
+
+
+def _spread(n: int) -> np.ndarray:
+    """Places around 0 that keep neighbors apart: the same in every drawing, unlike random ones."""
+    places = np.arange(n) * 0.618 % 1
+    return 0.5 * (places - (places.min() + places.max()) / 2) if n else places
+
+
+def _trajectory(ax: Axes, arm: str, runs: pd.DataFrame, epochs: int) -> None:
+    """Mean curve with a marker at `epochs`; what a control trains on for goes on thinly."""
+    curves = runs[runs["status"] == "done"]["curves"]
+    if curves.empty:
+        return
+    x, y = (np.mean([_values(c[name]) for c in curves], 0) for name in ("train_nll", "test_nll"))
+    look = _look(arm)
+    ax.plot(x[:epochs], y[:epochs], markevery=[epochs - 1], **look)
+    ax.plot(x[epochs - 1 :], y[epochs - 1 :], ":", color=look["color"], linewidth=1)
+
+
+def _values(curve: list) -> np.ndarray:
+    return np.array(curve, dtype=float)
+
+
+def _cost_point(ax: Axes, arm: str, runs: pd.DataFrame) -> None:
+    look = _look(arm)
+    flops, error = runs["flops"].mean(), runs["test_error"].mean()
+    ax.plot(flops, error, **look)
+    longer = runs[runs["extra_epochs"] > 0]
+    if len(longer):
+        x = [flops, longer["equal_cost_flops"].mean()]
+        y = [error, longer["equal_cost_test_error"].mean()]
+        ax.plot(x, y, ":", color=look["color"], linewidth=1)
+        ax.plot(x[1], y[1], look["marker"], color=look["color"], markerfacecolor="white")
+
+
+def _rate_line(ax: Axes, arm: str, runs: pd.DataFrame) -> None:
+    look = _look(arm)
+    errors = runs.groupby("learning_rate")["validation_error"].mean()
+    ax.plot(errors.index, errors, **look)
+    chosen = runs[runs["chosen"]].groupby("learning_rate")["validation_error"].mean()
+    ax.plot(chosen.index, chosen, "o", color=look["color"], markersize=11, markerfacecolor="none")
