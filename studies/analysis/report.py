@@ -1,0 +1,135 @@
+"""Write what the records of a study say: tables, figures and pages.
+
+Everything is made anew from `records.jsonl`, without training and without Keras, and holds nothing
+that differs between two reports on the same records.
+"""
+
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+
+from studies.analysis import figures, pages, records, tables
+from studies.runner import journal, plan
+from studies.runner.catalog import studies
+from studies.runner.scale import CUSTOM, find
+
+DEMONSTRATION = "quick"
+VERDICTS = ("standard", "paper")
+PAGE = "README.md"
+
+
+def write_scale(folder: Path, study: str, scale: str) -> str:
+    """Write the tables, figures and page of a scale beside its records.
+
+    Args:
+        folder: The folder of the scale's results.
+        study: Name of the study.
+        scale: Name of the scale.
+
+    Returns:
+        The table of errors as text for a terminal.
+
+    Raises:
+        JournalError: If the records cannot be read.
+        ValueError: If no record is a result of the scale.
+        OSError: If a file cannot be written. Every file is then the old or the new one, whole.
+    """
+    return pages.terminal(_write_scale(folder, study, scale))
+
+
+def write_all(results: Path, study: str | None = None) -> list[Path]:
+    """Write every scale that has results, and the front page.
+
+    Args:
+        results: Folder of the results of all studies.
+        study: Name of the one study to write; by default all. The front page is about all.
+
+    Returns:
+        The pages that were written, the front page last.
+
+    Raises:
+        FileNotFoundError: If the study has no results.
+        JournalError: If records cannot be read.
+        OSError: If a file cannot be written.
+    """
+    begun = [(s, n) for s in studies() if study in (None, s) for n in _scales_begun(results, s)]
+    if study and not begun:
+        raise FileNotFoundError(
+            f"There is nothing to report on. Expected results of the study {study}, made by "
+            f"`python -m studies run {study}`. Received: {results}"
+        )
+    for name, scale in begun:
+        found = _write_scale(results / name / scale, name, scale)
+        if scale == DEMONSTRATION and found.complete and not _relied_on(results, name):
+            picture = (results / name / scale / f"{pages.HEADLINE.__name__}.png").read_bytes()
+            _write(results, {pages.demonstration_figure(name): picture})
+    entries = [_entry(results, name, question) for name, question in studies().items()]
+    front = pages.front_page(entries, has_speed=(results / "speed.md").exists())
+    _write(results, {PAGE: front.encode()})
+    return [*(results / name / scale / PAGE for name, scale in begun), results / PAGE]
+
+
+def _write_scale(folder: Path, study: str, name: str) -> pages.Findings:
+    scale = find(study, name, folder)
+    rows = journal.read(folder / journal.FILE)
+    frame = records.frame(rows, scale)
+    table = tables.main_table(frame, scale)
+    found = pages.Findings(study, name, scale, table, plan.tally(scale, rows))
+    contents = {
+        "table.csv": tables.to_csv(table).encode(),
+        "table.md": pages.table_page(found).encode(),
+    }
+    for draw in pages.FIGURES:
+        for kind, content in figures.render(draw, frame, scale).items():
+            contents[f"{draw.__name__}.{kind}"] = content
+    _write(folder, contents | {PAGE: pages.scale_page(found).encode()})
+    return found
+
+
+def _scales_begun(results: Path, study: str) -> list[str]:
+    names = [*import_module(f"studies.{study}").SCALES, CUSTOM]
+    return [name for name in names if _roles_done(results, study, name)]
+
+
+def _relied_on(results: Path, study: str) -> tuple[str, ...]:
+    """Those of a study's scales that verdicts are read from and that have something to show."""
+    scales = import_module(f"studies.{study}").SCALES
+    return tuple(
+        name
+        for name in VERDICTS
+        if name in scales and "report" in _roles_done(results, study, name)
+    )
+
+
+def _roles_done(results: Path, study: str, name: str) -> set[str]:
+    """The roles of those of a scale's trials that have a result."""
+    folder = results / study / name
+    rows = journal.read(folder / journal.FILE)
+    if not rows:
+        return set()
+    done = {row["key"] for row in rows if row["status"] in journal.FINAL}
+    groups = plan.groups(find(study, name, folder), rows)
+    return {trial.role for group in groups for trial in group.trials if trial.key in done}
+
+
+def _entry(results: Path, study: str, question: str) -> pages.Entry:
+    drawn = (results / pages.demonstration_figure(study)).exists()
+    demonstration = import_module(f"studies.{study}").SCALES.get(DEMONSTRATION) if drawn else None
+    return pages.Entry(study, question, _relied_on(results, study), demonstration)
+
+
+def _write(folder: Path, contents: dict[str, bytes]) -> None:
+    """Write files, each whole or not at all."""
+    for name, content in contents.items():
+        new = folder / f".{name}.new"
+        try:
+            new.write_bytes(content)
+            new.replace(folder / name)
+        except OSError as error:
+            raise OSError(
+                f"Could not write the report: {error.strerror or error}. Expected a folder that "
+                f"can be written to, on a disk with space left. Received: {folder / name}"
+            ) from error
+        finally:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
