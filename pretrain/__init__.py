@@ -1,0 +1,38 @@
+"""Layer-wise pretraining of your own Keras models.
+
+Names are loaded when first used, so that `pretrain.datasets` and `pretrain.seeds` can be imported
+without Keras.
+"""
+
+import importlib
+from typing import Any
+
+_MODULES = {
+    "Population": "population",
+    "Report": "greedy",
+    "StageReport": "greedy",
+    "greedy_pretrain": "greedy",
+    "split_stages": "stages",
+    "Stage": "stages",
+    "Autoencoder": "objectives",
+    "DenoisingAutoencoder": "objectives",
+    "Masking": "corruption",
+    "Gaussian": "corruption",
+    "SaltAndPepper": "corruption",
+}
+_SUBMODULES = ("corruption", "datasets", "initializers", "networks", "objectives", "seeds")
+
+__all__ = [*_MODULES, *_SUBMODULES]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"pretrain.{name}")
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"pretrain.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'pretrain' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

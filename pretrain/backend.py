@@ -31,11 +31,12 @@ class Compiled:
     Args:
         function: The function; on TensorFlow it is run as a plain graph where XLA cannot
             compile it.
+        whole: Whether to compile it; if not, it is Python that calls compiled functions.
     """
 
-    def __init__(self, function: Callable) -> None:
+    def __init__(self, function: Callable, whole: bool = True) -> None:
         self._function = function
-        self._compiled = _compile(function)
+        self._compiled = _compile(function) if whole else function
         self._vectorized: dict[tuple, Callable] = {}
 
     def __call__(self, *arguments: Any) -> Any:
@@ -123,6 +124,13 @@ def repeat(steps: int, body: Callable, state: Any) -> Any:
     return tf.while_loop(
         lambda i, _: i < steps, advance, (tf.constant(0), state), parallel_iterations=1
     )[1]
+
+
+def repeat_in_python(steps: int, body: Callable, state: Any) -> Any:
+    """`repeat`, where the loop is not to be part of a compiled program."""
+    for i in range(steps):
+        state = body(keras.ops.convert_to_tensor(i, "int32"), state)
+    return state
 
 
 def functional_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

@@ -13,9 +13,9 @@ from keras import ops
 from tqdm import tqdm
 
 from pretrain.backend import Compiled
-from pretrain.program import Task, get_program
+from pretrain.program import Task, get_program, values_of
 from pretrain.seeds import derive
-from pretrain.streams import MAX_MEMORY, Block, Examples, split_validation
+from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
 
 
 _PREDICTION_CHUNK = 1000
@@ -87,8 +87,8 @@ class Population:
         for model in models:
             _check_model(model, models[0])
         self.template = models[0]
-        self._trained = [_values(model.trainable_variables) for model in models]
-        self._fixed = [_values(model.non_trainable_variables) for model in models]
+        self._trained = [values_of(model.trainable_variables) for model in models]
+        self._fixed = [values_of(model.non_trainable_variables) for model in models]
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -166,16 +166,17 @@ class Population:
             _check_supervised(self.template, task, data)
         trainer = Trainer(self, task, optimizer, learning_rate, batch_size)
         held_out = validation and on_device(next(validation.blocks()))
-        resident = None if examples.is_stream else [on_device(next(examples.blocks()))]
-        rows = []
-        for epoch in progress(range(1, _positive("epochs", epochs) + 1), "epochs", verbose):
-            blocks = resident or map(on_device, examples.blocks(max_memory, batch_size))
+        resident = None if examples.is_stream else [on_device(examples.first())]
+        rows = rows_within(max_memory, examples.first().x, batch_size)
+        history = []
+        for epoch in progress(range(1, positive("epochs", epochs) + 1), "epochs", verbose):
+            blocks = resident or map(on_device, examples.blocks(rows))
             scores = trainer.epoch(((block, [block.x]) for block in blocks), epoch)
-            validated = held_out and self._score(task, held_out, [held_out.x])
-            rows += self._history(task.names, epoch, scores, validated)
-        history = pd.DataFrame(rows)
-        history.insert(3, "learning_rate", [trainer.rates[m] for m in history["member"]])
-        return history
+            validated = held_out and self.scores(task, held_out, [held_out.x])
+            history += self._history(task.names, epoch, scores, validated)
+        table = pd.DataFrame(history)
+        table.insert(3, "learning_rate", [trainer.rates[i] for i in table["member"]])
+        return table
 
     def evaluate(
         self, x: Any, y: Any = None, *, loss: Any, metrics: Sequence[Any] = (), sample_weight: Any = None
@@ -199,7 +200,7 @@ class Population:
         task = _supervised_task(self.template, loss, metrics)
         _check_supervised(self.template, task, examples)
         block = on_device(next(examples.blocks()))
-        scores = self._score(task, block, [block.x])
+        scores = self.scores(task, block, [block.x])
         table = pd.DataFrame(scores, columns=task.names)
         table.insert(0, "member", range(len(self)))
         table.insert(1, "seed", self.seeds)
@@ -218,10 +219,10 @@ class Population:
             ValueError: If x does not fit the model.
         """
         examples = Examples(x)
-        _check_inputs(self.template, examples)
-        return np.stack(self._predict([next(examples.blocks()).x]))
+        check_inputs(self.template, examples)
+        return np.stack(self.outputs([next(examples.blocks()).x]))
 
-    def _predict(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    def outputs(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """Outputs of every member; `inputs` holds one array for all or one for each."""
         infer = get_program(self.template).infer
         n = len(inputs[0])
@@ -233,7 +234,7 @@ class Population:
             outputs.append([ops.convert_to_numpy(o) for o in self._each(infer, [], part, ())])
         return [np.concatenate(pieces)[:n] for pieces in zip(*outputs, strict=True)]
 
-    def _score(self, task: Task, block: Block, inputs: list, stream: str = "") -> np.ndarray:
+    def scores(self, task: Task, block: Block, inputs: list, stream: str = "") -> np.ndarray:
         """Mean scores (members, names) of every member."""
         score = get_program(self.template, task).score
         keys = [_key(derive("validation", stream, seed)) for seed in self.seeds]
@@ -261,6 +262,54 @@ class Population:
                 row |= {f"val_{k}": v for k, v in zip(names, validated[i], strict=True)}
             rows.append(row)
         return rows
+
+    def part(self, layer: Any, own: Sequence[dict] | None = None) -> "Population":
+        """A population of a layer that shares variables with this one's template.
+
+        Args:
+            layer: A layer, or stage, of the model, or one that contains it. Without variables it
+                is the same for all members, so the part has one member.
+            own: For each member, the values of variables that are the layer's own, by `id`.
+
+        Returns:
+            The part; `set_part` takes over what it learns.
+        """
+        members = range(len(self) if layer.variables else 1)
+
+        def values(variables: list, i: int) -> list:
+            return [self.value(i, v) if self._has(v) else own[i][id(v)] for v in variables]
+
+        return self._from_values(
+            layer,
+            self.seeds[: len(members)],
+            [values(layer.trainable_variables, i) for i in members],
+            [values(layer.non_trainable_variables, i) for i in members],
+        )
+
+    def set_part(self, part: "Population") -> None:
+        """Takes over the weights of a part, and gives them to the models the members are from."""
+        for variable in (*part.template.trainable_variables, *part.template.non_trainable_variables):
+            if self._has(variable):
+                kind, position = self._places[id(variable)]
+                for i in range(len(self)):
+                    getattr(self, kind)[i][position] = part.value(i, variable)
+        for i, model in enumerate(self._models or [self.template]):
+            self._assign(i, model)
+
+    def value(self, i: int, variable: keras.Variable) -> Any:
+        """Member `i`'s value of a variable of the template."""
+        kind, position = self._places[id(variable)]
+        return getattr(self, kind)[i][position]
+
+    def _has(self, variable: keras.Variable) -> bool:
+        return id(variable) in self._places
+
+    @property
+    def _places(self) -> dict[int, tuple[str, int]]:
+        """Where the values of each of the template's variables are held."""
+        template = self.template
+        places = {id(v): ("_trained", p) for p, v in enumerate(template.trainable_variables)}
+        return places | {id(v): ("_fixed", p) for p, v in enumerate(template.non_trainable_variables)}
 
     def _assign(self, i: int, model: Any) -> None:
         variables = [*model.trainable_variables, *model.non_trainable_variables]
@@ -292,7 +341,7 @@ class Trainer:
     ) -> None:
         optimizer = _optimizer(optimizer)
         self.population = population
-        self.batch_size = _positive("batch_size", batch_size)
+        self.batch_size = positive("batch_size", batch_size)
         self.rates = _rates(optimizer, learning_rate, len(population))
         self.stream = stream
         self._program = get_program(population.template, task, optimizer)
@@ -389,10 +438,6 @@ def progress(steps: Any, unit: str, verbose: Any, **options: Any) -> Any:
 def on_device(block: Block) -> Block:
     """A block as tensors of the backend, transferred once."""
     return Block(*(None if part is None else ops.convert_to_tensor(part) for part in block))
-
-
-def _values(variables: list) -> list:
-    return [ops.convert_to_tensor(variable.value) for variable in variables]
 
 
 def _key(seed: int) -> Any:
@@ -506,7 +551,7 @@ def _rates(optimizer: Any, learning_rate: Any, members: int) -> list:
     return np.broadcast_to(rates, (members,)).tolist()
 
 
-def _positive(name: str, value: Any) -> int:
+def positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
     return int(value)
@@ -536,7 +581,7 @@ def _check_model(model: Any, first: Any) -> None:
         )
 
 
-def _check_inputs(template: Any, examples: Examples) -> None:
+def check_inputs(template: Any, examples: Examples) -> None:
     """Refuses examples that do not have the shape of the model's input."""
     x = examples.first().x
     expected = getattr(template, "input_shape", None)
@@ -556,7 +601,7 @@ def _check_supervised(template: Any, task: Supervised, examples: Examples | None
     """Refuses examples without targets, or with labels that are no class of the model."""
     if examples is None:
         return
-    _check_inputs(template, examples)
+    check_inputs(template, examples)
     y = examples.first().y
     if y is None:
         raise ValueError("Expected targets. Received: y=None")

@@ -49,13 +49,19 @@ class Program:
         if optimizer is not None:
             self.optimizer = backend.functional_optimizer(optimizer)
             self.optimizer.build(template.trainable_variables)
-        self.train = backend.Compiled(self._train)
-        self.score = backend.Compiled(self._score)
+        # XLA's convolutions are some 50 times slower inside its loops on a processor: there the
+        # loop is Python's, and what is compiled is a step of it.
+        whole = backend.accelerated() or not _has_convolution(template)
+        self._loop = backend.repeat if whole else backend.repeat_in_python
+        self._update = self._update if whole else backend.Compiled(self._update)
+        self._add_scores = self._add_scores if whole else backend.Compiled(self._add_scores)
+        self.train = backend.Compiled(self._train, whole)
+        self.score = backend.Compiled(self._score, whole)
         self.infer = backend.Compiled(self._infer)
 
     def optimizer_state(self, learning_rate: float | None) -> list:
         """A fresh state of the optimizer's variables, with a rate of its own if one is given."""
-        state = [ops.convert_to_tensor(v.value) for v in self.optimizer.variables]
+        state = values_of(self.optimizer.variables)
         if learning_rate is not None:
             rate = self.optimizer.learning_rate
             position = [v is rate for v in self.optimizer.variables].index(True)
@@ -66,24 +72,25 @@ class Program:
         """An update on each batch of `index`; returns the sums of the batches' scores too."""
 
         def update(step, state):
-            trained, fixed, slots, totals = state
-            x_batch, y_batch, weight_batch = _take((x, y, weight), index[step])
-            inputs = self.task.inputs(x_batch, _key(key, first + step))
-
-            def objective(variables):
-                outputs, moved, penalties = self.template.stateless_call(
-                    variables, fixed, inputs, training=True, return_losses=True
-                )
-                loss = self.task.loss(x_batch, y_batch, outputs, weight_batch) + sum(penalties)
-                scores = self.task.scores(x_batch, y_batch, outputs)[1:]
-                return loss, (moved, [ops.mean(score) for score in scores])
-
-            loss, (fixed, means), gradients = backend.value_and_gradients(objective, trained)
-            trained, slots = self.optimizer.stateless_apply(slots, gradients, trained)
-            return trained, fixed, slots, totals + ops.stack([loss, *means])
+            return self._update(*state, index[step], _key(key, first + step), x, y, weight)
 
         totals = ops.zeros((len(self.task.names),), keras.config.floatx())
-        return backend.repeat(index.shape[0], update, (trained, fixed, slots, totals))
+        return self._loop(index.shape[0], update, (trained, fixed, slots, totals))
+
+    def _update(self, trained, fixed, slots, totals, rows, key, x, y, weight):
+        x, y, weight = _take((x, y, weight), rows)
+        inputs = self.task.inputs(x, key)
+
+        def objective(variables):
+            outputs, moved, penalties = self.template.stateless_call(
+                variables, fixed, inputs, training=True, return_losses=True
+            )
+            loss = self.task.loss(x, y, outputs, weight) + sum(penalties)
+            return loss, (moved, [ops.mean(s) for s in self.task.scores(x, y, outputs)[1:]])
+
+        loss, (fixed, means), gradients = backend.value_and_gradients(objective, trained)
+        trained, slots = self.optimizer.stateless_apply(slots, gradients, trained)
+        return trained, fixed, slots, totals + ops.stack([loss, *means])
 
     def _score(self, trained, fixed, key, x, y, weight):
         """Mean scores over all examples, in inference mode."""
@@ -92,19 +99,21 @@ class Program:
 
         def add(step, totals):
             rows = step * chunk + ops.arange(chunk)
-            counts = ops.cast(rows < n, keras.config.floatx())
-            x_chunk, y_chunk, weights = _take((x, y, weight), ops.minimum(rows, n - 1))
-            outputs, _, penalties = self.template.stateless_call(
-                trained, fixed, self.task.inputs(x_chunk, _key(key, step)), return_losses=True
-            )
-            scores = self.task.scores(x_chunk, y_chunk, outputs)
-            scores[0] = scores[0] * (1 if weights is None else weights)
-            sums = ops.stack([ops.sum(ops.where(counts > 0, s, 0)) for s in scores])
-            penalty = ops.sum(counts) * sum(penalties)
-            return totals + sums + ops.stack([penalty] + [0.0] * (len(scores) - 1))
+            return self._add_scores(totals, trained, fixed, _key(key, step), rows, x, y, weight)
 
         totals = ops.zeros((len(self.task.names),), keras.config.floatx())
-        return backend.repeat(-(-n // chunk), add, totals) / n
+        return self._loop(-(-n // chunk), add, totals) / n
+
+    def _add_scores(self, totals, trained, fixed, key, rows, x, y, weight):
+        n = x.shape[0]
+        real = rows < n
+        x, y, weight = _take((x, y, weight), ops.minimum(rows, n - 1))
+        outputs, _, penalties = self.template.stateless_call(
+            trained, fixed, self.task.inputs(x, key), training=False, return_losses=True
+        )
+        scores = self.task.scores(x, y, outputs)
+        scores[0] = (scores[0] if weight is None else scores[0] * weight) + sum(penalties)
+        return totals + ops.stack([ops.sum(ops.where(real, score, 0)) for score in scores])
 
     def _infer(self, trained, fixed, x):
         return self.template.stateless_call(trained, fixed, x, training=False)[0]
@@ -124,6 +133,11 @@ def get_program(template: Any, task: Task | None = None, optimizer: Any = None) 
     return _programs[key]
 
 
+def values_of(variables: list) -> list:
+    """The values of Keras variables, as tensors that do not change with them."""
+    return [ops.convert_to_tensor(ops.convert_to_numpy(v), dtype=v.dtype) for v in variables]
+
+
 def _architecture(template: Any) -> Any:
     if hasattr(template, "fingerprint"):
         return template.fingerprint()
@@ -141,6 +155,10 @@ def _optimizer_key(optimizer: Any) -> str:
         config.pop("learning_rate")
     kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
     return json.dumps([kind, config], sort_keys=True, default=repr)
+
+
+def _has_convolution(template: Any) -> bool:
+    return any(graph.is_convolution(layer) for layer in template._flatten_layers())
 
 
 def _take(parts: tuple, rows: Any) -> list:

@@ -49,37 +49,47 @@ class Examples:
                 f"y={type(y).__name__}, sample_weight={type(sample_weight).__name__}"
             )
         self._stream = _checked_stream(x)
+        self._block = next(_batches(self._stream), None)
+        if self._block is None:
+            raise ValueError("`x` must have at least one example. Received: an empty stream")
 
     @property
     def is_stream(self) -> bool:
         return self._stream is not None
 
-    def blocks(self, max_memory: int | None = None, multiple: int = 1) -> Iterator[Block]:
+    def blocks(self, rows: int | None = None) -> Iterator[Block]:
         """Reads all examples once.
 
         Args:
-            max_memory: Bytes of inputs that a block may take; `None` for one block.
-            multiple: Every block but the last has a multiple of this many examples.
+            rows: Examples in a block; `None` for one block.
 
         Yields:
-            Blocks in order, all of one size but the last. Arrays, which are in memory already,
-            are one block.
+            Blocks in order, all of one size but the last.
         """
         if self._stream is None:
-            yield self._block
+            n = len(self._block.x)
+            for start in range(0, n, rows or n):
+                yield self._block.take(start, start + (rows or n))
             return
-        yield from _regroup(self._stream, max_memory, multiple)
+        yield from _regroup(self._stream, rows or math.inf)
 
     def first(self) -> Block:
         """The first examples: all of an array, one batch of a stream."""
-        if self._stream is None:
-            return self._block
-        return next(iter(_batches(self._stream)))
+        return self._block
 
+def rows_within(memory: int, x: Any, multiple: int, copies: int = 1) -> int:
+    """How many examples like those of `x` fit in memory, `copies` of each.
 
-def bytes_per_example(x: Any) -> int:
-    """Bytes of one example of an array (n, ...)."""
-    return max(1, math.prod(x.shape[1:]) * np.dtype(keras.backend.standardize_dtype(x.dtype)).itemsize)
+    Args:
+        memory: Bytes, at least 1.
+        x: Array of examples (n, ...).
+        multiple: The result is a multiple of it, at least once.
+        copies: Copies of each example.
+    """
+    if not isinstance(memory, int) or memory < 1:
+        raise ValueError(f"`max_memory` must be a number of bytes. Received: max_memory={memory!r}")
+    per_example = copies * max(1, math.prod(x.shape[1:]) * x.dtype.itemsize)
+    return max(1, memory // per_example // multiple) * multiple
 
 
 def split_validation(validation_data: Any) -> Examples | None:
@@ -180,21 +190,16 @@ def _as_block(batch: Any) -> Block:
     return _checked_block(*parts, *[None] * (3 - len(parts)))
 
 
-def _regroup(stream: Any, max_memory: int | None, multiple: int) -> Iterator[Block]:
+def _regroup(stream: Any, rows: float) -> Iterator[Block]:
+    """Joins and cuts batches into blocks of `rows` examples; the last holds the rest."""
     waiting: list[Block] = []
-    size = None
     for batch in _batches(stream):
-        if size is None:
-            limit = math.inf if max_memory is None else max_memory // bytes_per_example(batch.x)
-            size = limit if limit == math.inf else max(multiple, int(limit) // multiple * multiple)
         waiting.append(batch)
-        while sum(len(b.x) for b in waiting) >= size:
+        while sum(len(block.x) for block in waiting) >= rows:
             joined = _join(waiting)
-            yield joined.take(0, size)
-            rest = joined.take(size, len(joined.x))
+            yield joined.take(0, int(rows))
+            rest = joined.take(int(rows), len(joined.x))
             waiting = [rest] if len(rest.x) else []
-    if size is None:
-        raise ValueError("`x` must have at least one example. Received: an empty stream")
     if waiting:
         yield _join(waiting)
 

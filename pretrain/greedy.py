@@ -1,0 +1,428 @@
+"""Greedy layer-wise pretraining: one stage after another, codes computed once."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from pretrain import graph
+from pretrain.objectives import Autoencoder, DenoisingAutoencoder
+from pretrain.population import Population, Trainer, check_inputs, positive, progress
+from pretrain.program import values_of
+from pretrain.stages import Stage, split_stages
+from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
+
+_NO_TARGETS = Block(None)
+
+
+@dataclass
+class StageReport:
+    """What pretraining did to one stage.
+
+    Args:
+        name: Name of the stage.
+        loss: Name of the loss, decided once.
+        baseline: Loss of the trivial reconstruction (the mean input) for each member.
+        history: A row per member and epoch: `member`, `seed`, `epoch`, `loss` and, with
+            validation data, `val_loss`.
+        seconds: Wall-clock time.
+        flops: FLOPs of each member: 2 per multiply-add, training 3 times the forward pass.
+        movement: For each weight, `||w - w_0|| / ||w_0||` for each member.
+        decoders: The decoder of each member, from code to pre-activation of the reconstruction;
+            its output needs a sigmoid if the loss is `"binary_crossentropy"`.
+    """
+
+    name: str
+    loss: str
+    baseline: np.ndarray
+    history: pd.DataFrame
+    seconds: float
+    flops: int
+    movement: dict[str, np.ndarray]
+    decoders: list[keras.Model]
+
+
+@dataclass
+class Report:
+    """What `greedy_pretrain` did, stage by stage; `print` it, or take `to_frame()`.
+
+    Args:
+        stages: A report for each stage.
+        seeds: Seed of each member.
+    """
+
+    stages: list[StageReport] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row per stage, member and epoch, with losses."""
+        frames = [stage.history.assign(stage=stage.name) for stage in self.stages]
+        history = pd.concat(frames, ignore_index=True)
+        return history[["stage", *(c for c in history if c != "stage")]]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per stage and member.
+
+        Returns:
+            Columns `stage`, `member`, `seed`, `loss_name`, `baseline`, `loss` (of the last epoch),
+            `val_loss` (with validation data), `seconds` (of the stage, all members together),
+            `flops` and `movement` (of the first weight matrix).
+        """
+        rows = []
+        for stage in self.stages:
+            last = stage.history[stage.history["epoch"] == stage.history["epoch"].max()]
+            for i, (_, scores) in enumerate(last.iterrows()):
+                losses = {key: scores[key] for key in ("loss", "val_loss") if key in scores}
+                rows.append(
+                    {
+                        "stage": stage.name,
+                        "member": i,
+                        "seed": self.seeds[i],
+                        "loss_name": stage.loss,
+                        "baseline": stage.baseline[i],
+                        **losses,
+                        "seconds": stage.seconds,
+                        "flops": stage.flops,
+                        "movement": next(iter(stage.movement.values()))[i],
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def __str__(self) -> str:
+        frame = self.to_frame()
+        if len(self.seeds) == 1:
+            frame = frame.drop(columns=["member", "seed"])
+        return frame.to_string(index=False, float_format=lambda v: f"{v:.4g}")
+
+
+def greedy_pretrain(
+    model: keras.Model | Population,
+    x: Any,
+    objective: Autoencoder | Sequence[Autoencoder] | None = None,
+    *,
+    y: Any = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    optimizer: Any = "adam",
+    learning_rate: float | Sequence[float] | None = None,
+    seed: int = 0,
+    stages: int | Sequence[Sequence[str]] | None = None,
+    validation_data: Any = None,
+    max_memory: int = MAX_MEMORY,
+    verbose: Any = "auto",
+) -> Report:
+    """Pretrains a model's stages one after another, in place.
+
+    Each stage is trained on the clean, inference-mode output of the stages before it, which is
+    computed once. Nothing outside the stage moves. A finished stage is kept if a later one is
+    interrupted.
+
+    Args:
+        model: A built Keras model with a classifier as its last stage, or a `Population`.
+        x: Inputs (n, ...), or a finite stream (`tf.data.Dataset`, `keras.utils.PyDataset`), whose
+            targets are ignored.
+        objective: An objective for all stages, or one for each; `None` is
+            `DenoisingAutoencoder(Masking(0.25))`.
+        y: Targets, for objectives that use them.
+        epochs: Epochs of every stage.
+        batch_size: Examples per update.
+        optimizer: Keras optimizer, by name or instance; every stage starts with a fresh copy.
+        learning_rate: One rate, or one for each member of a population; `None` is the optimizer's.
+        seed: Seed of order, corruption and decoders; a `Population` has its own.
+        stages: Names of the layers of each stage, as for `split_stages`; or an integer, to
+            pretrain only that many of the first stages; `None` is all but the classifier.
+        validation_data: Inputs, `(x,)` or `(x, y)`, or a stream: their loss is reported.
+        max_memory: Bytes that the inputs of a stage may take, all members together; beyond it they
+            are computed anew in every epoch, block by block.
+        verbose: `"auto"` shows a progress bar in a terminal, 0 never.
+
+    Returns:
+        A report, which also holds the decoders.
+
+    Raises:
+        ValueError: If an argument is out of range, or the model has no stage to pretrain.
+
+    Reference:
+        [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks)
+    """
+    if y is not None:
+        raise ValueError(
+            "None of the objectives uses targets: expected y=None. "
+            f"Received: y of type {type(y).__name__}"
+        )
+    population = model if isinstance(model, Population) else Population.from_models([model], [seed])
+    examples, validation = Examples(x), split_validation(validation_data)
+    for data in filter(None, (examples, validation)):
+        check_inputs(population.template, data)
+    cut = _cut(population.template, stages, examples)
+    objectives = _one_for_each(objective, len(cut))
+    settings = _Settings(
+        positive("epochs", epochs), positive("batch_size", batch_size), optimizer, learning_rate, verbose
+    )
+    data = [_Inputs(examples, len(population), max_memory, batch_size)]
+    if validation is not None:
+        data.append(_Inputs(validation, len(population), max_memory, 1))
+    report = Report(seeds=population.seeds)
+    for number, stage in enumerate(cut):
+        binary = cut[number - 1].binary if number else None
+        for step in filter(None, (number and cut[number - 1], stage.preamble)):
+            for inputs in data:
+                inputs.advance(population.part(step))
+        training = _StageTraining(population, stage, objectives[number], binary, data[0])
+        report.stages.append(training.run(*data, settings=settings))
+    return report
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """How every stage is trained."""
+
+    epochs: int
+    batch_size: int
+    optimizer: Any
+    learning_rate: Any
+    verbose: Any
+
+
+def _cut(model: Any, stages: Any, examples: Examples) -> list[Stage]:
+    if isinstance(stages, int) and not isinstance(stages, bool):
+        cut = split_stages(model)
+        if not 1 <= stages <= len(cut):
+            raise ValueError(
+                f"Expected from 1 to {len(cut)} stages, those before the classifier. "
+                f"Received: stages={stages}"
+            )
+        return cut[:stages]
+    return split_stages(model, stages=stages, input_shape=examples.first().x.shape[1:])
+
+
+def _one_for_each(objective: Any, count: int) -> list[Autoencoder]:
+    objectives = list(objective) if isinstance(objective, list | tuple) else [objective] * count
+    objectives = [DenoisingAutoencoder() if item is None else item for item in objectives]
+    if len(objectives) != count or not all(isinstance(item, Autoencoder) for item in objectives):
+        raise ValueError(
+            f"`objective` must be one of pretrain.objectives, or one for each of {count} stages. "
+            f"Received: objective={objective!r}"
+        )
+    return objectives
+
+
+class _Inputs:
+    """Inputs of the stage at hand for every member, kept if they fit in memory.
+
+    Args:
+        examples: Inputs of the model.
+        members: Number of members.
+        max_memory: Bytes that the inputs of a stage may take.
+        multiple: Blocks that are computed anew have a multiple of this many examples.
+    """
+
+    def __init__(self, examples: Examples, members: int, max_memory: int, multiple: int) -> None:
+        self._examples = examples
+        self._members = members
+        self._max_memory = max_memory
+        self._multiple = multiple
+        self._encoders: list[Population] = []
+        raw = ([block.x] for block in examples.blocks(self._rows()))
+        self._kept = self._keep(raw if examples.is_stream else [[examples.first().x]])
+
+    def __iter__(self) -> Iterator[list]:
+        """Blocks of inputs: an array for all members, or one for each."""
+        if self._kept is not None:
+            yield self._kept
+            return
+        for block in self._examples.blocks(self._rows()):
+            arrays = [block.x]
+            for encoder in self._encoders:
+                arrays = _encode(encoder, arrays)
+            yield _tensors(arrays)
+
+    def advance(self, encoder: Population) -> None:
+        """Makes the inputs what `encoder` computes from what they were."""
+        previous, self._kept = self._kept, None
+        self._encoders.append(encoder)
+        if previous is None:
+            self._kept = self._keep(self)
+            return
+        arrays = [keras.ops.convert_to_numpy(x) for x in previous]
+        rows, n = self._rows(), len(arrays[0])
+        self._kept = self._keep(
+            _encode(encoder, [x[i : i + rows] for x in arrays]) for i in range(0, n, rows)
+        )
+
+    def _keep(self, blocks: Iterable[list]) -> list | None:
+        """All blocks as one, or `None` if they take too much memory."""
+        kept, size = [], 0
+        for arrays in blocks:
+            kept.append([keras.ops.convert_to_numpy(x) for x in arrays])
+            size += sum(x.nbytes for x in kept[-1])
+            if size > self._max_memory and self._may_be_computed_anew():
+                return None
+        return _tensors(np.concatenate(parts) for parts in zip(*kept, strict=True))
+
+    def _may_be_computed_anew(self) -> bool:
+        return bool(self._encoders) or self._examples.is_stream
+
+    def _rows(self) -> int:
+        """Examples in a block that fits in memory at every stage so far."""
+        x = self._examples.first().x
+        rows = [rows_within(self._max_memory, x, self._multiple)]
+        for encoder in self._encoders:
+            codes = np.empty((0, *encoder.template.features_out), keras.config.floatx())
+            rows.append(rows_within(self._max_memory, codes, self._multiple, self._members))
+        return min(rows)
+
+    def moments(self) -> tuple[int, list[np.ndarray], list[np.ndarray]]:
+        """Number of examples, and their mean and mean square for each array of inputs."""
+        n, sums = 0, None
+        for block in self:
+            arrays = [keras.ops.convert_to_numpy(x).astype("float64") for x in block]
+            n += len(arrays[0])
+            new = np.stack([[x.sum(axis=0), (x**2).sum(axis=0)] for x in arrays])
+            sums = new if sums is None else sums + new
+        return n, list(sums[:, 0] / n), list(sums[:, 1] / n)
+
+    def lie_in_unit_interval(self) -> bool:
+        return all(
+            float(keras.ops.min(x)) >= 0 and float(keras.ops.max(x)) <= 1
+            for block in self
+            for x in block
+        )
+
+
+class _StageTraining:
+    """The pretraining of one stage of a population.
+
+    Args:
+        population: The population; the stage's weights in it change.
+        stage: The stage.
+        objective: What it is trained on.
+        binary: Whether its inputs come from a sigmoid; `None` for a first stage, whose inputs
+            are looked at.
+        inputs: Its inputs.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        stage: Stage,
+        objective: Autoencoder,
+        binary: bool | None,
+        inputs: _Inputs,
+    ) -> None:
+        if not stage.trainable_variables:
+            raise ValueError(
+                "Expected a stage with trainable weights: name the stages to train with `stages`. "
+                f"Received: stage {stage.name!r}, which is frozen"
+            )
+        self.population = population
+        self.stage = stage
+        self.task = objective.task(inputs.lie_in_unit_interval() if binary is None else binary)
+        layers = [objective.build(stage, s, copy=i > 0) for i, s in enumerate(population.seeds)]
+        self.decoders = [layer.decoder for layer in layers]
+        first = self.decoders[0].variables
+        self.part = population.part(
+            layers[0],
+            [dict(zip(map(id, first), values_of(d.variables), strict=True)) for d in self.decoders],
+        )
+
+    def run(
+        self, inputs: _Inputs, held_out: _Inputs | None = None, *, settings: _Settings
+    ) -> StageReport:
+        """Trains the stage and puts its weights back into the population."""
+        start = time.perf_counter()
+        before = self._weights()
+        n, means, squares = inputs.moments()
+        baselines = [self.task.baseline(*moments) for moments in zip(means, squares, strict=True)]
+        history = self._train(inputs, held_out, settings)
+        self.population.set_part(self.part)
+        self._fill_decoders()
+        return StageReport(
+            name=self.stage.name,
+            loss=self.task.objective.loss,
+            baseline=np.resize(baselines, len(self.population)),
+            history=history,
+            seconds=time.perf_counter() - start,
+            flops=self._flops(n, settings),
+            movement=_movement(before, self._weights()),
+            decoders=self.decoders,
+        )
+
+    def _train(
+        self, inputs: _Inputs, held_out: _Inputs | None, settings: _Settings
+    ) -> pd.DataFrame:
+        trainer = Trainer(
+            self.part,
+            self.task,
+            settings.optimizer,
+            settings.learning_rate,
+            settings.batch_size,
+            stream=self.stage.name,
+        )
+        rows = []
+        epochs = range(1, settings.epochs + 1)
+        for epoch in progress(epochs, "epochs", settings.verbose, desc=self.stage.name):
+            losses = trainer.epoch(((_NO_TARGETS, arrays) for arrays in inputs), epoch)[:, 0]
+            validated = None if held_out is None else self._validate(held_out)
+            for i, seed in enumerate(self.population.seeds):
+                row = {"member": i, "seed": seed, "epoch": epoch, "loss": losses[i]}
+                rows.append(row if validated is None else row | {"val_loss": validated[i]})
+        return pd.DataFrame(rows)
+
+    def _validate(self, held_out: _Inputs) -> np.ndarray:
+        total, n = 0.0, 0
+        for arrays in held_out:
+            count = len(arrays[0])
+            scores = self.part.scores(self.task, _NO_TARGETS, arrays, stream=self.stage.name)
+            total, n = total + count * scores[:, 0], n + count
+        return total / n
+
+    def _fill_decoders(self) -> None:
+        """Gives every member's decoder its weights; those of tied ones are copies."""
+        for i, decoder in enumerate(self.decoders):
+            for shared, variable in zip(self.decoders[0].variables, decoder.variables, strict=True):
+                variable.assign(self.part.value(i, shared))
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        """The stage's trainable weights, each stacked over members."""
+        return {
+            variable.path: np.stack(
+                [
+                    keras.ops.convert_to_numpy(self.part.value(i, variable))
+                    for i in range(len(self.part))
+                ]
+            )
+            for variable in self.stage.trainable_variables
+        }
+
+    def _flops(self, n: int, settings: _Settings) -> int:
+        decoder = sum(call.flops for call in graph.flatten(self.decoders[0]).calls)
+        trained = n // settings.batch_size * settings.batch_size * settings.epochs
+        return 3 * (self.stage.flops + decoder) * trained + self.stage.flops * n
+
+
+def _movement(before: dict, after: dict) -> dict[str, np.ndarray]:
+    """`||w - w_0|| / ||w_0||` of each weight for each member; NaN where w_0 is 0."""
+
+    def norm(w: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.square(w.reshape(len(w), -1), dtype="float64").sum(axis=1))
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = {name: norm(after[name] - w) / norm(w) for name, w in before.items()}
+    return {name: np.where(np.isfinite(ratio), ratio, np.nan) for name, ratio in ratios.items()}
+
+
+def _encode(encoder: Population, arrays: list) -> list[np.ndarray]:
+    """Outputs of an encoder for the inputs of all members; a fixed encoder serves them all."""
+    if len(encoder) == 1:
+        return [encoder.outputs([x])[0] for x in arrays]
+    return encoder.outputs(arrays)
+
+
+def _tensors(arrays: Iterable) -> list:
+    return [keras.ops.convert_to_tensor(x) for x in arrays]

@@ -1,0 +1,57 @@
+"""What a stage is trained on: frozen dataclasses, one module per family."""
+
+import dataclasses
+from typing import Any
+
+from pretrain import corruption
+from pretrain.objectives.autoencoder import Autoencoder, DenoisingAutoencoder
+
+__all__ = ["Autoencoder", "DenoisingAutoencoder", "from_config", "to_config"]
+
+_CLASSES = {
+    kind.__name__: kind
+    for kind in (
+        Autoencoder,
+        DenoisingAutoencoder,
+        corruption.Masking,
+        corruption.Gaussian,
+        corruption.SaltAndPepper,
+    )
+}
+
+
+def to_config(objective: Any) -> dict[str, Any]:
+    """An objective, or a corruption process, as plain data for JSON.
+
+    Args:
+        objective: A frozen dataclass of this package.
+
+    Returns:
+        Its fields, with its class as `"name"`.
+    """
+    fields = {f.name: getattr(objective, f.name) for f in dataclasses.fields(objective)}
+    plain = {k: to_config(v) if dataclasses.is_dataclass(v) else v for k, v in fields.items()}
+    return {"name": type(objective).__name__, **plain}
+
+
+def from_config(config: dict[str, Any]) -> Any:
+    """An objective, or a corruption process, from what `to_config` returned.
+
+    Args:
+        config: Its class as `"name"`, and any of its fields.
+
+    Returns:
+        The objective.
+
+    Raises:
+        ValueError: If the name or a field is unknown.
+    """
+    fields = {k: from_config(v) if isinstance(v, dict) else v for k, v in config.items()}
+    name = fields.pop("name", None)
+    try:
+        return _CLASSES[name](**fields)
+    except (KeyError, TypeError):
+        known = {k: [f.name for f in dataclasses.fields(v)] for k, v in _CLASSES.items()}
+        raise ValueError(
+            f"Expected a name and fields among {known}. Received: config={config!r}"
+        ) from None
