@@ -11,12 +11,11 @@ import pandas as pd
 
 from pretrain import graph
 from pretrain.objectives import Autoencoder, DenoisingAutoencoder
-from pretrain.population import Population, Trainer, check_inputs, positive, progress
+from pretrain.population import Population, Trainer, check_inputs, on_device, positive, progress
 from pretrain.program import values_of
 from pretrain.stages import Stage, split_stages
 from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
 
-_NO_TARGETS = Block(None)
 
 
 @dataclass
@@ -124,8 +123,8 @@ def greedy_pretrain(
 
     Args:
         model: A built Keras model with a classifier as its last stage, or a `Population`.
-        x: Inputs (n, ...), or a finite stream (`tf.data.Dataset`, `keras.utils.PyDataset`), whose
-            targets are ignored.
+        x: Inputs (n, ...); or a list with such an array for each member of a population; or a
+            finite stream (`tf.data.Dataset`, `keras.utils.PyDataset`), whose targets are ignored.
         objective: An objective for all stages, or one for each; `None` is
             `DenoisingAutoencoder(Masking(0.25))`.
         y: Targets, for objectives that use them.
@@ -156,7 +155,9 @@ def greedy_pretrain(
             f"Received: y of type {type(y).__name__}"
         )
     population = model if isinstance(model, Population) else Population.from_models([model], [seed])
-    examples, validation = Examples(x), split_validation(validation_data)
+    members = len(population)
+    examples = Examples(x, members=members)
+    validation = split_validation(validation_data, members)
     for data in filter(None, (examples, validation)):
         check_inputs(population.template, data)
     cut = _cut(population.template, stages, examples)
@@ -164,9 +165,9 @@ def greedy_pretrain(
     settings = _Settings(
         positive("epochs", epochs), positive("batch_size", batch_size), optimizer, learning_rate, verbose
     )
-    data = [_Inputs(examples, len(population), max_memory, batch_size)]
+    data = [_Inputs(examples, members, max_memory, batch_size)]
     if validation is not None:
-        data.append(_Inputs(validation, len(population), max_memory, 1))
+        data.append(_Inputs(validation, members, max_memory, 1))
     report = Report(seeds=population.seeds)
     for number, stage in enumerate(cut):
         binary = cut[number - 1].binary if number else None
@@ -198,7 +199,7 @@ def _cut(model: Any, stages: Any, examples: Examples) -> list[Stage]:
                 f"Received: stages={stages}"
             )
         return cut[:stages]
-    return split_stages(model, stages=stages, input_shape=examples.first().x.shape[1:])
+    return split_stages(model, stages=stages, input_shape=examples.first()[0].x.shape[1:])
 
 
 def _one_for_each(objective: Any, count: int) -> list[Autoencoder]:
@@ -228,49 +229,50 @@ class _Inputs:
         self._max_memory = max_memory
         self._multiple = multiple
         self._encoders: list[Population] = []
-        raw = ([block.x] for block in examples.blocks(self._rows()))
-        self._kept = self._keep(raw if examples.is_stream else [[examples.first().x]])
+        self._kept = self._keep(
+            [block.x for block in blocks]
+            for blocks in examples.blocks(self._rows() if examples.is_stream else None)
+        )
 
-    def __iter__(self) -> Iterator[list]:
-        """Blocks of inputs: an array for all members, or one for each."""
+    def __iter__(self) -> Iterator[list[Block]]:
+        """Consecutive inputs, without targets: a block for all members, or one for each."""
         if self._kept is not None:
             yield self._kept
             return
-        for block in self._examples.blocks(self._rows()):
-            arrays = [block.x]
+        for blocks in self._examples.blocks(self._rows()):
+            arrays = [block.x for block in blocks]
             for encoder in self._encoders:
                 arrays = _encode(encoder, arrays)
-            yield _tensors(arrays)
+            yield _on_device(arrays)
 
     def advance(self, encoder: Population) -> None:
         """Makes the inputs what `encoder` computes from what they were."""
         previous, self._kept = self._kept, None
         self._encoders.append(encoder)
         if previous is None:
-            self._kept = self._keep(self)
+            self._kept = self._keep(map(_arrays, self))
             return
-        arrays = [keras.ops.convert_to_numpy(x) for x in previous]
-        rows, n = self._rows(), len(arrays[0])
+        arrays, rows = _arrays(previous), self._rows()
         self._kept = self._keep(
-            _encode(encoder, [x[i : i + rows] for x in arrays]) for i in range(0, n, rows)
+            _encode(encoder, [x[start : start + rows] for x in arrays])
+            for start in range(0, len(arrays[0]), rows)
         )
 
-    def _keep(self, blocks: Iterable[list]) -> list | None:
-        """All blocks as one, or `None` if they take too much memory."""
+    def _keep(self, parts: Iterable[list[np.ndarray]]) -> list[Block] | None:
+        """All parts as one block per array, or `None` if they take too much memory."""
         kept, size = [], 0
-        for arrays in blocks:
-            kept.append([keras.ops.convert_to_numpy(x) for x in arrays])
-            size += sum(x.nbytes for x in kept[-1])
-            if size > self._max_memory and self._may_be_computed_anew():
+        for arrays in parts:
+            kept.append(arrays)
+            size += sum(x.nbytes for x in arrays)
+            if size > self._max_memory and (self._encoders or self._examples.is_stream):
                 return None
-        return _tensors(np.concatenate(parts) for parts in zip(*kept, strict=True))
-
-    def _may_be_computed_anew(self) -> bool:
-        return bool(self._encoders) or self._examples.is_stream
+        if len(kept) == 1:
+            return _on_device(kept[0])
+        return _on_device([np.concatenate(pieces) for pieces in zip(*kept, strict=True)])
 
     def _rows(self) -> int:
         """Examples in a block that fits in memory at every stage so far."""
-        x = self._examples.first().x
+        x = self._examples.first()[0].x
         rows = [rows_within(self._max_memory, x, self._multiple)]
         for encoder in self._encoders:
             codes = np.empty((0, *encoder.template.features_out), keras.config.floatx())
@@ -280,8 +282,8 @@ class _Inputs:
     def moments(self) -> tuple[int, list[np.ndarray], list[np.ndarray]]:
         """Number of examples, and their mean and mean square for each array of inputs."""
         n, sums = 0, None
-        for block in self:
-            arrays = [keras.ops.convert_to_numpy(x).astype("float64") for x in block]
+        for blocks in self:
+            arrays = [x.astype("float64") for x in _arrays(blocks)]
             n += len(arrays[0])
             new = np.stack([[x.sum(axis=0), (x**2).sum(axis=0)] for x in arrays])
             sums = new if sums is None else sums + new
@@ -289,9 +291,7 @@ class _Inputs:
 
     def lie_in_unit_interval(self) -> bool:
         return all(
-            float(keras.ops.min(x)) >= 0 and float(keras.ops.max(x)) <= 1
-            for block in self
-            for x in block
+            x.min() >= 0 and x.max() <= 1 for blocks in self for x in _arrays(blocks)
         )
 
 
@@ -367,7 +367,7 @@ class _StageTraining:
         rows = []
         epochs = range(1, settings.epochs + 1)
         for epoch in progress(epochs, "epochs", settings.verbose, desc=self.stage.name):
-            losses = trainer.epoch(((_NO_TARGETS, arrays) for arrays in inputs), epoch)[:, 0]
+            losses = trainer.epoch(inputs, epoch)[:, 0]
             validated = None if held_out is None else self._validate(held_out)
             for i, seed in enumerate(self.population.seeds):
                 row = {"member": i, "seed": seed, "epoch": epoch, "loss": losses[i]}
@@ -376,9 +376,9 @@ class _StageTraining:
 
     def _validate(self, held_out: _Inputs) -> np.ndarray:
         total, n = 0.0, 0
-        for arrays in held_out:
-            count = len(arrays[0])
-            scores = self.part.scores(self.task, _NO_TARGETS, arrays, stream=self.stage.name)
+        for blocks in held_out:
+            count = len(blocks[0].x)
+            scores = self.part.scores(self.task, blocks, stream=self.stage.name)
             total, n = total + count * scores[:, 0], n + count
         return total / n
 
@@ -424,5 +424,9 @@ def _encode(encoder: Population, arrays: list) -> list[np.ndarray]:
     return encoder.outputs(arrays)
 
 
-def _tensors(arrays: Iterable) -> list:
-    return [keras.ops.convert_to_tensor(x) for x in arrays]
+def _arrays(blocks: list[Block]) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(block.x) for block in blocks]
+
+
+def _on_device(arrays: list[np.ndarray]) -> list[Block]:
+    return on_device([Block(x) for x in arrays])

@@ -137,9 +137,10 @@ class Population:
         partial batch is dropped. Every call starts with a fresh optimizer.
 
         Args:
-            x: Inputs (n, ...), or a finite stream (`tf.data.Dataset`, `keras.utils.PyDataset`) of
-                batches `(x, y)` or `(x, y, sample_weight)`, which is shuffled within blocks.
-            y: Targets (n, ...).
+            x: Inputs (n, ...); or a list with such an array for each member; or a finite stream
+                (`tf.data.Dataset`, `keras.utils.PyDataset`) of batches `(x, y)` or
+                `(x, y, sample_weight)`, which is shuffled within blocks.
+            y: Targets (n, ...), or a list of them.
             loss: Keras loss, by name or instance, or a function `(y_true, y_pred)`.
             epochs: Number of epochs, at least 1.
             batch_size: Examples per update.
@@ -159,20 +160,20 @@ class Population:
         Raises:
             ValueError: If an argument is out of range or data and model do not fit.
         """
-        examples = Examples(x, y, sample_weight)
-        validation = split_validation(validation_data)
-        task = _supervised_task(self.template, loss, metrics)
+        examples = Examples(x, y, sample_weight, members=len(self))
+        validation = split_validation(validation_data, len(self))
+        task = supervised_task(self.template, loss, metrics)
         for data in (examples, validation):
             _check_supervised(self.template, task, data)
         trainer = Trainer(self, task, optimizer, learning_rate, batch_size)
         held_out = validation and on_device(next(validation.blocks()))
         resident = None if examples.is_stream else [on_device(examples.first())]
-        rows = rows_within(max_memory, examples.first().x, batch_size)
+        rows = rows_within(max_memory, examples.first()[0].x, batch_size)
         history = []
         for epoch in progress(range(1, positive("epochs", epochs) + 1), "epochs", verbose):
             blocks = resident or map(on_device, examples.blocks(rows))
-            scores = trainer.epoch(((block, [block.x]) for block in blocks), epoch)
-            validated = held_out and self.scores(task, held_out, [held_out.x])
+            scores = trainer.epoch(blocks, epoch)
+            validated = held_out and self.scores(task, held_out)
             history += self._history(task.names, epoch, scores, validated)
         table = pd.DataFrame(history)
         table.insert(3, "learning_rate", [trainer.rates[i] for i in table["member"]])
@@ -184,8 +185,8 @@ class Population:
         """Mean loss and metrics of every member.
 
         Args:
-            x: Inputs (n, ...), or a stream.
-            y: Targets (n, ...).
+            x: Inputs (n, ...), a list of such arrays, or a stream.
+            y: Targets (n, ...), or a list of them.
             loss: As in `fit`.
             metrics: As in `fit`.
             sample_weight: Weights of the loss (n,).
@@ -196,11 +197,10 @@ class Population:
         Raises:
             ValueError: If data and model do not fit.
         """
-        examples = Examples(x, y, sample_weight)
-        task = _supervised_task(self.template, loss, metrics)
+        examples = Examples(x, y, sample_weight, members=len(self))
+        task = supervised_task(self.template, loss, metrics)
         _check_supervised(self.template, task, examples)
-        block = on_device(next(examples.blocks()))
-        scores = self.scores(task, block, [block.x])
+        scores = self.scores(task, on_device(next(examples.blocks())))
         table = pd.DataFrame(scores, columns=task.names)
         table.insert(0, "member", range(len(self)))
         table.insert(1, "seed", self.seeds)
@@ -210,7 +210,7 @@ class Population:
         """Outputs of every member, in inference mode.
 
         Args:
-            x: Inputs (n, ...), or a stream.
+            x: Inputs (n, ...), a list of such arrays, or a stream.
 
         Returns:
             Array of shape (members, n, ...).
@@ -218,9 +218,9 @@ class Population:
         Raises:
             ValueError: If x does not fit the model.
         """
-        examples = Examples(x)
+        examples = Examples(x, members=len(self))
         check_inputs(self.template, examples)
-        return np.stack(self.outputs([next(examples.blocks()).x]))
+        return np.stack(self.outputs([block.x for block in next(examples.blocks())]))
 
     def outputs(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """Outputs of every member; `inputs` holds one array for all or one for each."""
@@ -230,29 +230,22 @@ class Population:
         outputs = []
         for start in range(0, n, chunk):
             rows = np.minimum(np.arange(start, start + chunk), n - 1)
-            part = [ops.convert_to_tensor(x[rows]) for x in inputs]
-            outputs.append([ops.convert_to_numpy(o) for o in self._each(infer, [], part, ())])
+            part = [(ops.convert_to_tensor(x[rows]),) for x in inputs]
+            outputs.append([ops.convert_to_numpy(o) for o in self._each(infer, [], part)])
         return [np.concatenate(pieces)[:n] for pieces in zip(*outputs, strict=True)]
 
-    def scores(self, task: Task, block: Block, inputs: list, stream: str = "") -> np.ndarray:
-        """Mean scores (members, names) of every member."""
+    def scores(self, task: Task, blocks: list[Block], stream: str = "") -> np.ndarray:
+        """Mean scores (members, names); `blocks` holds one block for all or one for each."""
         score = get_program(self.template, task).score
         keys = [_key(derive("validation", stream, seed)) for seed in self.seeds]
-        return np.stack(
-            [
-                ops.convert_to_numpy(scores)
-                for scores in self._each(score, [keys], inputs, (block.y, block.weight))
-            ]
-        )
+        return np.stack([ops.convert_to_numpy(s) for s in self._each(score, [keys], blocks)])
 
-    def _each(self, function: Compiled, own: list[list], inputs: list, shared: tuple) -> list:
-        """Calls a program for every member: its variables, what it has of its own, inputs."""
+    def _each(self, function: Compiled, own: list[list], data: list[tuple]) -> list:
+        """Calls a program for every member: its variables, what it has of its own, data."""
         members = list(zip(self._trained, self._fixed, *own, strict=True))
-        if len(inputs) == 1:
-            return function.each(members, (inputs[0], *shared))
-        return function.each(
-            [(*member, x) for member, x in zip(members, inputs, strict=True)], shared
-        )
+        if len(data) == 1:
+            return function.each(members, tuple(data[0]))
+        return function.each([(*m, *d) for m, d in zip(members, data, strict=True)], ())
 
     def _history(self, names, epoch, scores, validated=None) -> list[dict]:
         rows = []
@@ -348,11 +341,11 @@ class Trainer:
         fixed_rates = [None] * len(self.rates) if None in self.rates else self.rates
         self._slots = [self._program.optimizer_state(rate) for rate in fixed_rates]
 
-    def epoch(self, blocks: Iterable[tuple[Block, list]], epoch: int) -> np.ndarray:
+    def epoch(self, blocks: Iterable[list[Block]], epoch: int) -> np.ndarray:
         """Trains every member on all examples once.
 
         Args:
-            blocks: Examples, each with the members' inputs: one array for all or one for each.
+            blocks: Consecutive examples: a block for all members, or one for each.
             epoch: Number of the epoch, from 1.
 
         Returns:
@@ -365,13 +358,13 @@ class Trainer:
         totals = 0.0
         seeds = self.population.seeds
         keys = [_key(derive("corruption", self.stream, seed, epoch)) for seed in seeds]
-        for position, (block, inputs) in enumerate(blocks):
-            n = len(inputs[0])
+        for position, block in enumerate(blocks):
+            n = len(block[0].x)
             seen += n
             if n < self.batch_size:
                 continue
             index = [self._order(n, seed, epoch, position) for seed in seeds]
-            totals = totals + self._train(block, inputs, index, keys, steps)
+            totals = totals + self._train(block, index, keys, steps)
             steps += n // self.batch_size
         if not steps:
             raise ValueError(
@@ -386,14 +379,11 @@ class Trainer:
         rows = random.permutation(n)[: n // self.batch_size * self.batch_size]
         return ops.convert_to_tensor(rows.reshape(-1, self.batch_size).astype("int32"))
 
-    def _train(self, block: Block, inputs: list, index: list, keys: list, first: int) -> np.ndarray:
+    def _train(self, blocks: list[Block], index: list, keys: list, first: int) -> np.ndarray:
         population = self.population
-        results = population._each(
-            self._program.train,
-            [self._slots, index, keys],
-            inputs,
-            (block.y, block.weight, ops.convert_to_tensor(first, "int32")),
-        )
+        firsts = [ops.convert_to_tensor(first, "int32")] * len(population)
+        own = [self._slots, index, keys, firsts]
+        results = population._each(self._program.train, own, blocks)
         trained, fixed, slots, totals = zip(*results, strict=True)
         population._trained, population._fixed = list(trained), list(fixed)
         self._slots = list(slots)
@@ -435,9 +425,11 @@ def progress(steps: Any, unit: str, verbose: Any, **options: Any) -> Any:
     return tqdm(steps, unit=f" {unit}", disable=None if verbose else True, **options)
 
 
-def on_device(block: Block) -> Block:
-    """A block as tensors of the backend, transferred once."""
-    return Block(*(None if part is None else ops.convert_to_tensor(part) for part in block))
+def on_device(blocks: list[Block]) -> list[Block]:
+    """Blocks as tensors of the backend; an array that several members share is moved once."""
+    arrays = {id(part): part for block in blocks for part in block if part is not None}
+    tensors = {key: ops.convert_to_tensor(array) for key, array in arrays.items()}
+    return [Block(*(None if p is None else tensors[id(p)] for p in block)) for block in blocks]
 
 
 def _key(seed: int) -> Any:
@@ -451,7 +443,7 @@ def _per_example(value: Any, n: int) -> Any:
     return ops.broadcast_to(ops.cast(value, keras.config.floatx()), (n,))
 
 
-def _supervised_task(template: Any, loss: Any, metrics: Sequence[Any]) -> Supervised:
+def supervised_task(template: Any, loss: Any, metrics: Sequence[Any]) -> Supervised:
     function = _loss(loss)
     if isinstance(metrics, str) or not isinstance(metrics, Sequence):
         raise ValueError(f"`metrics` must be a list. Received: metrics={metrics!r}")
@@ -583,7 +575,7 @@ def _check_model(model: Any, first: Any) -> None:
 
 def check_inputs(template: Any, examples: Examples) -> None:
     """Refuses examples that do not have the shape of the model's input."""
-    x = examples.first().x
+    x = examples.first()[0].x
     expected = getattr(template, "input_shape", None)
     if not isinstance(expected, tuple):
         return
@@ -602,13 +594,15 @@ def _check_supervised(template: Any, task: Supervised, examples: Examples | None
     if examples is None:
         return
     check_inputs(template, examples)
-    y = examples.first().y
-    if y is None:
+    targets = [block.y for block in examples.first()]
+    if targets[0] is None:
         raise ValueError("Expected targets. Received: y=None")
     classes = getattr(template, "output_shape", (None,))[-1]
-    sparse = isinstance(task.function, keras.losses.SparseCategoricalCrossentropy)
-    if sparse and classes and (y.min() < 0 or y.max() >= classes):
+    if not classes or not isinstance(task.function, keras.losses.SparseCategoricalCrossentropy):
+        return
+    low, high = min(y.min() for y in targets), max(y.max() for y in targets)
+    if low < 0 or high >= classes:
         raise ValueError(
             f"Expected labels from 0 to {classes - 1}, the model's outputs. "
-            f"Received: y from {y.min()} to {y.max()}"
+            f"Received: y from {low} to {high}"
         )

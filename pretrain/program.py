@@ -68,7 +68,7 @@ class Program:
             state[position] = ops.cast(learning_rate, rate.dtype)
         return state
 
-    def _train(self, trained, fixed, slots, index, key, x, y, weight, first):
+    def _train(self, trained, fixed, slots, index, key, first, x, y, weight):
         """An update on each batch of `index`; returns the sums of the batches' scores too."""
 
         def update(step, state):

@@ -27,20 +27,22 @@ class Examples:
     A stream is read anew in every pass, so it may augment; it must end.
 
     Args:
-        x: Array of inputs (n, ...), or a finite stream of batches `x`, `(x, y)` or
+        x: Array of inputs (n, ...); or a list with such an array, of equal shape, for each member
+            of a population; or a finite stream of batches `x`, `(x, y)` or
             `(x, y, sample_weight)`.
-        y: Targets (n, ...); `None` for a stream, which brings its own.
-        sample_weight: Weights (n,); `None` for a stream.
+        y: Targets (n, ...), or a list of them; `None` for a stream, which brings its own.
+        sample_weight: Weights (n,), or a list of them; `None` for a stream.
+        members: Number of members of the population.
 
     Raises:
         ValueError: If the arrays are empty, not numeric, not finite or of unequal lengths, or the
             stream is infinite or was given targets.
     """
 
-    def __init__(self, x: Any, y: Any = None, sample_weight: Any = None) -> None:
+    def __init__(self, x: Any, y: Any = None, sample_weight: Any = None, members: int = 1) -> None:
         self._stream = None
-        if _is_array(x):
-            self._block = _checked_block(x, y, sample_weight)
+        if isinstance(x, list) or hasattr(x, "__array__"):
+            self._blocks = _checked_blocks(x, y, sample_weight, members)
             return
         if y is not None or sample_weight is not None:
             raise ValueError(
@@ -49,33 +51,35 @@ class Examples:
                 f"y={type(y).__name__}, sample_weight={type(sample_weight).__name__}"
             )
         self._stream = _checked_stream(x)
-        self._block = next(_batches(self._stream), None)
-        if self._block is None:
+        self._blocks = [next(_batches(self._stream), None)]
+        if self._blocks == [None]:
             raise ValueError("`x` must have at least one example. Received: an empty stream")
 
     @property
     def is_stream(self) -> bool:
         return self._stream is not None
 
-    def blocks(self, rows: int | None = None) -> Iterator[Block]:
+    def blocks(self, rows: int | None = None) -> Iterator[list[Block]]:
         """Reads all examples once.
 
         Args:
             rows: Examples in a block; `None` for one block.
 
         Yields:
-            Blocks in order, all of one size but the last.
+            Consecutive examples, all of one size but the last: one block for all members, or one
+            for each.
         """
-        if self._stream is None:
-            n = len(self._block.x)
-            for start in range(0, n, rows or n):
-                yield self._block.take(start, start + (rows or n))
+        if self._stream is not None:
+            yield from ([block] for block in _regroup(self._stream, rows or math.inf))
             return
-        yield from _regroup(self._stream, rows or math.inf)
+        n = len(self._blocks[0].x)
+        for start in range(0, n, rows or n):
+            yield [block.take(start, start + (rows or n)) for block in self._blocks]
 
-    def first(self) -> Block:
+    def first(self) -> list[Block]:
         """The first examples: all of an array, one batch of a stream."""
-        return self._block
+        return self._blocks
+
 
 def rows_within(memory: int, x: Any, multiple: int, copies: int = 1) -> int:
     """How many examples like those of `x` fit in memory, `copies` of each.
@@ -92,22 +96,46 @@ def rows_within(memory: int, x: Any, multiple: int, copies: int = 1) -> int:
     return max(1, memory // per_example // multiple) * multiple
 
 
-def split_validation(validation_data: Any) -> Examples | None:
+def split_validation(validation_data: Any, members: int) -> Examples | None:
     """Examples of `validation_data` as Keras takes it: a tuple of arrays, or a stream."""
     if validation_data is None:
         return None
-    if isinstance(validation_data, tuple | list):
-        if not 1 <= len(validation_data) <= 3:
+    if not isinstance(validation_data, tuple):
+        return Examples(validation_data, members=members)
+    if not 1 <= len(validation_data) <= 3:
+        raise ValueError(
+            "`validation_data` must be (x, y) or (x, y, sample_weight), or a stream. "
+            f"Received: a tuple of {len(validation_data)}"
+        )
+    return Examples(*validation_data, members=members)
+
+
+def _checked_blocks(x: Any, y: Any, weight: Any, members: int) -> list[Block]:
+    """A block for all members, or one for each if any part is a list."""
+    parts = {"x": x, "y": y, "sample_weight": weight}
+    lists = {name: part for name, part in parts.items() if isinstance(part, list)}
+    for name, part in lists.items():
+        if len(part) != members or not all(hasattr(array, "__array__") for array in part):
             raise ValueError(
-                "`validation_data` must be (x, y) or (x, y, sample_weight), or a stream. "
-                f"Received: a {type(validation_data).__name__} of {len(validation_data)}"
+                f"`{name}` must be an array, or a list with an array for each of {members} "
+                f"members. Received: {name}, a list of {len(part)}: {_types(part)}"
             )
-        return Examples(*validation_data)
-    return Examples(validation_data)
+    if not lists:
+        return [_checked_block(x, y, weight)]
+    blocks = [
+        _checked_block(*(part[i] if isinstance(part, list) else part for part in parts.values()))
+        for i in range(members)
+    ]
+    if len({block.x.shape for block in blocks}) > 1:
+        raise ValueError(
+            "Expected as many examples for each member. Received: "
+            f"x of shapes {sorted({block.x.shape for block in blocks})}"
+        )
+    return blocks
 
 
-def _is_array(x: Any) -> bool:
-    return hasattr(x, "__array__") or isinstance(x, list | float | int)
+def _types(values: list) -> str:
+    return ", ".join(sorted({type(value).__name__ for value in values})) or "empty"
 
 
 def _checked_block(x: Any, y: Any, weight: Any) -> Block:

@@ -1,0 +1,262 @@
+"""What a worker does: trains a cell's trials as one population. The only module with Keras."""
+
+import functools
+import os
+import platform
+import subprocess
+import tempfile
+import time
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from pretrain import Population, datasets, greedy_pretrain, networks, objectives
+from pretrain.population import Trainer, on_device, supervised_task
+from pretrain.streams import Block
+from studies.arms import ARMS
+from studies.runner import cost
+from studies.runner.trial import Cell, Trial
+
+_SETS = ("validation", "test")
+# A worker meets the same few splits in cell after cell.
+_load = functools.lru_cache(maxsize=16)(datasets.load)
+
+
+def run_cell(
+    cell: Cell, cache: Path, dataset: str | None = None, data_folder: Path | None = None
+) -> list[dict]:
+    """Trains the trials of a cell.
+
+    Args:
+        cell: The cell.
+        cache: Folder of the pretrained stacks.
+        dataset: What `pretrain.datasets.load` takes for the dataset of the trials; by default
+            their `dataset` itself.
+        data_folder: Where to look for datasets first.
+
+    Returns:
+        For each trial, in order, its `status`, metrics, `curves` and `provenance`.
+    """
+    start = time.perf_counter()
+    source = _Source(dataset or cell.trials[0].dataset, data_folder)
+    if cell.trials[0].role == "pretraining":
+        results = _pretrain(cell.trials, cache, source)
+    else:
+        results = _finetune(cell, cache, source)
+    common = {"seconds": time.perf_counter() - start, "provenance": _provenance()}
+    return [result | common for result in results]
+
+
+class _Source:
+    """Where the data of trials comes from: every seed has a split of its own."""
+
+    def __init__(self, name: str, folder: Path | None) -> None:
+        self._name, self._folder = name, folder
+
+    def load(self, trial: Trial) -> datasets.Dataset:
+        sizes = trial.train_size, trial.validation_size
+        return _load(self._name, *sizes, seed=trial.seed, folder=self._folder)
+
+
+def _build(trial: Trial, data: datasets.Dataset) -> keras.Model:
+    arm = ARMS[trial.arm]
+    return networks.mlp(
+        data.train[0].shape[1:],
+        data.classes,
+        depth=trial.depth,
+        units=trial.width,
+        activation=arm.activation,
+        normalization=arm.normalization,
+        shortcut=arm.shortcut,
+        initializer=arm.initializer,
+        seed=trial.seed,
+    )
+
+
+def _pretrain(trials: tuple[Trial, ...], cache: Path, source: _Source) -> list[dict]:
+    """Pretrains a stack for each trial and keeps it in the cache."""
+    first, sets = trials[0], [source.load(trial) for trial in trials]
+    models = [_build(trial, data) for trial, data in zip(trials, sets, strict=True)]
+    report = greedy_pretrain(
+        Population.from_models(models, [trial.seed for trial in trials]),
+        [data.train[0] for data in sets],
+        objectives.from_config(ARMS[first.arm].objective),
+        epochs=first.epochs,
+        batch_size=first.batch_size,
+        optimizer="sgd",
+        learning_rate=[trial.learning_rate for trial in trials],
+        validation_data=([data.validation[0] for data in sets],),
+        verbose=0,
+    )
+    for trial, model in zip(trials, models, strict=True):
+        _save_stack(cache, trial, model)
+    features = int(np.prod(sets[0].train[0].shape[1:]))
+    return [_pretraining_result(trial, report, i, features) for i, trial in enumerate(trials)]
+
+
+def _pretraining_result(trial: Trial, report, i: int, features: int) -> dict:
+    histories = [stage.history[stage.history["member"] == i] for stage in report.stages]
+    loss = [history["loss"].tolist() for history in histories]
+    validation = [history["val_loss"].tolist() for history in histories]
+    baseline = [float(stage.baseline[i]) for stage in report.stages]
+    done = np.isfinite([*loss, *validation]).all()
+    ratios = [losses[-1] / trivial for losses, trivial in zip(validation, baseline, strict=True)]
+    return {
+        "status": "done" if done else "diverged",
+        "validation_ratio": float(np.mean(ratios)) if done else None,
+        "flops": cost.pretraining_flops(trial, trial.epochs, features),
+        "curves": {"loss": loss, "validation_loss": validation, "baseline": baseline},
+    }
+
+
+def _finetune(cell: Cell, cache: Path, source: _Source) -> list[dict]:
+    """Trains with labels, from the pretrained stacks if the arm has any."""
+    first, sets = cell.trials[0], [source.load(trial) for trial in cell.trials]
+    stacks = _stacks(cell, cache, source)
+    models = []
+    for trial, data in zip(cell.trials, sets, strict=True):
+        models.append(_build(trial, data))
+        _fill(models[-1], stacks.get(trial.seed, {}))
+    population = Population.from_models(models, [trial.seed for trial in cell.trials])
+    # Selection trials never see the test set.
+    names = _SETS if first.role == "report" else _SETS[:1]
+    curves = _train(population, cell.trials, sets, names)
+    features = int(np.prod(sets[0].train[0].shape[1:]))
+    return [
+        _finetuning_result(trial, {k: v[:, i] for k, v in curves.items()}, features, data.classes)
+        for i, (trial, data) in enumerate(zip(cell.trials, sets, strict=True))
+    ]
+
+
+def _train(
+    population: Population, trials: tuple[Trial, ...], sets: list, names: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Trains with plain SGD; returns curves of shape (epochs, members)."""
+    first = trials[0]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    task = supervised_task(population.template, loss, ["accuracy"])
+    rates = [trial.learning_rate for trial in trials]
+    trainer = Trainer(population, task, "sgd", rates, first.batch_size)
+    training = on_device([Block(*data.train) for data in sets])
+    evaluated = {
+        "validation": on_device([Block(*data.validation) for data in sets]),
+        "test": on_device([Block(*sets[0].test).take(0, first.test_size)]),
+    }
+    curves = {"train_nll": []} | {f"{n}_{m}": [] for n in names for m in ("nll", "error")}
+    for epoch in range(1, first.epochs + first.extra_epochs + 1):
+        curves["train_nll"].append(trainer.epoch([training], epoch)[:, 0])
+        for name in names:
+            scores = population.scores(task, evaluated[name])
+            curves[f"{name}_nll"].append(scores[:, 0])
+            # A count over a count: single precision has rounded their ratio.
+            n = len(evaluated[name][0].x)
+            curves[f"{name}_error"].append(np.rint((1 - scores[:, 1]) * n) / n)
+    return {name: np.array(values, dtype="float64") for name, values in curves.items()}
+
+
+def _finetuning_result(trial: Trial, curves: dict, features: int, classes: int) -> dict:
+    pretraining = cost.pretraining_flops(trial, trial.pretraining_epochs, features)
+    finetuning = cost.finetuning_flops(trial, trial.epochs, features, classes)
+    pretraining = pretraining if trial.pretraining_epochs else 0
+    result = {
+        "status": "done",
+        **_scores(curves, trial.epochs),
+        "pretraining_flops": pretraining,
+        "finetuning_flops": finetuning,
+        "flops": pretraining + finetuning,
+    }
+    if trial.role == "report":
+        epochs = trial.epochs + trial.extra_epochs
+        total = pretraining + cost.finetuning_flops(trial, epochs, features, classes)
+        longer = _scores(curves, epochs)
+        for name in ("test_error", "validation_error", "best_epoch"):
+            result[f"equal_cost_{name}"] = longer[name]
+        result["equal_cost_flops"] = total
+    if not np.isfinite(curves["train_nll"][: trial.epochs]).all():
+        measured = [name for name in result if name != "status" and not name.endswith("flops")]
+        result |= dict.fromkeys(measured) | {"status": "diverged"}
+    return result | {"curves": {name: curve.tolist() for name, curve in curves.items()}}
+
+
+def _scores(curves: dict, epochs: int) -> dict:
+    """Metrics at the epoch of the lowest validation error, and of the last, of the first epochs."""
+    best = int(np.argmin(curves["validation_error"][:epochs]))
+    scores = {name: float(curve[best]) for name, curve in curves.items()}
+    final = {
+        f"final_{name}": float(curve[epochs - 1])
+        for name, curve in curves.items()
+        if name != "train_nll"
+    }
+    return {"best_epoch": best + 1, **scores, **final}
+
+
+def _stacks(cell: Cell, cache: Path, source: _Source) -> dict[int, dict[str, np.ndarray]]:
+    """The pretrained weights for each seed; a stack that the cache has lost is made again."""
+    rate = cell.trials[0].pretraining_rate
+    seeds = {trial.seed for trial in cell.trials}
+    wanted = [t for s in cell.stacks for t in s if t.learning_rate == rate and t.seed in seeds]
+    lost = tuple(trial for trial in wanted if _read_stack(cache, trial) is None)
+    if lost:
+        _pretrain(lost, cache, source)
+    return {trial.seed: _read_stack(cache, trial) for trial in wanted}
+
+
+def _fill(model: keras.Model, stack: dict[str, np.ndarray]) -> None:
+    """Gives a net the layers of a stack, which may be deeper."""
+    for variable in model.variables:
+        if variable.path in stack:
+            variable.assign(stack[variable.path])
+
+
+def _save_stack(cache: Path, trial: Trial, model: keras.Model) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    hidden = [v for v in model.variables if not v.path.startswith("head/")]
+    arrays = {v.path: keras.ops.convert_to_numpy(v) for v in hidden}
+    with tempfile.NamedTemporaryFile(dir=cache, suffix=".tmp", delete=False) as file:
+        np.savez(file, **arrays)
+    os.replace(file.name, cache / f"{trial.key}.npz")
+
+
+def _read_stack(cache: Path, trial: Trial) -> dict[str, np.ndarray] | None:
+    """A stack of the cache; `None` if it is not there or its checksums (of npz) do not match."""
+    try:
+        with np.load(cache / f"{trial.key}.npz") as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+@functools.cache
+def _provenance() -> dict:
+    packages = ["keras", "numpy", "pretrain", keras.backend.backend()]
+    return {
+        "backend": keras.backend.backend(),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "commit": _commit(),
+        "processor": _processor(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, with `-dirty` if it was changed; `None` outside of one."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
