@@ -217,13 +217,13 @@ def _save_stack(cache: Path, trial: Trial, model: keras.Model) -> None:
     arrays = {v.path: keras.ops.convert_to_numpy(v) for v in hidden}
     with tempfile.NamedTemporaryFile(dir=cache, suffix=".tmp", delete=False) as file:
         np.savez(file, **arrays)
-    os.replace(file.name, cache / f"{trial.key}.npz")
+    Path(file.name).replace(cache / f"{trial.key}.npz")
 
 
 def _read_stack(cache: Path, trial: Trial) -> dict[str, np.ndarray] | None:
     """A stack of the cache; `None` if it is not there or its checksums (of npz) do not match."""
     try:
-        with np.load(cache / f"{trial.key}.npz") as arrays:
+        with (cache / f"{trial.key}.npz").open("rb") as file, np.load(file) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None

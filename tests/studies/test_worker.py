@@ -1,0 +1,187 @@
+"""The contract that every arm fulfills, trained for real on a few images."""
+
+import importlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pretrain import networks, objectives
+from studies.arms import ARMS
+from studies.runner import catalog, cost, journal
+from studies.runner.execute import Run, execute, train
+from studies.runner.executors import LocalExecutor
+from studies.runner.plan import plan
+from studies.runner.scale import Scale
+from studies.runner.trial import Cell, Trial
+from studies.runner.worker import run_cell
+
+TINY = Scale(
+    arms=tuple(ARMS),
+    depths=(1, 2),
+    train_size=60,
+    validation_size=40,
+    test_size=50,
+    epochs=2,
+    learning_rates=(0.1, 0.3),
+    pretraining_epochs=2,
+    pretraining_rates=(0.01, 0.03),
+    selection_seeds=1,
+    report_seeds=2,
+    width=12,
+    demonstration=True,
+)
+PRETRAINED = [name for name, arm in ARMS.items() if arm.pretrained]
+PLACE = {"seconds", "provenance"}
+
+
+def trial(arm, role, seed=0, **fields):
+    common = {
+        "train_size": TINY.train_size,
+        "validation_size": TINY.validation_size,
+        "test_size": TINY.test_size,
+        "width": TINY.width,
+        "epochs": 2,
+    }
+    if ARMS[arm].pretrained and role != "pretraining":
+        common |= {"pretraining_epochs": 2, "pretraining_rate": 0.03}
+    return Trial(**common | {"arm": arm, "role": role, "seed": seed, "depth": 2} | fields)
+
+
+def cell(*trials):
+    """A cell with the stacks that it needs."""
+    first = trials[0]
+    if not first.pretraining_epochs:
+        return Cell(trials)
+    stack = trial(first.arm, "pretraining", learning_rate=first.pretraining_rate)
+    return Cell(trials, (tuple(replace(stack, seed=s) for s in {t.seed for t in trials}),))
+
+
+def measured(results):
+    """What must not depend on where and when a cell was run."""
+    return [{k: v for k, v in result.items() if k not in PLACE} for result in results]
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_report_has_a_curve_and_the_scores_of_every_set(arm, tmp_path):
+    asked = [trial(arm, "report", seed, extra_epochs=1) for seed in (0, 1)]
+    for result in run_cell(cell(*asked), tmp_path):
+        assert result["status"] == "done"
+        curves = result["curves"]
+        names = {"train_nll"} | {
+            f"{s}_{m}" for s in ("validation", "test") for m in ("nll", "error")
+        }
+        assert set(curves) == names
+        assert {len(curve) for curve in curves.values()} == {3}
+        best = int(np.argmin(curves["validation_error"][:2]))
+        assert result["best_epoch"] == best + 1
+        assert result["test_error"] == curves["test_error"][best]
+        assert result["final_test_error"] == curves["test_error"][1]
+        longer = int(np.argmin(curves["validation_error"]))
+        assert result["equal_cost_test_error"] == curves["test_error"][longer]
+        assert 0 < result["test_error"] < 1
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_selection_never_sees_the_test_set(arm, tmp_path):
+    asked = [trial(arm, "selection", learning_rate=rate) for rate in (0.1, 0.3)]
+    results = run_cell(cell(*asked), tmp_path)
+    assert not [key for r in results for key in (*r, *r["curves"]) if "test" in key]
+    assert results[0]["curves"] != results[1]["curves"]
+
+
+@pytest.mark.parametrize("arm", PRETRAINED)
+def test_pretraining_reports_every_stage(arm, tmp_path):
+    (result,) = run_cell(Cell((trial(arm, "pretraining", learning_rate=0.03),)), tmp_path)
+    curves = result["curves"]
+    assert np.shape(curves["loss"]) == np.shape(curves["validation_loss"]) == (2, 2)
+    ratios = np.array(curves["validation_loss"])[:, -1] / curves["baseline"]
+    assert result["validation_ratio"] == pytest.approx(ratios.mean())
+
+
+@pytest.mark.parametrize("arm", PRETRAINED)
+def test_pretraining_costs_what_the_library_counts(arm):
+    from pretrain import greedy_pretrain
+
+    asked = trial(arm, "pretraining", learning_rate=0.03)
+    model = networks.mlp(
+        (784,),
+        10,
+        depth=2,
+        units=12,
+        activation=ARMS[arm].activation,
+        normalization=ARMS[arm].normalization,
+    )
+    x = np.random.RandomState(0).uniform(size=(60, 784))
+    objective = objectives.from_config(ARMS[arm].objective)
+    report = greedy_pretrain(model, x, objective, epochs=2, batch_size=20)
+    assert cost.pretraining_flops(asked, 2, 784) == sum(stage.flops for stage in report.stages)
+
+
+def test_members_do_not_depend_on_each_other(tmp_path):
+    """However a cell is composed, a trial's result is the same to the bit."""
+    asked = [trial("denoising", "report", seed) for seed in (0, 1, 2)]
+    together = run_cell(cell(*asked), tmp_path / "together")
+    alone = [run_cell(cell(one), tmp_path / "alone")[0] for one in asked]
+    assert measured(together) == measured(alone)
+
+
+@pytest.mark.parametrize("damage", ["lost", "torn", "garbage"])
+def test_damaged_stack_is_made_again(damage, tmp_path):
+    asked = cell(trial("denoising", "report"))
+    before = run_cell(asked, tmp_path)
+    (stack,) = tmp_path.glob("*.npz")
+    if damage == "lost":
+        stack.unlink()
+    elif damage == "torn":
+        stack.write_bytes(stack.read_bytes()[:-100])
+    else:
+        content = bytearray(stack.read_bytes())
+        content[500:600] = bytes(100)
+        stack.write_bytes(content)
+    assert measured(run_cell(asked, tmp_path)) == measured(before)
+
+
+def test_a_deep_stack_serves_shallow_nets(tmp_path):
+    """Layer 1 of a pretrained stack does not know how deep the stack is."""
+    shallow = trial("denoising", "report", depth=1)
+    deep_stack = trial("denoising", "pretraining", learning_rate=0.03, depth=2)
+    shallow_stack = replace(deep_stack, depth=1)
+    results = [
+        run_cell(Cell((shallow,), ((stack,),)), tmp_path / str(stack.depth))
+        for stack in (deep_stack, shallow_stack)
+    ]
+    assert measured(results[0]) == measured(results[1])
+
+
+def test_pretraining_changes_the_result(tmp_path):
+    pretrained, random = (
+        run_cell(cell(trial(a, "report")), tmp_path) for a in ("denoising", "random")
+    )
+    assert pretrained[0]["curves"] != random[0]["curves"]
+
+
+def test_divergence_is_a_result(tmp_path):
+    asked = [trial("he", "report", learning_rate=rate) for rate in (1e30, 0.1)]
+    diverged, sound = run_cell(cell(*asked), tmp_path)
+    assert (diverged["status"], sound["status"]) == ("diverged", "done")
+    assert diverged["test_error"] is diverged["best_epoch"] is None
+    assert diverged["flops"] == sound["flops"]
+    assert measured([sound]) == measured(run_cell(cell(asked[1]), tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", catalog.studies())
+def test_study_runs_to_the_end_alike_for_any_number_of_workers(study, tmp_path):
+    module = importlib.import_module(f"studies.{study}")
+    scale = replace(TINY, arms=module.SCALES["quick"].arms)
+    files = []
+    for workers in (1, 2):
+        run = Run(study, "quick", scale, tmp_path / str(workers))
+        with LocalExecutor(workers, run.logs) as executor:
+            outcome = execute(run, train, executor, workers)
+        assert not outcome.failures
+        records = journal.read(run.journal)
+        assert plan(scale, records) == []
+        files.append(measured(records))
+    assert files[0] == files[1]
