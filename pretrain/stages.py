@@ -99,7 +99,8 @@ class Stage(Segment):
         self, graph: Graph, output_shape: tuple, preamble: Segment | None, name: str
     ) -> None:
         super().__init__(graph, output_shape, name=name)
-        self.preamble = preamble
+        # Past Keras, which would count the preamble's weights among the stage's.
+        object.__setattr__(self, "preamble", preamble)
 
     @property
     def projection(self) -> Call:
@@ -148,11 +149,12 @@ def split_stages(
     """
     if stages is not None and graph.functional(model) is None:
         cut = _chain_stages(model, stages, input_shape)
+        calls = [call for stage in cut for call in stage.graph.calls]
     else:
         flat = graph.flatten(model)
-        segments = _segments(flat)
+        segments, calls = _segments(flat), flat.calls
         cut = _named(flat, segments, stages) if stages is not None else _cut(flat, segments, head)
-    _refuse_shared_weights(cut)
+    _refuse_shared_weights(cut, calls)
     return cut
 
 
@@ -195,11 +197,12 @@ def _named(flat: Graph, segments: list[list[Call]], names: Sequence[Sequence[str
         first, last = held[0], held[-1]
         inside = {c.operation.name for s in segments[first : last + 1] for c in s}
         if first < position or not inside <= set(stage):
+            left_out = sorted(inside - set(stage))
             raise ValueError(
                 "Each entry of `stages` must name all layers between two points that every path "
                 "through the model goes through, in the order of the model. Received: "
-                f"stages entry {list(stage)}, whose piece of the model also holds "
-                f"{sorted(inside - set(stage))}"
+                f"stages={names!r}, where {list(stage)} "
+                + (f"leaves out {left_out}" if left_out else "comes too late")
             )
         gap = [c for s in segments[position:first] for c in s]
         pieces.append((gap, [c for s in segments[first : last + 1] for c in s]))
@@ -277,8 +280,8 @@ def _stage(flat: Graph, output_shape: tuple, preamble: Segment | None) -> Stage:
     return Stage(flat, output_shape, preamble, projections[0].name)
 
 
-def _check_names(names: Sequence[Sequence[str]], known: set[str]) -> None:
-    if isinstance(names, str) or not names or any(isinstance(s, str) or not s for s in names):
+def _check_names(names: Any, known: set[str]) -> None:
+    if not _is_list(names) or not all(_is_list(s) and all(map(_is_name, s)) for s in names):
         raise ValueError(
             "`stages` must be a list with a list of layer names for each stage. "
             f"Received: stages={names!r}"
@@ -292,13 +295,23 @@ def _check_names(names: Sequence[Sequence[str]], known: set[str]) -> None:
         )
 
 
-def _refuse_shared_weights(stages: list[Stage]) -> None:
-    owners: dict[int, str] = {}
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _refuse_shared_weights(stages: list[Stage], calls: list[Call]) -> None:
+    """Refuses stages whose training would move what other calls of the model compute."""
     for stage in stages:
-        for variable in stage.trainable_variables:
-            owner = owners.setdefault(id(variable), stage.name)
-            if owner != stage.name:
-                raise ValueError(
-                    "Expected stages without common weights, since each is trained alone. "
-                    f"Received: {variable.path!r} in stages {owner!r} and {stage.name!r}"
-                )
+        trained = {id(variable) for variable in stage.trainable_variables}
+        outside = [call.operation for call in calls if call not in stage.graph.calls]
+        variables = [v for operation in outside for v in getattr(operation, "variables", [])]
+        shared = sorted({v.path for v in variables if id(v) in trained})
+        if shared:
+            raise ValueError(
+                "Expected stages without common weights, since each is trained alone. "
+                f"Received: {shared} of stage {stage.name!r}, which are used outside of it too"
+            )
