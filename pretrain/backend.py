@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -107,9 +108,7 @@ def value_and_gradients(function: Callable, variables: list) -> tuple:
     with tf.GradientTape() as tape:
         tape.watch(variables)
         value, auxiliary = function(variables)
-    gradients = tape.gradient(
-        value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
+    gradients = tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return value, auxiliary, [tf.convert_to_tensor(g) for g in gradients]
 
 
@@ -195,8 +194,8 @@ def random_seed(seed: Any) -> Any:
     Args:
         seed: An integer, or an integer array of shape (2,), possibly computed in a program.
     """
-    if isinstance(seed, int):
-        return seed
+    if isinstance(seed, Integral):
+        return int(seed)
     dtype = "int32" if _TENSORFLOW else "uint32"
     return _Key(keras.ops.cast(seed, dtype))
 

@@ -1,10 +1,13 @@
 """Corruption processes: pure functions of a batch and a seed.
 
-The same `(x, seed)` always gives the same result, on one backend, so a run can be repeated and
-the target of a denoising autoencoder stays the clean batch.
+The same `(x, seed)` always gives the same result, so a run can be repeated and the target of a
+denoising autoencoder stays the clean batch. Backends draw different numbers, and TensorFlow other
+ones inside a program compiled by XLA than outside.
 """
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from keras import ops, random
@@ -47,9 +50,9 @@ class Gaussian:
     stddev: float = 0.15
 
     def __post_init__(self) -> None:
-        if not self.stddev >= 0:
+        if not _is_number(self.stddev) or self.stddev < 0:
             raise ValueError(
-                f"`stddev` must be a number of at least 0. Received: stddev={self.stddev}"
+                f"`stddev` must be a number of at least 0. Received: stddev={self.stddev!r}"
             )
 
     def __call__(self, x: Any, seed: Any) -> Any:
@@ -79,9 +82,10 @@ class SaltAndPepper:
 
     def __post_init__(self) -> None:
         _check_rate(self.rate)
-        if not self.low < self.high:
+        if not (_is_number(self.low) and _is_number(self.high) and self.low < self.high):
             raise ValueError(
-                f"`low` must be less than `high`. Received: low={self.low}, high={self.high}"
+                "`low` must be a number less than `high`. "
+                f"Received: low={self.low!r}, high={self.high!r}"
             )
 
     def __call__(self, x: Any, seed: Any) -> Any:
@@ -96,6 +100,10 @@ class SaltAndPepper:
         return ops.where(uniform < self.rate, ops.cast(replaced, x.dtype), x)
 
 
-def _check_rate(rate: float) -> None:
-    if not 0 <= rate < 1:
-        raise ValueError(f"`rate` must be in [0, 1). Received: rate={rate}")
+def _check_rate(rate: Any) -> None:
+    if not _is_number(rate) or not 0 <= rate < 1:
+        raise ValueError(f"`rate` must be in [0, 1). Received: rate={rate!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -11,11 +11,11 @@ import pandas as pd
 
 from pretrain import graph
 from pretrain.objectives import Autoencoder, DenoisingAutoencoder
-from pretrain.population import Population, Trainer, check_inputs, on_device, positive, progress
+from pretrain.population import Population, Trainer, on_device, positive, progress
 from pretrain.program import values_of
 from pretrain.stages import Stage, split_stages
 from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
-
+from pretrain.supervised import check_inputs
 
 
 @dataclass
@@ -163,7 +163,11 @@ def greedy_pretrain(
     cut = _cut(population.template, stages, examples)
     objectives = _one_for_each(objective, len(cut))
     settings = _Settings(
-        positive("epochs", epochs), positive("batch_size", batch_size), optimizer, learning_rate, verbose
+        positive("epochs", epochs),
+        positive("batch_size", batch_size),
+        optimizer,
+        learning_rate,
+        verbose,
     )
     data = [_Inputs(examples, members, max_memory, batch_size)]
     if validation is not None:
@@ -290,9 +294,7 @@ class _Inputs:
         return n, list(sums[:, 0] / n), list(sums[:, 1] / n)
 
     def lie_in_unit_interval(self) -> bool:
-        return all(
-            x.min() >= 0 and x.max() <= 1 for blocks in self for x in _arrays(blocks)
-        )
+        return all(x.min() >= 0 and x.max() <= 1 for blocks in self for x in _arrays(blocks))
 
 
 class _StageTraining:

@@ -1,9 +1,6 @@
 """Many copies of one architecture, trained by one compiled program."""
 
-import functools
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -16,7 +13,7 @@ from pretrain.backend import Compiled
 from pretrain.program import Task, get_program, values_of
 from pretrain.seeds import derive
 from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
-
+from pretrain.supervised import check_inputs, check_supervised, supervised_task
 
 _PREDICTION_CHUNK = 1000
 
@@ -134,7 +131,7 @@ class Population:
         """Trains every member.
 
         Each epoch is a new permutation of the examples, drawn from a member's seed; the last
-        partial batch is dropped. Every call starts with a fresh optimizer.
+        partial batch is dropped. Every call starts anew, with a fresh optimizer and epoch 1.
 
         Args:
             x: Inputs (n, ...); or a list with such an array for each member; or a finite stream
@@ -162,9 +159,9 @@ class Population:
         """
         examples = Examples(x, y, sample_weight, members=len(self))
         validation = split_validation(validation_data, len(self))
-        task = supervised_task(self.template, loss, metrics)
+        task = supervised_task(loss, metrics)
         for data in (examples, validation):
-            _check_supervised(self.template, task, data)
+            check_supervised(self.template, task, data)
         trainer = Trainer(self, task, optimizer, learning_rate, batch_size)
         held_out = validation and on_device(next(validation.blocks()))
         resident = None if examples.is_stream else [on_device(examples.first())]
@@ -180,7 +177,13 @@ class Population:
         return table
 
     def evaluate(
-        self, x: Any, y: Any = None, *, loss: Any, metrics: Sequence[Any] = (), sample_weight: Any = None
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        loss: Any,
+        metrics: Sequence[Any] = (),
+        sample_weight: Any = None,
     ) -> pd.DataFrame:
         """Mean loss and metrics of every member.
 
@@ -198,8 +201,8 @@ class Population:
             ValueError: If data and model do not fit.
         """
         examples = Examples(x, y, sample_weight, members=len(self))
-        task = supervised_task(self.template, loss, metrics)
-        _check_supervised(self.template, task, examples)
+        task = supervised_task(loss, metrics)
+        check_supervised(self.template, task, examples)
         scores = self.scores(task, on_device(next(examples.blocks())))
         table = pd.DataFrame(scores, columns=task.names)
         table.insert(0, "member", range(len(self)))
@@ -247,10 +250,13 @@ class Population:
             return function.each(members, tuple(data[0]))
         return function.each([(*m, *d) for m, d in zip(members, data, strict=True)], ())
 
-    def _history(self, names, epoch, scores, validated=None) -> list[dict]:
+    def _history(
+        self, names: tuple[str, ...], epoch: int, scores: np.ndarray, validated: np.ndarray | None
+    ) -> list[dict]:
         rows = []
         for i, seed in enumerate(self.seeds):
-            row = {"member": i, "seed": seed, "epoch": epoch, **dict(zip(names, scores[i], strict=True))}
+            row = {"member": i, "seed": seed, "epoch": epoch}
+            row |= dict(zip(names, scores[i], strict=True))
             if validated is not None:
                 row |= {f"val_{k}": v for k, v in zip(names, validated[i], strict=True)}
             rows.append(row)
@@ -281,7 +287,7 @@ class Population:
 
     def set_part(self, part: "Population") -> None:
         """Takes over the weights of a part, and gives them to the models the members are from."""
-        for variable in (*part.template.trainable_variables, *part.template.non_trainable_variables):
+        for variable in _variables(part.template):
             if self._has(variable):
                 kind, position = self._places[id(variable)]
                 for i in range(len(self)):
@@ -300,14 +306,15 @@ class Population:
     @property
     def _places(self) -> dict[int, tuple[str, int]]:
         """Where the values of each of the template's variables are held."""
-        template = self.template
-        places = {id(v): ("_trained", p) for p, v in enumerate(template.trainable_variables)}
-        return places | {id(v): ("_fixed", p) for p, v in enumerate(template.non_trainable_variables)}
+        lists = {
+            "_trained": self.template.trainable_variables,
+            "_fixed": self.template.non_trainable_variables,
+        }
+        return {id(v): (kind, p) for kind in lists for p, v in enumerate(lists[kind])}
 
     def _assign(self, i: int, model: Any) -> None:
-        variables = [*model.trainable_variables, *model.non_trainable_variables]
         values = [*self._trained[i], *self._fixed[i]]
-        for variable, value in zip(variables, values, strict=True):
+        for variable, value in zip(_variables(model), values, strict=True):
             variable.assign(value)
 
 
@@ -390,36 +397,6 @@ class Trainer:
         return np.stack([ops.convert_to_numpy(total) for total in totals])
 
 
-@dataclass(frozen=True)
-class Supervised:
-    """The task of predicting targets.
-
-    Args:
-        key: What tells one such task from another.
-        function: Keras loss.
-        metrics: Names and functions `(y_true, y_pred) -> (batch,)`.
-    """
-
-    key: tuple
-    function: keras.losses.Loss = field(compare=False)
-    metrics: tuple[tuple[str, Callable], ...] = field(compare=False)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return ("loss", *(name for name, _ in self.metrics))
-
-    def inputs(self, x: Any, key: Any) -> Any:
-        return x
-
-    def loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
-        return self.function(y, outputs, sample_weight=weight)
-
-    def scores(self, x: Any, y: Any, outputs: Any) -> list:
-        values = [self.function.call(y, outputs)]
-        values += [function(y, outputs) for _, function in self.metrics]
-        return [_per_example(value, ops.shape(outputs)[0]) for value in values]
-
-
 def progress(steps: Any, unit: str, verbose: Any, **options: Any) -> Any:
     """A progress bar over `steps`, in a terminal only, none if `verbose` is 0."""
     return tqdm(steps, unit=f" {unit}", disable=None if verbose else True, **options)
@@ -432,83 +409,12 @@ def on_device(blocks: list[Block]) -> list[Block]:
     return [Block(*(None if p is None else tensors[id(p)] for p in block)) for block in blocks]
 
 
+def _variables(layer: Any) -> list:
+    return [*layer.trainable_variables, *layer.non_trainable_variables]
+
+
 def _key(seed: int) -> Any:
     return ops.convert_to_tensor(seed, "int32")
-
-
-def _per_example(value: Any, n: int) -> Any:
-    """Means over all axes but the first of a loss or metric."""
-    axes = tuple(range(1, len(value.shape)))
-    value = ops.mean(value, axis=axes) if axes else value
-    return ops.broadcast_to(ops.cast(value, keras.config.floatx()), (n,))
-
-
-def supervised_task(template: Any, loss: Any, metrics: Sequence[Any]) -> Supervised:
-    function = _loss(loss)
-    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
-        raise ValueError(f"`metrics` must be a list. Received: metrics={metrics!r}")
-    named = tuple(_metric(metric, function) for metric in metrics)
-    key = (_describe(function), *((name, _describe(metric)) for name, metric in named))
-    return Supervised(key, function, named)
-
-
-def _loss(loss: Any) -> keras.losses.Loss:
-    try:
-        function = keras.losses.get(loss)
-    except (ValueError, TypeError):
-        function = None
-    if isinstance(function, keras.losses.Loss):
-        return function
-    if callable(function):
-        return _FunctionLoss(function)
-    raise ValueError(
-        "`loss` must be a Keras loss, by name or instance, or a function (y_true, y_pred). "
-        f"Received: loss={loss!r}"
-    )
-
-
-class _FunctionLoss(keras.losses.Loss):
-    """A function `(y_true, y_pred)` as a Keras loss."""
-
-    def __init__(self, function: Callable) -> None:
-        super().__init__(name=getattr(function, "__name__", "loss"))
-        self.function = function
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        return self.function(y_true, y_pred)
-
-
-def _metric(metric: Any, loss: keras.losses.Loss) -> tuple[str, Callable]:
-    if callable(metric) and not isinstance(metric, keras.metrics.Metric | type):
-        return metric.__name__, metric
-    name = metric
-    if metric in ("accuracy", "acc"):
-        kind = type(loss).__name__.removesuffix("Crossentropy")
-        metric = {
-            "SparseCategorical": "sparse_categorical_accuracy",
-            "Categorical": "categorical_accuracy",
-            "Binary": "binary_accuracy",
-        }.get(kind)
-    try:
-        metric = keras.metrics.get(metric)
-        function = functools.partial(metric._fn, **metric._fn_kwargs)
-    except (ValueError, TypeError, AttributeError):
-        raise ValueError(
-            "`metrics` must be names of Keras metrics that are means over examples, or functions "
-            f"(y_true, y_pred) -> (batch,). Received: {name!r} with loss {loss.name!r}"
-        ) from None
-    return (name if isinstance(name, str) else metric.name), function
-
-
-def _describe(function: Any) -> Any:
-    """A hashable description by which equal losses and metrics are found equal."""
-    if isinstance(function, _FunctionLoss):
-        return function.function
-    if isinstance(function, keras.losses.Loss):
-        return type(function), json.dumps(function.get_config(), sort_keys=True, default=repr)
-    if isinstance(function, functools.partial):
-        return function.func, repr(function.keywords)
-    return function
 
 
 def _optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
@@ -544,18 +450,23 @@ def _rates(optimizer: Any, learning_rate: Any, members: int) -> list:
 
 
 def positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not _is_integer(value) or value < 1:
         raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
     return int(value)
 
 
 def _checked_seeds(seeds: Iterable[int]) -> list[int]:
     seeds = list(seeds) if isinstance(seeds, Iterable) else seeds
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(s, int | np.integer) for s in seeds):
+    if not isinstance(seeds, list) or not seeds or not all(map(_is_integer, seeds)):
         raise ValueError(
-            f"`seeds` must be integers, one for each member, at least one. Received: seeds={seeds!r}"
+            "`seeds` must be integers, one for each member, at least one. "
+            f"Received: seeds={seeds!r}"
         )
     return [int(seed) for seed in seeds]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _check_model(model: Any, first: Any) -> None:
@@ -570,39 +481,4 @@ def _check_model(model: Any, first: Any) -> None:
         raise ValueError(
             "Expected models of one architecture. Received: variables of shapes "
             f"{shapes} beside {expected}"
-        )
-
-
-def check_inputs(template: Any, examples: Examples) -> None:
-    """Refuses examples that do not have the shape of the model's input."""
-    x = examples.first()[0].x
-    expected = getattr(template, "input_shape", None)
-    if not isinstance(expected, tuple):
-        return
-    fits = len(x.shape) == len(expected) and all(
-        e is None or e == n for e, n in zip(expected[1:], x.shape[1:], strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            f"Expected x of shape {('n', *expected[1:])}, the model's input. "
-            f"Received: x.shape={tuple(x.shape)}"
-        )
-
-
-def _check_supervised(template: Any, task: Supervised, examples: Examples | None) -> None:
-    """Refuses examples without targets, or with labels that are no class of the model."""
-    if examples is None:
-        return
-    check_inputs(template, examples)
-    targets = [block.y for block in examples.first()]
-    if targets[0] is None:
-        raise ValueError("Expected targets. Received: y=None")
-    classes = getattr(template, "output_shape", (None,))[-1]
-    if not classes or not isinstance(task.function, keras.losses.SparseCategoricalCrossentropy):
-        return
-    low, high = min(y.min() for y in targets), max(y.max() for y in targets)
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"Expected labels from 0 to {classes - 1}, the model's outputs. "
-            f"Received: y from {low} to {high}"
         )

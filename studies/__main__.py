@@ -88,7 +88,7 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
         "--workers",
         metavar="N",
         type=_count,
-        default=len(os.sched_getaffinity(0)),
+        default=_cores(),
         help="processes that train at the same time; default: one per core (give a GPU 1)",
     )
     run.add_argument(
@@ -100,6 +100,13 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--data-folder", metavar="DIR", help="where to look for the dataset's files first"
     )
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    # Not on macOS.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _count(text: str) -> int:

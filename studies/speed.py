@@ -19,9 +19,9 @@ Made by `python -m studies.speed`, on {machine}.
 
 ## A cell of the depth study
 
-{trials} trials of 200 sigmoid units per layer ({train_size:,} MNIST images, {epochs} epochs, batches \
-of 20, plain SGD), each epoch validated on 1,000 images: as a population, and by `model.fit` in a \
-loop. Both times include compilation.
+{trials} trials of 200 sigmoid units per layer ({train_size:,} MNIST images, {epochs} epochs,
+batches of 20, plain SGD), each epoch validated on 1,000 images: as a population, and by
+`model.fit` in a loop. Both times include compilation.
 
 | hidden layers | population | `model.fit` in a loop | ratio |
 | ------------: | ---------: | --------------------: | ----: |
@@ -29,8 +29,8 @@ loop. Both times include compilation.
 _THROUGHPUT = """
 ## Training throughput
 
-Three hidden layers of 500 sigmoid units, batches of 128, {members} members; 2 FLOPs per \
-multiply-add, training three times the forward pass. The matrix product is TensorFlow's, of single \
+Three hidden layers of 500 sigmoid units, batches of 128, {members} members; 2 FLOPs per
+multiply-add, training three times the forward pass. The matrix product is the backend's, of single
 precision, 3,000 x 3,000.
 
 | matrix product | population | share |

@@ -176,7 +176,9 @@ class TiedConvolution(keras.layers.Layer):
     def spatial_size(self, source: tuple) -> tuple:
         """Spatial size of the output, from that of the input."""
         layer = self.encoder
-        extents = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+        extents = [
+            (k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)
+        ]
         overlaps = [
             max(extent - stride, 0) if layer.padding == "valid" else 0
             for extent, stride in zip(extents, layer.strides, strict=True)

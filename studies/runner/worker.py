@@ -14,8 +14,9 @@ import keras
 import numpy as np
 
 from pretrain import Population, datasets, greedy_pretrain, networks, objectives
-from pretrain.population import Trainer, on_device, supervised_task
+from pretrain.population import Trainer, on_device
 from pretrain.streams import Block
+from pretrain.supervised import supervised_task
 from studies.arms import ARMS
 from studies.runner import cost
 from studies.runner.trial import Cell, Trial
@@ -137,7 +138,7 @@ def _train(
     """Trains with plain SGD; returns curves of shape (epochs, members)."""
     first = trials[0]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    task = supervised_task(population.template, loss, ["accuracy"])
+    task = supervised_task(loss, ["accuracy"])
     rates = [trial.learning_rate for trial in trials]
     trainer = Trainer(population, task, "sgd", rates, first.batch_size)
     training = on_device([Block(*data.train) for data in sets])

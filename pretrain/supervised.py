@@ -1,0 +1,153 @@
+"""The task of predicting targets, with Keras's losses and metrics."""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import ops
+
+from pretrain.streams import Examples
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """The task of predicting targets.
+
+    Args:
+        key: What tells one such task from another.
+        function: Keras loss.
+        metrics: Names and functions `(y_true, y_pred) -> (batch,)`.
+    """
+
+    key: tuple
+    function: keras.losses.Loss = field(compare=False)
+    metrics: tuple[tuple[str, Callable], ...] = field(compare=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("loss", *(name for name, _ in self.metrics))
+
+    def inputs(self, x: Any, key: Any) -> Any:
+        return x
+
+    def loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
+        return self.function(y, outputs, sample_weight=weight)
+
+    def scores(self, x: Any, y: Any, outputs: Any) -> list:
+        values = [self.function.call(y, outputs)]
+        values += [function(y, outputs) for _, function in self.metrics]
+        return [_per_example(value, ops.shape(outputs)[0]) for value in values]
+
+
+def supervised_task(loss: Any, metrics: Sequence[Any]) -> Supervised:
+    """The task of a Keras loss and Keras metrics, as `Population.fit` takes them."""
+    function = _loss(loss)
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+        raise ValueError(f"`metrics` must be a list. Received: metrics={metrics!r}")
+    named = tuple(_metric(metric, function) for metric in metrics)
+    key = (_describe(function), *((name, _describe(metric)) for name, metric in named))
+    return Supervised(key, function, named)
+
+
+def _loss(loss: Any) -> keras.losses.Loss:
+    try:
+        function = keras.losses.get(loss)
+    except (ValueError, TypeError):
+        function = None
+    if isinstance(function, keras.losses.Loss):
+        return function
+    if callable(function):
+        return _FunctionLoss(function)
+    raise ValueError(
+        "`loss` must be a Keras loss, by name or instance, or a function (y_true, y_pred). "
+        f"Received: loss={loss!r}"
+    )
+
+
+class _FunctionLoss(keras.losses.Loss):
+    """A function `(y_true, y_pred)` as a Keras loss."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(name=getattr(function, "__name__", "loss"))
+        self.function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self.function(y_true, y_pred)
+
+
+def _metric(metric: Any, loss: keras.losses.Loss) -> tuple[str, Callable]:
+    if callable(metric) and not isinstance(metric, keras.metrics.Metric | type):
+        return metric.__name__, metric
+    name = metric
+    if metric in ("accuracy", "acc"):
+        kind = type(loss).__name__.removesuffix("Crossentropy")
+        metric = {
+            "SparseCategorical": "sparse_categorical_accuracy",
+            "Categorical": "categorical_accuracy",
+            "Binary": "binary_accuracy",
+        }.get(kind)
+    try:
+        metric = keras.metrics.get(metric)
+        function = functools.partial(metric._fn, **metric._fn_kwargs)
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(
+            "`metrics` must be names of Keras metrics that are means over examples, or functions "
+            f"(y_true, y_pred) -> (batch,). Received: {name!r} with loss {loss.name!r}"
+        ) from None
+    return (name if isinstance(name, str) else metric.name), function
+
+
+def _describe(function: Any) -> Any:
+    """A hashable description by which equal losses and metrics are found equal."""
+    if isinstance(function, _FunctionLoss):
+        return function.function
+    if isinstance(function, keras.losses.Loss):
+        return type(function), json.dumps(function.get_config(), sort_keys=True, default=repr)
+    if isinstance(function, functools.partial):
+        return function.func, repr(function.keywords)
+    return function
+
+
+def _per_example(value: Any, n: int) -> Any:
+    """Means over all axes but the first of a loss or metric."""
+    axes = tuple(range(1, len(value.shape)))
+    value = ops.mean(value, axis=axes) if axes else value
+    return ops.broadcast_to(ops.cast(value, keras.config.floatx()), (n,))
+
+
+def check_inputs(template: Any, examples: Examples) -> None:
+    """Refuses examples that do not have the shape of the model's input."""
+    x = examples.first()[0].x
+    expected = getattr(template, "input_shape", None)
+    if not isinstance(expected, tuple):
+        return
+    fits = len(x.shape) == len(expected) and all(
+        e is None or e == n for e, n in zip(expected[1:], x.shape[1:], strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"Expected x of shape {('n', *expected[1:])}, the model's input. "
+            f"Received: x.shape={tuple(x.shape)}"
+        )
+
+
+def check_supervised(template: Any, task: Supervised, examples: Examples | None) -> None:
+    """Refuses examples without targets, or with labels that are no class of the model."""
+    if examples is None:
+        return
+    check_inputs(template, examples)
+    targets = [block.y for block in examples.first()]
+    if targets[0] is None:
+        raise ValueError("Expected targets. Received: y=None")
+    classes = getattr(template, "output_shape", (None,))[-1]
+    if not classes or not isinstance(task.function, keras.losses.SparseCategoricalCrossentropy):
+        return
+    low, high = min(y.min() for y in targets), max(y.max() for y in targets)
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"Expected labels from 0 to {classes - 1}, the model's outputs. "
+            f"Received: y from {low} to {high}"
+        )
