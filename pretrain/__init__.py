@@ -9,8 +9,8 @@ from typing import Any
 
 _MODULES = {
     "Population": "population",
-    "Report": "greedy",
-    "StageReport": "greedy",
+    "Report": "report",
+    "StageReport": "report",
     "greedy_pretrain": "greedy",
     "split_stages": "stages",
     "Stage": "stages",

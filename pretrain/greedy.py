@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -11,92 +11,13 @@ import pandas as pd
 
 from pretrain import graph
 from pretrain.objectives import Autoencoder, DenoisingAutoencoder
+from pretrain.objectives.autoencoder import ReconstructionTask
 from pretrain.population import Population, Trainer, on_device, positive, progress
 from pretrain.program import values_of
-from pretrain.stages import Stage, split_stages
+from pretrain.report import Report, StageReport
+from pretrain.stages import Stage, in_unit_interval, split_stages
 from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
 from pretrain.supervised import check_inputs
-
-
-@dataclass
-class StageReport:
-    """What pretraining did to one stage.
-
-    Args:
-        name: Name of the stage.
-        loss: Name of the loss, decided once.
-        baseline: Loss of the trivial reconstruction (the mean input) for each member.
-        history: A row per member and epoch: `member`, `seed`, `epoch`, `loss` and, with
-            validation data, `val_loss`.
-        seconds: Wall-clock time.
-        flops: FLOPs of each member: 2 per multiply-add, training 3 times the forward pass.
-        movement: For each weight, `||w - w_0|| / ||w_0||` for each member.
-        decoders: The decoder of each member, from code to pre-activation of the reconstruction;
-            its output needs a sigmoid if the loss is `"binary_crossentropy"`.
-    """
-
-    name: str
-    loss: str
-    baseline: np.ndarray
-    history: pd.DataFrame
-    seconds: float
-    flops: int
-    movement: dict[str, np.ndarray]
-    decoders: list[keras.Model]
-
-
-@dataclass
-class Report:
-    """What `greedy_pretrain` did, stage by stage; `print` it, or take `to_frame()`.
-
-    Args:
-        stages: A report for each stage.
-        seeds: Seed of each member.
-    """
-
-    stages: list[StageReport] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=list)
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """A row per stage, member and epoch, with losses."""
-        frames = [stage.history.assign(stage=stage.name) for stage in self.stages]
-        history = pd.concat(frames, ignore_index=True)
-        return history[["stage", *(c for c in history if c != "stage")]]
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row per stage and member.
-
-        Returns:
-            Columns `stage`, `member`, `seed`, `loss_name`, `baseline`, `loss` (of the last epoch),
-            `val_loss` (with validation data), `seconds` (of the stage, all members together),
-            `flops` and `movement` (of the first weight matrix).
-        """
-        rows = []
-        for stage in self.stages:
-            last = stage.history[stage.history["epoch"] == stage.history["epoch"].max()]
-            for i, (_, scores) in enumerate(last.iterrows()):
-                losses = {key: scores[key] for key in ("loss", "val_loss") if key in scores}
-                rows.append(
-                    {
-                        "stage": stage.name,
-                        "member": i,
-                        "seed": self.seeds[i],
-                        "loss_name": stage.loss,
-                        "baseline": stage.baseline[i],
-                        **losses,
-                        "seconds": stage.seconds,
-                        "flops": stage.flops,
-                        "movement": next(iter(stage.movement.values()))[i],
-                    }
-                )
-        return pd.DataFrame(rows)
-
-    def __str__(self) -> str:
-        frame = self.to_frame()
-        if len(self.seeds) == 1:
-            frame = frame.drop(columns=["member", "seed"])
-        return frame.to_string(index=False, float_format=lambda v: f"{v:.4g}")
 
 
 def greedy_pretrain(
@@ -174,11 +95,12 @@ def greedy_pretrain(
         data.append(_Inputs(validation, members, max_memory, 1))
     report = Report(seeds=population.seeds)
     for number, stage in enumerate(cut):
-        binary = cut[number - 1].binary if number else None
-        for step in filter(None, (number and cut[number - 1], stage.preamble)):
+        steps = [step for step in (*cut[max(0, number - 1) : number], stage.preamble) if step]
+        for step in steps:
             for inputs in data:
                 inputs.advance(population.part(step))
-        training = _StageTraining(population, stage, objectives[number], binary, data[0])
+        binary = in_unit_interval(steps) if number else data[0].lie_in_unit_interval()
+        training = _StageTraining(population, stage, objectives[number].task(binary))
         report.stages.append(training.run(*data, settings=settings))
     return report
 
@@ -303,20 +225,10 @@ class _StageTraining:
     Args:
         population: The population; the stage's weights in it change.
         stage: The stage.
-        objective: What it is trained on.
-        binary: Whether its inputs come from a sigmoid; `None` for a first stage, whose inputs
-            are looked at.
-        inputs: Its inputs.
+        task: What it is trained on.
     """
 
-    def __init__(
-        self,
-        population: Population,
-        stage: Stage,
-        objective: Autoencoder,
-        binary: bool | None,
-        inputs: _Inputs,
-    ) -> None:
+    def __init__(self, population: Population, stage: Stage, task: ReconstructionTask) -> None:
         if not stage.trainable_variables:
             raise ValueError(
                 "Expected a stage with trainable weights: name the stages to train with `stages`. "
@@ -324,8 +236,10 @@ class _StageTraining:
             )
         self.population = population
         self.stage = stage
-        self.task = objective.task(inputs.lie_in_unit_interval() if binary is None else binary)
-        layers = [objective.build(stage, s, copy=i > 0) for i, s in enumerate(population.seeds)]
+        self.task = task
+        layers = [
+            task.objective.build(stage, s, copy=i > 0) for i, s in enumerate(population.seeds)
+        ]
         self.decoders = [layer.decoder for layer in layers]
         first = self.decoders[0].variables
         self.part = population.part(

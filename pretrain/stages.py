@@ -107,17 +107,6 @@ class Stage(Segment):
         """The first call with a projection."""
         return next(call for call in self.graph.calls if graph.matrices(call.operation))
 
-    @property
-    def binary(self) -> bool:
-        """Whether the stage's output comes from a sigmoid, so that it lies in [0, 1]."""
-        for call in reversed(self.graph.calls):
-            if not isinstance(call.operation, _RANGE_KEEPING):
-                break
-        activation = getattr(call.operation, "activation", None)
-        return activation in (keras.activations.sigmoid, keras.activations.hard_sigmoid) or type(
-            call.operation
-        ).__name__ in ("Sigmoid", "HardSigmoid")
-
 
 def split_stages(
     model: keras.Model,
@@ -156,6 +145,16 @@ def split_stages(
         cut = _named(flat, segments, stages) if stages is not None else _cut(flat, segments, head)
     _refuse_shared_weights(cut, calls)
     return cut
+
+
+def in_unit_interval(segments: Sequence[Segment]) -> bool:
+    """Whether what consecutive segments compute comes from a sigmoid, so that it is in [0, 1]."""
+    calls = [call for segment in segments for call in segment.graph.calls]
+    operations = [c.operation for c in calls if not isinstance(c.operation, _RANGE_KEEPING)]
+    last = operations[-1]
+    sigmoids = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
+    named = type(last).__name__ in ("Sigmoid", "HardSigmoid")
+    return named or getattr(last, "activation", None) in sigmoids
 
 
 def _cut(flat: Graph, segments: list[list[Call]], head: int) -> list[Stage]:

@@ -1,0 +1,88 @@
+"""What pretraining did, stage by stage."""
+
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import pandas as pd
+
+
+@dataclass
+class StageReport:
+    """What pretraining did to one stage.
+
+    Args:
+        name: Name of the stage.
+        loss: Name of the loss, decided once.
+        baseline: Loss of the trivial reconstruction (the mean input) for each member.
+        history: A row per member and epoch: `member`, `seed`, `epoch`, `loss` and, with
+            validation data, `val_loss`.
+        seconds: Wall-clock time.
+        flops: FLOPs of each member: 2 per multiply-add, training 3 times the forward pass.
+        movement: For each weight, `||w - w_0|| / ||w_0||` for each member.
+        decoders: The decoder of each member, from code to pre-activation of the reconstruction;
+            its output needs a sigmoid if the loss is `"binary_crossentropy"`.
+    """
+
+    name: str
+    loss: str
+    baseline: np.ndarray
+    history: pd.DataFrame
+    seconds: float
+    flops: int
+    movement: dict[str, np.ndarray]
+    decoders: list[keras.Model]
+
+
+@dataclass
+class Report:
+    """What `greedy_pretrain` did, stage by stage; `print` it, or take `to_frame()`.
+
+    Args:
+        stages: A report for each stage.
+        seeds: Seed of each member.
+    """
+
+    stages: list[StageReport] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row per stage, member and epoch, with losses."""
+        frames = [stage.history.assign(stage=stage.name) for stage in self.stages]
+        history = pd.concat(frames, ignore_index=True)
+        return history[["stage", *(c for c in history if c != "stage")]]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per stage and member.
+
+        Returns:
+            Columns `stage`, `member`, `seed`, `loss_name`, `baseline`, `loss` (of the last epoch),
+            `val_loss` (with validation data), `seconds` (of the stage, all members together),
+            `flops` and `movement` (of the first weight matrix).
+        """
+        rows = []
+        for stage in self.stages:
+            last = stage.history[stage.history["epoch"] == stage.history["epoch"].max()]
+            for i, (_, scores) in enumerate(last.iterrows()):
+                losses = {key: scores[key] for key in ("loss", "val_loss") if key in scores}
+                rows.append(
+                    {
+                        "stage": stage.name,
+                        "member": i,
+                        "seed": self.seeds[i],
+                        "loss_name": stage.loss,
+                        "baseline": stage.baseline[i],
+                        **losses,
+                        "seconds": stage.seconds,
+                        "flops": stage.flops,
+                        "movement": next(iter(stage.movement.values()))[i],
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def __str__(self) -> str:
+        frame = self.to_frame()
+        if len(self.seeds) == 1:
+            frame = frame.drop(columns=["member", "seed"])
+        return frame.to_string(index=False, float_format=lambda v: f"{v:.4g}")
