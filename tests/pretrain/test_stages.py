@@ -516,26 +516,6 @@ def test_a_head_is_a_count(head):
 
 
 @pytest.mark.parametrize(
-    "stack, binary",
-    [
-        ([dense(5, "a", "sigmoid")], True),
-        ([dense(5, "a", "hard_sigmoid")], True),
-        ([dense(5, "a", None), layers.Activation("sigmoid")], True),
-        ([dense(5, "a", None), layers.BatchNormalization(), layers.Activation("sigmoid")], True),
-        ([dense(5, "a", "sigmoid"), layers.Dropout(0.5)], True),
-        ([dense(5, "a", "sigmoid"), layers.BatchNormalization()], False),
-        ([dense(5, "a", "sigmoid"), layers.Rescaling(2.0)], False),
-        ([dense(5, "a", "tanh")], False),
-        ([dense(5, "a", "relu")], False),
-        ([dense(5, "a", None)], False),
-    ],
-)
-def test_values_of_a_sigmoid_are_binary(stack, binary):
-    (stage,) = split_stages(sequential(VECTOR, *stack, dense(3, "head")))
-    assert stage.binary is binary
-
-
-@pytest.mark.parametrize(
     "stack, flops",
     [
         ([dense(5, "a")], 2 * 6 * 8 * 8 * 5),
