@@ -1,4 +1,4 @@
-"""What differs between TensorFlow and JAX: compiling, differentiating, looping, random keys.
+"""What differs between TensorFlow and JAX: compiling, differentiating, looping, random numbers.
 
 Everything else in the package is written in `keras.ops`.
 """
@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from numbers import Integral
 from typing import Any
 
@@ -178,26 +179,42 @@ def _without_tensorflow(kind: type) -> dict[str, Callable]:
     }
 
 
-class _Key(keras.random.SeedGenerator):
-    """A seed generator that holds a key computed inside a program, instead of a variable."""
-
-    def __init__(self, key: Any) -> None:
-        self._key = key
-
-    def next(self, ordered: bool = True) -> Any:
-        return self._key
-
-
-def random_seed(seed: Any) -> Any:
-    """The `seed` argument of `keras.random` functions, from an integer or a pair of integers.
+def uniform(shape: tuple, seed: Any) -> Any:
+    """Uniform numbers in [0, 1), a pure function of the seed.
 
     Args:
+        shape: Shape of the result.
         seed: An integer, or an integer array of shape (2,), possibly computed in a program.
     """
-    if isinstance(seed, Integral):
-        return int(seed)
-    dtype = "int32" if _TENSORFLOW else "uint32"
-    return _Key(keras.ops.cast(seed, dtype))
+    if _TENSORFLOW:
+        return _threefry(tf.random.stateless_uniform, tuple(shape))(_seed(seed))
+    return jax.random.uniform(_seed(seed), shape)
+
+
+def normal(shape: tuple, seed: Any) -> Any:
+    """Standard normal numbers, a pure function of the seed.
+
+    Args:
+        shape: Shape of the result.
+        seed: An integer, or an integer array of shape (2,), possibly computed in a program.
+    """
+    if _TENSORFLOW:
+        return _threefry(tf.random.stateless_normal, tuple(shape))(_seed(seed))
+    return jax.random.normal(_seed(seed), shape)
+
+
+def _seed(seed: Any) -> Any:
+    pair = [int(seed), 0] if isinstance(seed, Integral) else seed
+    return keras.ops.cast(pair, "int32" if _TENSORFLOW else "uint32")
+
+
+@cache
+def _threefry(draw: Callable, shape: tuple) -> Callable:
+    """A draw by the algorithm that XLA is fast at: its own choice is 16 times slower in a loop.
+
+    Only XLA has it, so that a draw outside of a program is a program of its own.
+    """
+    return tf.function(partial(draw, shape, alg="threefry"), jit_compile=True, autograph=False)
 
 
 def concurrency() -> int:

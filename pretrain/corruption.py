@@ -1,8 +1,7 @@
 """Corruption processes: pure functions of a batch and a seed.
 
-The same `(x, seed)` always gives the same result, so a run can be repeated and the target of a
-denoising autoencoder stays the clean batch. Backends draw different numbers, and TensorFlow other
-ones inside a program compiled by XLA than outside.
+The same `(x, seed)` always gives the same result on one backend, so a run can be repeated, and the
+target of a denoising autoencoder stays the clean batch.
 """
 
 import math
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from keras import ops, random
+from keras import ops
 
-from pretrain.backend import random_seed
+from pretrain.backend import normal, uniform
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,7 @@ class Masking:
             x: Array of any shape.
             seed: An integer, or an integer array of shape (2,).
         """
-        uniform = random.uniform(ops.shape(x), seed=random_seed(seed))
-        return ops.where(uniform < self.rate, ops.zeros_like(x), x)
+        return ops.where(uniform(x.shape, seed) < self.rate, ops.zeros_like(x), x)
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Gaussian:
             x: Floating-point array of any shape.
             seed: An integer, or an integer array of shape (2,).
         """
-        noise = random.normal(ops.shape(x), dtype=x.dtype, seed=random_seed(seed))
+        noise = ops.cast(normal(x.shape, seed), x.dtype)
         return x + self.stddev * noise
 
 
@@ -95,9 +93,9 @@ class SaltAndPepper:
             x: Floating-point array of any shape.
             seed: An integer, or an integer array of shape (2,).
         """
-        uniform = random.uniform(ops.shape(x), seed=random_seed(seed))
-        replaced = ops.where(uniform < self.rate / 2, self.low, self.high)
-        return ops.where(uniform < self.rate, ops.cast(replaced, x.dtype), x)
+        draw = uniform(x.shape, seed)
+        replaced = ops.where(draw < self.rate / 2, self.low, self.high)
+        return ops.where(draw < self.rate, ops.cast(replaced, x.dtype), x)
 
 
 def _check_rate(rate: Any) -> None:
