@@ -94,7 +94,9 @@ def error_against_depth(frame: pd.DataFrame, scale: Scale) -> Figure:
         ax.set_xticks(scale.depths)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     axes[0].set_ylabel("test error (%)")
-    _percent_axis(axes, _reported(frame)["test_error"])
+    errors = _reported(frame)["test_error"]
+    # Room for the intervals, but not for one that reaches down to 0.
+    _percent_axis(axes, pd.concat([errors, 0.8 * errors.nsmallest(1)]))
     figure.suptitle(_title("Test error against depth", scale, scale.report_seeds))
     return figure
 
