@@ -1,0 +1,29 @@
+"""What the README says works."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_library_in_fifteen_lines(capsys):
+    (code,) = re.findall(r"## The library\n\n```python\n(.*?)```", README, re.DOTALL)
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 17
+    found = {}
+    exec(code, found)
+    losses = found["report"].to_frame()
+    assert (losses["loss"] < losses["baseline"]).all()
+    scores = found["model"].evaluate(*found["data"].test, verbose=0)
+    assert scores[1] > 0.9
+    assert len(found["history"]) == 50
+    assert "hidden_3" in capsys.readouterr().out
+
+
+def test_links_lead_to_files():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
