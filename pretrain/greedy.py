@@ -15,6 +15,7 @@ from pretrain.objectives.autoencoder import ReconstructionTask
 from pretrain.population import Population, Trainer, on_device, positive, progress
 from pretrain.program import values_of
 from pretrain.report import Report, StageReport
+from pretrain.seeds import derive
 from pretrain.stages import Stage, in_unit_interval, split_stages
 from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
 from pretrain.supervised import check_inputs
@@ -93,6 +94,11 @@ def greedy_pretrain(
     data = [_Inputs(examples, members, max_memory, batch_size)]
     if validation is not None:
         data.append(_Inputs(validation, members, max_memory, 1))
+    # All before the first is trained: what cannot be trained is found while nothing has moved.
+    trainings = [
+        _StageTraining(population, *parts)
+        for parts in zip(cut, objectives, range(len(cut)), strict=True)
+    ]
     report = Report(seeds=population.seeds)
     for number, stage in enumerate(cut):
         steps = [step for step in (*cut[max(0, number - 1) : number], stage.preamble) if step]
@@ -100,8 +106,8 @@ def greedy_pretrain(
             for inputs in data:
                 inputs.advance(population.part(step))
         binary = in_unit_interval(steps) if number else data[0].lie_in_unit_interval()
-        training = _StageTraining(population, stage, objectives[number].task(binary))
-        report.stages.append(training.run(*data, settings=settings))
+        task = objectives[number].task(binary)
+        report.stages.append(trainings[number].run(task, *data, settings=settings))
     return report
 
 
@@ -225,10 +231,13 @@ class _StageTraining:
     Args:
         population: The population; the stage's weights in it change.
         stage: The stage.
-        task: What it is trained on.
+        objective: What it is trained on.
+        number: Position of the stage, which names its random streams.
     """
 
-    def __init__(self, population: Population, stage: Stage, task: ReconstructionTask) -> None:
+    def __init__(
+        self, population: Population, stage: Stage, objective: Autoencoder, number: int
+    ) -> None:
         if not stage.trainable_variables:
             raise ValueError(
                 "Expected a stage with trainable weights: name the stages to train with `stages`. "
@@ -236,10 +245,9 @@ class _StageTraining:
             )
         self.population = population
         self.stage = stage
-        self.task = task
-        layers = [
-            task.objective.build(stage, s, copy=i > 0) for i, s in enumerate(population.seeds)
-        ]
+        self.stream = f"stage {number}"
+        seeds = [derive("decoder", self.stream, seed) for seed in population.seeds]
+        layers = [objective.build(stage, seed, copy=i > 0) for i, seed in enumerate(seeds)]
         self.decoders = [layer.decoder for layer in layers]
         first = self.decoders[0].variables
         self.part = population.part(
@@ -248,19 +256,24 @@ class _StageTraining:
         )
 
     def run(
-        self, inputs: _Inputs, held_out: _Inputs | None = None, *, settings: _Settings
+        self,
+        task: ReconstructionTask,
+        inputs: _Inputs,
+        held_out: _Inputs | None = None,
+        *,
+        settings: _Settings,
     ) -> StageReport:
         """Trains the stage and puts its weights back into the population."""
         start = time.perf_counter()
         before = self._weights()
         n, means, squares = inputs.moments()
-        baselines = [self.task.baseline(*moments) for moments in zip(means, squares, strict=True)]
-        history = self._train(inputs, held_out, settings)
+        baselines = [task.baseline(*moments) for moments in zip(means, squares, strict=True)]
+        history = self._train(task, inputs, held_out, settings)
         self.population.set_part(self.part)
         self._fill_decoders()
         return StageReport(
             name=self.stage.name,
-            loss=self.task.objective.loss,
+            loss=task.objective.loss,
             baseline=np.resize(baselines, len(self.population)),
             history=history,
             seconds=time.perf_counter() - start,
@@ -270,31 +283,35 @@ class _StageTraining:
         )
 
     def _train(
-        self, inputs: _Inputs, held_out: _Inputs | None, settings: _Settings
+        self,
+        task: ReconstructionTask,
+        inputs: _Inputs,
+        held_out: _Inputs | None,
+        settings: _Settings,
     ) -> pd.DataFrame:
         trainer = Trainer(
             self.part,
-            self.task,
+            task,
             settings.optimizer,
             settings.learning_rate,
             settings.batch_size,
-            stream=self.stage.name,
+            stream=self.stream,
         )
         rows = []
         epochs = range(1, settings.epochs + 1)
         for epoch in progress(epochs, "epochs", settings.verbose, desc=self.stage.name):
             losses = trainer.epoch(inputs, epoch)[:, 0]
-            validated = None if held_out is None else self._validate(held_out)
+            validated = None if held_out is None else self._validate(task, held_out)
             for i, seed in enumerate(self.population.seeds):
                 row = {"member": i, "seed": seed, "epoch": epoch, "loss": losses[i]}
                 rows.append(row if validated is None else row | {"val_loss": validated[i]})
         return pd.DataFrame(rows)
 
-    def _validate(self, held_out: _Inputs) -> np.ndarray:
+    def _validate(self, task: ReconstructionTask, held_out: _Inputs) -> np.ndarray:
         total, n = 0.0, 0
         for blocks in held_out:
             count = len(blocks[0].x)
-            scores = self.part.scores(self.task, blocks, stream=self.stage.name)
+            scores = self.part.scores(task, blocks, stream=self.stream)
             total, n = total + count * scores[:, 0], n + count
         return total / n
 

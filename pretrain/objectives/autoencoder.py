@@ -39,7 +39,7 @@ class Reconstruction(keras.layers.Layer):
         return graph.fingerprint(calls)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Autoencoder:
     """Reconstruction of a stage's input from its output.
 
@@ -113,7 +113,7 @@ class DenoisingAutoencoder(Autoencoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not callable(self.corruption):
+        if not callable(self.corruption) or isinstance(self.corruption, type):
             raise ValueError(
                 "`corruption` must be a process of pretrain.corruption, such as Masking(0.25). "
                 f"Received: corruption={self.corruption!r}"

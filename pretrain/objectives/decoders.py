@@ -8,7 +8,6 @@ from keras import layers as kl
 from keras import ops
 
 from pretrain import graph
-from pretrain.seeds import derive
 from pretrain.stages import Stage
 
 _SPATIAL_LAYERS = {
@@ -43,7 +42,7 @@ def build_decoder(stage: Stage, tied: bool, seed: int, copy: bool = False) -> ke
             "A decoder needs fixed sizes: build the model with a fixed input shape. Received: "
             f"stage {stage.name!r} from {stage.features_in} to {stage.features_out}"
         )
-    initializer = keras.initializers.GlorotUniform(derive("decoder", stage.name, seed))
+    initializer = keras.initializers.GlorotUniform(seed)
     transposed = _tied_layer(stage, copy) if tied else None
     build = _convolutional if _is_spatial(stage) else _dense
     layers = build(stage, transposed, initializer)
@@ -77,20 +76,18 @@ def _convolutional(stage: Stage, transposed: Any, initializer: Any) -> list:
     projection = stage.projection
     size, channels = stage.features_in[:-1], stage.features_in[-1]
     if transposed is not None:
-        before = _resize(stage.features_out[:-1], projection.output_shape[1:-1])
-        decoder = TiedConvolution(transposed)
-        after = _resize(decoder.spatial_size(projection.output_shape[1:-1]), size, scale=False)
-        return [*before, decoder, *after]
+        unpooled = _resize(stage.features_out[:-1], projection.output_shape[1:-1])
+        return [*unpooled, TiedConvolution(transposed, size)]
     convolution = _SPATIAL_LAYERS[rank][-1](
         channels, projection.operation.kernel_size, padding="same", kernel_initializer=initializer
     )
     return [*_resize(stage.features_out[:-1], size), convolution]
 
 
-def _resize(source: tuple, target: tuple, scale: bool = True) -> list:
+def _resize(source: tuple, target: tuple) -> list:
     """Layers that repeat pixels a whole number of times, then pad or crop to the target."""
     upsampling, padding, cropping, _ = _SPATIAL_LAYERS[len(source)]
-    factors = [max(1, round(t / s)) if scale else 1 for s, t in zip(source, target, strict=True)]
+    factors = [max(1, round(t / s)) for s, t in zip(source, target, strict=True)]
     excess = [s * f - t for s, f, t in zip(source, factors, target, strict=True)]
     layers = []
     if any(f > 1 for f in factors):
@@ -119,6 +116,8 @@ def _tied_layer(stage: Stage, copy: bool) -> Any:
         len(projections) == 1
         and type(layer) in kinds
         and getattr(layer, "groups", 1) == 1
+        and getattr(layer, "padding", "valid") in ("valid", "same")
+        and not any(isinstance(operation, kl.Permute) for operation in stage.operations)
         and layer.kernel.shape[-1] == stage.features_out[-1]
         and math.prod(stage.projection.input_shape[1:]) == math.prod(stage.features_in)
     )
@@ -137,31 +136,11 @@ def _copy(layer: Any, input_shape: tuple) -> Any:
     return copied
 
 
-class TiedDense(keras.layers.Layer):
-    """The transpose of a Dense layer, with a bias of its own.
+class _Tied(keras.layers.Layer):
+    """The transpose of a layer, with a bias of its own.
 
     Args:
-        encoder: The built Dense layer.
-    """
-
-    def __init__(self, encoder: kl.Dense, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.encoder = encoder
-
-    def build(self, input_shape: tuple) -> None:
-        self.bias = self.add_weight(
-            shape=(self.encoder.kernel.shape[0],), initializer="zeros", name="bias"
-        )
-
-    def call(self, x: Any) -> Any:
-        return ops.matmul(x, ops.transpose(self.encoder.kernel)) + self.bias
-
-
-class TiedConvolution(keras.layers.Layer):
-    """The transpose of a convolution, with a bias of its own.
-
-    Args:
-        encoder: The built convolution layer, channels last.
+        encoder: The built layer, whose kernel's last axes are inputs and outputs.
     """
 
     def __init__(self, encoder: Any, **kwargs: Any) -> None:
@@ -169,28 +148,64 @@ class TiedConvolution(keras.layers.Layer):
         self.encoder = encoder
 
     def build(self, input_shape: tuple) -> None:
-        self.bias = self.add_weight(
-            shape=(self.encoder.kernel.shape[-2],), initializer="zeros", name="bias"
-        )
+        inputs = self.encoder.kernel.shape[-2]
+        self.bias = self.add_weight(shape=(inputs,), initializer="zeros", name="bias")
 
-    def spatial_size(self, source: tuple) -> tuple:
-        """Spatial size of the output, from that of the input."""
-        layer = self.encoder
-        extents = [
-            (k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)
-        ]
-        overlaps = [
-            max(extent - stride, 0) if layer.padding == "valid" else 0
-            for extent, stride in zip(extents, layer.strides, strict=True)
-        ]
-        return tuple(n * s + o for n, s, o in zip(source, layer.strides, overlaps, strict=True))
+    def get_config(self) -> dict[str, Any]:
+        encoder = keras.saving.serialize_keras_object(self.encoder)
+        return {**super().get_config(), "encoder": encoder}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "_Tied":
+        encoder = keras.saving.deserialize_keras_object(config["encoder"])
+        return cls(**{**config, "encoder": encoder})
+
+
+@keras.saving.register_keras_serializable("pretrain")
+class TiedDense(_Tied):
+    """The transpose of a Dense layer, with a bias of its own."""
 
     def call(self, x: Any) -> Any:
-        transposed = ops.conv_transpose(
-            x,
-            self.encoder.kernel,
-            strides=self.encoder.strides,
-            padding=self.encoder.padding,
-            dilation_rate=self.encoder.dilation_rate,
+        return ops.matmul(x, ops.transpose(self.encoder.kernel)) + self.bias
+
+
+@keras.saving.register_keras_serializable("pretrain")
+class TiedConvolution(_Tied):
+    """The transpose of a convolution, channels last, with a bias of its own.
+
+    Args:
+        encoder: The built convolution layer.
+        size: Spatial size of the encoder's input.
+    """
+
+    def __init__(self, encoder: Any, size: tuple, **kwargs: Any) -> None:
+        super().__init__(encoder, **kwargs)
+        self.size = tuple(size)
+
+    def build(self, input_shape: tuple) -> None:
+        super().build(input_shape)
+        self.margins = [
+            self._margin(axis, n, count)
+            for axis, (n, count) in enumerate(zip(self.size, input_shape[1:-1], strict=True))
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+    def _margin(self, axis: int, size: int, count: int) -> int:
+        """How many pixels the encoder pads before its input along an axis, for `count` outputs."""
+        layer = self.encoder
+        extent = (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
+        padding = (count - 1) * layer.strides[axis] + extent - size
+        return max(0, padding) // 2 if layer.padding == "same" else 0
+
+    def call(self, x: Any) -> Any:
+        layer = self.encoder
+        padded = ops.conv_transpose(
+            x, layer.kernel, layer.strides, "valid", dilation_rate=layer.dilation_rate
         )
-        return transposed + self.bias
+        # What the encoder padded is cut off, what it did not reach is zero.
+        ends = [m + n for m, n in zip(self.margins, self.size, strict=True)]
+        missing = [(0, max(0, e - s)) for e, s in zip(ends, padded.shape[1:-1], strict=True)]
+        window = [slice(m, e) for m, e in zip(self.margins, ends, strict=True)]
+        return ops.pad(padded, [(0, 0), *missing, (0, 0)])[:, *window] + self.bias

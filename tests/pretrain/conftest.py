@@ -4,8 +4,22 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def reproducible():
-    """The same initial weights whatever runs before, and no setting that outlives a test."""
+    """The same initial weights whatever runs before."""
     keras.utils.set_random_seed(0)
-    floatx = keras.config.floatx()
+
+
+@pytest.fixture
+def float64():
+    """Models and data in double precision, for finite differences."""
+    jax = keras.backend.backend() == "jax"
+    if jax:
+        from jax import config
+
+        config.update("jax_enable_x64", True)
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     yield
-    keras.config.set_floatx(floatx)
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    if jax:
+        config.update("jax_enable_x64", False)

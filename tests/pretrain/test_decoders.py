@@ -1,0 +1,174 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from pretrain_helpers import array, gaussian, sequential, uniform
+
+from pretrain import Autoencoder, split_stages
+
+
+def stage_of(input_shape, *stack):
+    model = sequential(input_shape, *stack, layers.Flatten(), layers.Dense(2))
+    return split_stages(model)[0]
+
+
+def weights_of(layer):
+    return [array(w) for w in layer.weights]
+
+
+def reconstruction(stage, seed=0, **options):
+    return Autoencoder(**options).build(stage, seed)
+
+
+def test_a_dense_decoder_equals_numpy():
+    stage = stage_of((6,), layers.Dense(4, activation="tanh"))
+    layer = reconstruction(stage)
+    x = uniform(3, 6)
+    kernel, bias = weights_of(stage)
+    decoder_kernel, decoder_bias = weights_of(layer.decoder)
+    decoder_bias = decoder_bias + 0.5
+    layer.decoder.weights[1].assign(decoder_bias)
+    expected = np.tanh(x @ kernel + bias) @ decoder_kernel + decoder_bias
+    np.testing.assert_allclose(array(layer(ops.convert_to_tensor(x))), expected, atol=1e-5)
+
+
+def test_a_tied_dense_decoder_equals_numpy():
+    stage = stage_of((6,), layers.Dense(4, activation="tanh"))
+    layer = reconstruction(stage, tied=True)
+    kernel, bias = weights_of(stage)
+    (own,) = [v for v in layer.trainable_variables if id(v) not in map(id, stage.variables)]
+    assert tuple(own.shape) == (6,)
+    own.assign(uniform(6))
+    x = uniform(3, 6)
+    expected = np.tanh(x @ kernel + bias) @ kernel.T + uniform(6)
+    np.testing.assert_allclose(array(layer(ops.convert_to_tensor(x))), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "input_shape, build",
+    [
+        ((6,), lambda: [layers.Dense(4)]),
+        ((6,), lambda: [layers.Dense(4, use_bias=False), layers.BatchNormalization()]),
+        ((6, 5, 2), lambda: [layers.Conv2D(4, 3), layers.MaxPooling2D()]),
+        ((6, 2), lambda: [layers.Conv1D(4, 3, padding="same", strides=2)]),
+    ],
+)
+def test_tied_weights_are_one_variable(input_shape, build):
+    stage = stage_of(input_shape, *build())
+    layer = reconstruction(stage, tied=True)
+    assert len(layer.trainable_variables) == len(stage.trainable_variables) + 1
+    untied = reconstruction(stage)
+    assert len(untied.trainable_variables) == len(stage.trainable_variables) + 2
+    # Changing the stage's kernel changes the decoder.
+    code = ops.convert_to_tensor(uniform(2, *stage.features_out))
+    before = array(layer.decoder(code))
+    kernel = stage.projection.operation.kernel
+    kernel.assign(2 * kernel)
+    np.testing.assert_allclose(array(layer.decoder(code)), 2 * before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "input_shape, build",
+    [((6,), lambda: layers.Dense(4)), ((7, 6, 2), lambda: layers.Conv2D(4, 3, strides=2))],
+)
+def test_a_decoder_can_be_saved(tmp_path, tied, input_shape, build):
+    stage = stage_of(input_shape, build())
+    decoder = reconstruction(stage, tied=tied).decoder
+    decoder.save(tmp_path / "decoder.keras")
+    loaded = keras.models.load_model(tmp_path / "decoder.keras")
+    code = ops.convert_to_tensor(uniform(2, *stage.features_out))
+    np.testing.assert_array_equal(array(loaded(code)), array(decoder(code)))
+
+
+CONVOLUTIONS = [layers.Conv1D, layers.Conv2D, layers.Conv3D]
+
+
+def adjoint_cases():
+    for size in (8, 11):
+        for kernel in (2, 3, 5):
+            for stride in (1, 2, 3):
+                for padding in ("valid", "same"):
+                    yield 1, (size,), kernel, stride, 1, padding
+    for padding in ("valid", "same"):
+        yield 1, (11,), 3, 1, 2, padding
+        yield 2, (11, 10), 3, 1, 2, padding
+        yield 2, (9, 6), (3, 2), 1, 1, padding
+        yield 2, (9, 6), (3, 2), (2, 3), 1, padding
+        yield 2, (7, 11), 5, (3, 2), 1, padding
+        yield 3, (5, 4, 7), 3, 2, 1, padding
+
+
+@pytest.mark.parametrize("rank, size, kernel, stride, dilation, padding", list(adjoint_cases()))
+def test_a_tied_convolution_is_the_adjoint(rank, size, kernel, stride, dilation, padding):
+    convolution = CONVOLUTIONS[rank - 1](
+        3, kernel, strides=stride, dilation_rate=dilation, padding=padding, use_bias=False
+    )
+    stage = stage_of((*size, 2), convolution)
+    decoder = reconstruction(stage, tied=True).decoder
+    x = ops.convert_to_tensor(gaussian(4, *stage.features_in, seed=1))
+    y = ops.convert_to_tensor(gaussian(4, *stage.features_out, seed=2))
+    forward = (array(stage(x)) * array(y)).sum()
+    backward = (array(x) * array(decoder(y))).sum()
+    np.testing.assert_allclose(forward, backward, rtol=1e-4, atol=1e-3)
+
+
+def test_pixels_of_a_pooled_code_are_decoded_in_place():
+    # A code that is bright in one corner is decoded to an image that is bright there.
+    stage = stage_of((8, 8, 1), layers.Conv2D(1, 3, padding="same"), layers.MaxPooling2D(4))
+    for tied in (False, True):
+        decoder = reconstruction(stage, tied=tied).decoder
+        for variable in [stage.projection.operation.kernel, *decoder.trainable_variables]:
+            variable.assign(ops.ones(variable.shape) * (len(variable.shape) > 1))
+        code = np.zeros((1, 2, 2, 1), "float32")
+        code[0, 1, 0] = 1
+        image = array(decoder(ops.convert_to_tensor(code)))[0, :, :, 0]
+        assert image[4:, :4].min() > 0
+        assert image[:3].max() == image[:, 5:].max() == 0
+
+
+def test_a_decoder_of_images_has_few_weights():
+    # One projection of the kind of the stage's: a convolution, not a matrix of all pixels.
+    stage = stage_of((16, 16, 3), layers.Conv2D(8, 5, strides=2, padding="same"))
+    decoder = reconstruction(stage).decoder
+    assert decoder.count_params() == 5 * 5 * 8 * 3 + 3
+    assert len([layer for layer in decoder.layers if layer.weights]) == 1
+
+
+@pytest.mark.parametrize(
+    "input_shape, build",
+    [
+        ((5, 3), lambda: [layers.LSTM(4)]),
+        ((8, 8, 2), lambda: [layers.SeparableConv2D(4, 3)]),
+        ((8, 8, 2), lambda: [layers.DepthwiseConv2D(3)]),
+        ((8, 8, 2), lambda: [layers.Conv2D(4, 3, groups=2)]),
+        ((8, 8, 2), lambda: [layers.Conv2DTranspose(4, 3)]),
+        ((9, 2), lambda: [layers.Conv1D(4, 3, padding="causal")]),
+        ((6,), lambda: [layers.Dense(4), layers.Lambda(lambda x: x[:, :2])]),
+    ],
+)
+def test_stages_that_have_no_transpose_refuse_tied_weights(input_shape, build):
+    stage = stage_of(input_shape, *build())
+    with pytest.raises(ValueError, match="Tied weights need.*tied=False.*Received: stage"):
+        reconstruction(stage, tied=True)
+    layer = reconstruction(stage)
+    x = ops.convert_to_tensor(uniform(2, *input_shape))
+    assert tuple(layer(x).shape) == (2, *input_shape)
+
+
+def test_tied_weights_do_not_undo_a_permutation():
+    inputs = keras.Input((4, 3))
+    h = layers.Permute((2, 1))(layers.Dense(3, name="a")(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(5, name="b")(h)))
+    stage = split_stages(model)[1]
+    with pytest.raises(ValueError, match="Tied weights need"):
+        reconstruction(stage, tied=True)
+
+
+def test_sizes_must_be_known():
+    inputs = keras.Input((None, 3))
+    h = layers.Conv1D(4, 3)(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling1D()(h)))
+    (stage,) = split_stages(model)
+    with pytest.raises(ValueError, match="fixed sizes.*Received: stage .*None"):
+        reconstruction(stage)
