@@ -91,9 +91,10 @@ def greedy_pretrain(
         learning_rate,
         verbose,
     )
-    data = [_Inputs(examples, members, max_memory, batch_size)]
+    dtype = _input_dtype(population.template)
+    data = [_Inputs(examples, dtype, members, max_memory, batch_size)]
     if validation is not None:
-        data.append(_Inputs(validation, members, max_memory, 1))
+        data.append(_Inputs(validation, dtype, members, max_memory, 1))
     # All before the first is trained: what cannot be trained is found while nothing has moved.
     trainings = [
         _StageTraining(population, *parts)
@@ -145,37 +146,47 @@ def _one_for_each(objective: Any, count: int) -> list[Autoencoder]:
     return objectives
 
 
+def _input_dtype(model: Any) -> str:
+    """What Keras casts a model's input to; images of integers, too, are trained on as floats."""
+    inputs = getattr(model, "inputs", None)
+    return inputs[0].dtype if inputs else keras.config.floatx()
+
+
 class _Inputs:
     """Inputs of the stage at hand for every member, kept if they fit in memory.
 
     Args:
         examples: Inputs of the model.
+        dtype: Data type of the model's input.
         members: Number of members.
         max_memory: Bytes that the inputs of a stage may take.
         multiple: Blocks that are computed anew have a multiple of this many examples.
     """
 
-    def __init__(self, examples: Examples, members: int, max_memory: int, multiple: int) -> None:
+    def __init__(
+        self, examples: Examples, dtype: str, members: int, max_memory: int, multiple: int
+    ) -> None:
         self._examples = examples
+        self._dtype = dtype
         self._members = members
         self._max_memory = max_memory
         self._multiple = multiple
         self._encoders: list[Population] = []
-        self._kept = self._keep(
-            [block.x for block in blocks]
-            for blocks in examples.blocks(self._rows() if examples.is_stream else None)
-        )
+        self._kept = self._keep(self._read(self._rows() if examples.is_stream else None))
 
     def __iter__(self) -> Iterator[list[Block]]:
         """Consecutive inputs, without targets: a block for all members, or one for each."""
         if self._kept is not None:
             yield self._kept
             return
-        for blocks in self._examples.blocks(self._rows()):
-            arrays = [block.x for block in blocks]
+        for arrays in self._read(self._rows()):
             for encoder in self._encoders:
                 arrays = _encode(encoder, arrays)
             yield _on_device(arrays)
+
+    def _read(self, rows: int | None) -> Iterator[list[np.ndarray]]:
+        for blocks in self._examples.blocks(rows):
+            yield [block.x.astype(self._dtype, copy=False) for block in blocks]
 
     def advance(self, encoder: Population) -> None:
         """Makes the inputs what `encoder` computes from what they were."""
@@ -322,7 +333,7 @@ class _StageTraining:
                 variable.assign(self.part.value(i, shared))
 
     def _weights(self) -> dict[str, np.ndarray]:
-        """The stage's trainable weights, each stacked over members."""
+        """The stage's trainable weights, matrices first, each stacked over members."""
         return {
             variable.path: np.stack(
                 [
@@ -330,7 +341,7 @@ class _StageTraining:
                     for i in range(len(self.part))
                 ]
             )
-            for variable in self.stage.trainable_variables
+            for variable in sorted(self.stage.trainable_variables, key=lambda v: len(v.shape) < 2)
         }
 
     def _flops(self, n: int, settings: _Settings) -> int:
