@@ -165,7 +165,7 @@ class Population:
         trainer = Trainer(self, task, optimizer, learning_rate, batch_size)
         held_out = validation and on_device(next(validation.blocks()))
         resident = None if examples.is_stream else [on_device(examples.first())]
-        rows = rows_within(max_memory, examples.first()[0].x, batch_size)
+        rows = rows_within(positive("max_memory", max_memory), examples.first()[0].x, batch_size)
         history = []
         for epoch in progress(range(1, positive("epochs", epochs) + 1), "epochs", verbose):
             blocks = resident or map(on_device, examples.blocks(rows))

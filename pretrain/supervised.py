@@ -60,11 +60,18 @@ def _loss(loss: Any) -> keras.losses.Loss:
     if isinstance(function, keras.losses.Loss):
         return function
     if callable(function):
-        return _FunctionLoss(function)
+        return _keras_class_of(function) or _FunctionLoss(function)
     raise ValueError(
         "`loss` must be a Keras loss, by name or instance, or a function (y_true, y_pred). "
         f"Received: loss={loss!r}"
     )
+
+
+def _keras_class_of(function: Callable) -> keras.losses.Loss | None:
+    """The loss whose function Keras gives for a name: `SparseCategoricalCrossentropy`, ..."""
+    name = getattr(function, "__name__", "")
+    kind = getattr(keras.losses, "".join(map(str.capitalize, name.split("_"))), None)
+    return kind() if kind and function is getattr(keras.losses, name, None) else None
 
 
 class _FunctionLoss(keras.losses.Loss):
