@@ -13,6 +13,7 @@ from pretrain.networks import convnet, mlp
 
 X = uniform(12, 6)
 Y = np.arange(12) % 3
+TOKENS = np.arange(60).reshape(12, 5) % 7
 RAGGED = np.array([np.zeros(2), np.zeros(3)], dtype=object)
 LOSS = "sparse_categorical_crossentropy"
 
@@ -129,7 +130,7 @@ CASES = {
     "half epochs": (lambda m: fit(m, epochs=1.5), "`epochs` must be an integer.*1.5"),
     "batch size": (lambda m: greedy_pretrain(m, X, batch_size=-1), "`batch_size`.*batch_size=-1"),
     "large batch": (lambda m: fit(m, batch_size=13), "full batch.*12 examples, batch_size=13"),
-    "memory": (lambda m: greedy_pretrain(m, X, max_memory=0), "number of bytes.*max_memory=0"),
+    "memory": (lambda m: greedy_pretrain(m, X, max_memory=0), "`max_memory`.*max_memory=0"),
     "objective": (lambda m: greedy_pretrain(m, X, "autoencoder"), "`objective`.*'autoencoder'"),
     "objectives": (lambda m: greedy_pretrain(m, X, [Autoencoder()]), "each of 2 stages.*Received"),
     "targets unused": (lambda m: greedy_pretrain(m, X, y=Y), "expected y=None.*ndarray"),
@@ -159,7 +160,7 @@ CASES = {
         lambda m: split_stages(m, stages=[["hidden_2"], ["hidden_1"]]),
         "in the order.*hidden_1",
     ),
-    "integers": (lambda m: greedy_pretrain(embedding(), X), "integer inputs.*embedding"),
+    "integers": (lambda m: greedy_pretrain(embedding(), TOKENS), "integer inputs.*embedding"),
     "two inputs": (lambda m: greedy_pretrain(two_inputs(), X), "one input.*2 inputs"),
     "only a head": (
         lambda m: greedy_pretrain(keras.Sequential([keras.Input((6,)), layers.Dense(3)]), X),
