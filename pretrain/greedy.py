@@ -91,7 +91,7 @@ def greedy_pretrain(
         learning_rate,
         verbose,
     )
-    dtype = _input_dtype(population.template)
+    dtype, max_memory = _input_dtype(population.template), positive("max_memory", max_memory)
     data = [_Inputs(examples, dtype, members, max_memory, batch_size)]
     if validation is not None:
         data.append(_Inputs(validation, dtype, members, max_memory, 1))
