@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+from keras import ops
 
 from pretrain import graph
 from pretrain.objectives import Autoencoder, DenoisingAutoencoder
@@ -330,16 +331,13 @@ class _StageTraining:
         """Gives every member's decoder its weights; those of tied ones are copies."""
         for i, decoder in enumerate(self.decoders):
             for shared, variable in zip(self.decoders[0].variables, decoder.variables, strict=True):
-                variable.assign(self.part.value(i, shared))
+                variable.assign(ops.copy(self.part.value(i, shared)))
 
     def _weights(self) -> dict[str, np.ndarray]:
         """The stage's trainable weights, matrices first, each stacked over members."""
         return {
             variable.path: np.stack(
-                [
-                    keras.ops.convert_to_numpy(self.part.value(i, variable))
-                    for i in range(len(self.part))
-                ]
+                [ops.convert_to_numpy(self.part.value(i, variable)) for i in range(len(self.part))]
             )
             for variable in sorted(self.stage.trainable_variables, key=lambda v: len(v.shape) < 2)
         }
@@ -369,7 +367,7 @@ def _encode(encoder: Population, arrays: list) -> list[np.ndarray]:
 
 
 def _arrays(blocks: list[Block]) -> list[np.ndarray]:
-    return [keras.ops.convert_to_numpy(block.x) for block in blocks]
+    return [ops.convert_to_numpy(block.x) for block in blocks]
 
 
 def _on_device(arrays: list[np.ndarray]) -> list[Block]:

@@ -10,7 +10,7 @@ from keras import ops
 from tqdm import tqdm
 
 from pretrain.backend import Compiled
-from pretrain.program import Task, get_program, values_of
+from pretrain.program import Task, architecture, get_program, values_of
 from pretrain.seeds import derive
 from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
 from pretrain.supervised import check_inputs, check_supervised, supervised_task
@@ -315,7 +315,8 @@ class Population:
     def _assign(self, i: int, model: Any) -> None:
         values = [*self._trained[i], *self._fixed[i]]
         for variable, value in zip(_variables(model), values, strict=True):
-            variable.assign(value)
+            # A copy: training with Keras on JAX deletes the arrays that a model held.
+            variable.assign(ops.copy(value))
 
 
 class Trainer:
@@ -481,4 +482,10 @@ def _check_model(model: Any, first: Any) -> None:
         raise ValueError(
             "Expected models of one architecture. Received: variables of shapes "
             f"{shapes} beside {expected}"
+        )
+    kinds = [architecture(one) for one in (model, first)]
+    if kinds[0] != kinds[1] and all(isinstance(kind, str) for kind in kinds):
+        raise ValueError(
+            "Expected models of one architecture, which differ in seeds and initial weights only. "
+            f"Received: {model.name!r} beside {first.name!r}, with other operations or settings"
         )

@@ -78,7 +78,7 @@ class _FunctionLoss(keras.losses.Loss):
     """A function `(y_true, y_pred)` as a Keras loss."""
 
     def __init__(self, function: Callable) -> None:
-        super().__init__(name=getattr(function, "__name__", "loss"))
+        super().__init__(name="loss")
         self.function = function
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -111,7 +111,7 @@ def _describe(function: Any) -> Any:
     """A hashable description by which equal losses and metrics are found equal."""
     if isinstance(function, _FunctionLoss):
         return function.function
-    if isinstance(function, keras.losses.Loss):
+    if type(function).__module__.startswith("keras."):
         return type(function), json.dumps(function.get_config(), sort_keys=True, default=repr)
     if isinstance(function, functools.partial):
         return function.func, repr(function.keywords)
