@@ -1,5 +1,6 @@
 """Many copies of one architecture, trained by one compiled program."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from pretrain.backend import Compiled
 from pretrain.program import Task, architecture, get_program, values_of
 from pretrain.seeds import derive
 from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
-from pretrain.supervised import check_inputs, check_supervised, supervised_task
+from pretrain.supervised import check_inputs, check_supervised, check_targets, supervised_task
 
 _PREDICTION_CHUNK = 1000
 
@@ -163,12 +164,13 @@ class Population:
         for data in (examples, validation):
             check_supervised(self.template, task, data)
         trainer = Trainer(self, task, optimizer, learning_rate, batch_size)
-        held_out = validation and on_device(next(validation.blocks()))
+        checked = functools.partial(check_targets, self.template, task)
+        held_out = validation and on_device(checked(next(validation.blocks())))
         resident = None if examples.is_stream else [on_device(examples.first())]
         rows = rows_within(positive("max_memory", max_memory), examples.first()[0].x, batch_size)
         history = []
         for epoch in progress(range(1, positive("epochs", epochs) + 1), "epochs", verbose):
-            blocks = resident or map(on_device, examples.blocks(rows))
+            blocks = resident or map(on_device, map(checked, examples.blocks(rows)))
             scores = trainer.epoch(blocks, epoch)
             validated = held_out and self.scores(task, held_out)
             history += self._history(task.names, epoch, scores, validated)
@@ -203,7 +205,8 @@ class Population:
         examples = Examples(x, y, sample_weight, members=len(self))
         task = supervised_task(loss, metrics)
         check_supervised(self.template, task, examples)
-        scores = self.scores(task, on_device(next(examples.blocks())))
+        blocks = check_targets(self.template, task, next(examples.blocks()))
+        scores = self.scores(task, on_device(blocks))
         table = pd.DataFrame(scores, columns=task.names)
         table.insert(0, "member", range(len(self)))
         table.insert(1, "seed", self.seeds)

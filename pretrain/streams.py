@@ -231,10 +231,11 @@ def _regroup(stream: Any, rows: float) -> Iterator[Block]:
 
 
 def _join(blocks: list[Block]) -> Block:
-    if len({tuple(part is None for part in block) for block in blocks}) > 1:
+    shapes = {tuple(None if p is None else p.shape[1:] for p in block) for block in blocks}
+    if len(shapes) > 1:
         raise ValueError(
-            "A stream must yield batches of one structure. Received: batches with and without "
-            "targets or weights"
+            "A stream must yield batches of one structure. Received: batches of examples whose "
+            f"x, y and sample_weight have the shapes {' and '.join(sorted(map(str, shapes)))}"
         )
     parts = zip(*blocks, strict=True)
     return Block(*(None if p[0] is None else np.concatenate(p) for p in parts))

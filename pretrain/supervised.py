@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from pretrain.streams import Examples
+from pretrain.streams import Block, Examples
 
 
 @dataclass(frozen=True)
@@ -142,19 +142,25 @@ def check_inputs(template: Any, examples: Examples) -> None:
 
 
 def check_supervised(template: Any, task: Supervised, examples: Examples | None) -> None:
-    """Refuses examples without targets, or with labels that are no class of the model."""
+    """Refuses examples that do not fit the model or the task; of a stream, the first are seen."""
     if examples is None:
         return
     check_inputs(template, examples)
-    targets = [block.y for block in examples.first()]
+    check_targets(template, task, examples.first())
+
+
+def check_targets(template: Any, task: Supervised, blocks: list[Block]) -> list[Block]:
+    """Examples as they are, unless they lack targets or a label is no class of the model."""
+    targets = [block.y for block in blocks]
     if targets[0] is None:
         raise ValueError("Expected targets. Received: y=None")
     classes = getattr(template, "output_shape", (None,))[-1]
     if not classes or not isinstance(task.function, keras.losses.SparseCategoricalCrossentropy):
-        return
+        return blocks
     low, high = min(y.min() for y in targets), max(y.max() for y in targets)
     if low < 0 or high >= classes:
         raise ValueError(
             f"Expected labels from 0 to {classes - 1}, the model's outputs. "
             f"Received: y from {low} to {high}"
         )
+    return blocks
