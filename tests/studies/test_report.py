@@ -204,7 +204,7 @@ quick = replace(studies.depth.SCALES["quick"], arms=("random", "denoising", "he"
 studies.depth.SCALES = {"quick": quick}
 from studies.analysis.report import write_all
 write_all(Path(sys.argv[1]))
-heavy = {"keras", "tensorflow", "jax", "matplotlib.pyplot"} & set(sys.modules)
+heavy = {"keras", "tensorflow", "jax"} & set(sys.modules)
 assert not heavy, heavy
 """
 
