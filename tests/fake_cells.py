@@ -1,9 +1,11 @@
 """Stand-ins for a worker's `run_cell` that train nothing, and a small scale to run them on.
 
-Run as a script, it is a driver that a test can kill: `python fake_cells.py RESULTS FUNCTION`.
+Run as a script, it is a driver that a test can kill: `python fake_cells.py RESULTS FUNCTION ROOM`.
+ROOM is the size in bytes that its files may have; without it, any.
 """
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -59,6 +61,12 @@ def raises(cell, cache, **_):
     return run(cell, cache)
 
 
+def runs_out_of_memory(cell, cache, **_):
+    if _is_selection_of(cell, "random"):
+        raise MemoryError
+    return run(cell, cache)
+
+
 def exits(cell, cache, **_):
     sys.exit("leave it")
 
@@ -87,6 +95,14 @@ def dies(cell, cache, **_):
     if _is_selection_of(cell, "random"):
         os.kill(os.getpid(), signal.SIGKILL)
     return done
+
+
+def dies_in(marker):
+    """Dies the first time."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
 
 
 def environment(cell, cache, **_):
@@ -126,7 +142,9 @@ class _Unpicklable(Exception):
         super().__init__(f"{what} {which}")
 
 
-def _main(results, function):
+def _main(results, function, room=None):
+    if room:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
     run = Run("depth", "quick", SCALE, Path(results))
     with LocalExecutor(2, run.logs) as executor:
         outcome = execute(run, globals()[function], executor, workers=2)

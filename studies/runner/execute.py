@@ -153,7 +153,8 @@ def _check(cell: Cell, results: list[dict]) -> None:
 
 
 def _failure(error: BaseException, trace: str = "") -> _Failure:
-    return _Failure("error", f"{type(error).__name__}: {error}", trace)
+    advice = " (out of memory: try fewer workers)" if isinstance(error, MemoryError) else ""
+    return _Failure("error", f"{type(error).__name__}: {error}{advice}", trace)
 
 
 def _answer(future: Future) -> list[dict] | _Failure:
