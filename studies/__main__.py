@@ -12,8 +12,9 @@ from importlib import import_module
 from math import prod
 from pathlib import Path
 
-from studies.runner import journal
+from studies.runner import cluster, journal
 from studies.runner.catalog import studies
+from studies.runner.cluster import ClusterExecutor
 from studies.runner.execute import Outcome, Run, execute, train
 from studies.runner.executors import LocalExecutor
 from studies.runner.journal import FINAL, JournalError
@@ -88,8 +89,13 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
         "--workers",
         metavar="N",
         type=_count,
-        default=_cores(),
-        help="processes that train at the same time; default: one per core (give a GPU 1)",
+        help="cells that are trained at the same time; default: one per core (give a GPU 1), or "
+        "per worker of the cluster",
+    )
+    run.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="train on a dask cluster, whose scheduler has this address",
     )
     run.add_argument(
         "--dataset",
@@ -132,9 +138,11 @@ def _run(args: argparse.Namespace) -> int:
     is_file = args.dataset not in (None, run.scale.dataset)
     source = str(Path(args.dataset).absolute()) if is_file else None
     run_cell = partial(args.run_cell, dataset=source, data_folder=args.data_folder)
+    if args.dask:
+        run_cell = partial(cluster.on_worker, run_cell)
     try:
-        with LocalExecutor(args.workers, run.logs) as executor:
-            outcome = execute(run, run_cell, executor, args.workers)
+        with _executor(args, run) as executor:
+            outcome = execute(run, run_cell, executor, args.workers or executor.workers)
     except KeyboardInterrupt:
         print(f"Interrupted. {_recorded(run)} To go on: {args.again}", file=sys.stderr)
         return 130
@@ -211,6 +219,22 @@ def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
     return replace(
         scale, dataset=data.name, features=features, classes=data.classes, demonstration=True
     )
+
+
+def _executor(args: argparse.Namespace, run: Run) -> LocalExecutor | ClusterExecutor:
+    if not args.dask:
+        return LocalExecutor(args.workers or _cores(), run.logs)
+    try:
+        executor = ClusterExecutor(args.dask)
+    except (ImportError, ConnectionError, ValueError) as error:
+        raise UsageError(error) from error
+    if not (args.workers or executor.workers):
+        executor.shutdown()
+        raise UsageError(
+            "The cluster has no workers yet. Expected some, or how many there will be: "
+            f"--workers N. Received: --dask {args.dask}"
+        )
+    return executor
 
 
 def _recorded(run: Run) -> str:
