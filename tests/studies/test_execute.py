@@ -133,9 +133,11 @@ def test_never_more_cells_in_flight_than_workers(run):
     assert max(most) == 2
 
 
-def test_each_finished_cell_is_one_line(run, capsys):
+def test_each_finished_cell_is_one_line_and_the_first_to_start_too(run, capsys):
     in_threads(run)
-    lines = capsys.readouterr().out.splitlines()
+    first, second, *lines = capsys.readouterr().out.splitlines()
+    assert first == "[0/10] selection random depth 1, 2 rates, 2 seeds: started"
+    assert second.endswith(": started")
     assert len(lines) == CELLS
     assert lines[-1].startswith("[10/10] report denoising depth")
     assert any("validation ratio" in line and "pretraining" in line for line in lines)
