@@ -5,12 +5,16 @@ ROOM is the size in bytes that its files may have; without it, any.
 """
 
 import os
+import random
 import resource
 import signal
 import sys
 import time
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
+from studies.runner import journal
 from studies.runner.execute import Run, execute
 from studies.runner.executors import LocalExecutor
 from studies.runner.scale import Scale
@@ -28,6 +32,9 @@ SCALE = Scale(
     selection_seeds=2,
     report_seeds=3,
 )
+
+# Enough cells to kill for a while.
+STORM = replace(SCALE, depths=tuple(range(1, 9)))
 
 
 def run(cell, cache, **_):
@@ -47,6 +54,12 @@ def result(trial):
 def slow(cell, cache, **_):
     time.sleep(0.15)
     return run(cell, cache)
+
+
+def storm(cell, cache, **_):
+    """Takes as long as it likes."""
+    time.sleep(random.uniform(0, 0.3))
+    return [result(trial) for trial in cell.trials]
 
 
 def stuck(cell, cache, **_):
@@ -125,6 +138,25 @@ def calls(cache, key=None):
     return [(int(pid), cell) for pid, cell in lines if key in (None, cell)]
 
 
+def write(folder):
+    """Appends cells to a journal and sorts it, until killed."""
+    with journal.Journal(Path(folder)) as records:
+        for number in count(len(records.records)):
+            records.append(_cell(number))
+            if number % 7 == 0:
+                records.sort()
+
+
+def _cell(number):
+    identity = {"format": journal.FORMAT, "cell": f"cell {number:06}", "members": 3}
+    trial = {"role": "report", "arm": "he", "depth": 1, "learning_rate": 0.1, "status": "done"}
+    curves = {"loss": [0.1] * 200}
+    return [
+        {**identity, "key": f"{number:06} {seed}", **trial, "seed": seed, "curves": curves}
+        for seed in range(3)
+    ]
+
+
 def _log(cell, cache):
     Path(cache).mkdir(parents=True, exist_ok=True)
     with (Path(cache) / "calls").open("a") as log:
@@ -146,7 +178,8 @@ class _Unpicklable(Exception):
 def _main(results, function, room=None):
     if room:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
-    run = Run("depth", "quick", SCALE, Path(results))
+    scale = STORM if function == "storm" else SCALE
+    run = Run("depth", "quick", scale, Path(results))
     with LocalExecutor(2, run.logs) as executor:
         outcome = execute(run, globals()[function], executor, workers=2)
     heavy = {"keras", "tensorflow", "numpy", "pandas"} & set(sys.modules)
