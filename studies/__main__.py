@@ -239,7 +239,7 @@ def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
 
 
 def _dry_run(run: Run, workers: int) -> int:
-    known = results_elsewhere(run) | {r["key"]: r for r in journal.read(run.journal)}
+    known = {r["key"]: r for r in journal.read(run.journal)} | results_elsewhere(run)
     records, place = known.values(), processor()
     here = [r for r in records if (r.get("provenance") or {}).get("processor") == place]
     all_of_it = progress(run.scale, records)
