@@ -84,6 +84,11 @@ class Population:
     def _hold(self, models: list[keras.Model]) -> None:
         for model in models:
             _check_model(model, models[0])
+        if len(set(map(id, models))) < len(models):
+            raise ValueError(
+                "Expected a model of its own for each member, of one architecture. "
+                f"Received: {models[0].name!r} for several of {len(models)} members"
+            )
         self.template = models[0]
         self._trained = [values_of(model.trainable_variables) for model in models]
         self._fixed = [values_of(model.non_trainable_variables) for model in models]
@@ -444,11 +449,14 @@ def _rates(optimizer: Any, learning_rate: Any, members: int) -> list:
             "An optimizer with a schedule has its own rates: expected learning_rate=None. "
             f"Received: learning_rate={learning_rate}"
         )
-    rates = np.asarray(learning_rate, dtype="float64")
+    try:
+        rates = np.asarray(learning_rate, dtype="float64")
+    except (TypeError, ValueError):
+        rates = np.asarray(np.nan)
     if rates.shape not in ((), (members,)) or not (np.isfinite(rates).all() and (rates > 0).all()):
         raise ValueError(
             f"`learning_rate` must be a positive number, or one for each of {members} members. "
-            f"Received: learning_rate={learning_rate}"
+            f"Received: learning_rate={learning_rate!r}"
         )
     return np.broadcast_to(rates, (members,)).tolist()
 

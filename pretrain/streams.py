@@ -147,6 +147,11 @@ def _checked_block(x: Any, y: Any, weight: Any) -> Block:
                 f"Expected as many examples in {name} as in x. Received: "
                 f"x.shape={parts['x'].shape}, {name}.shape={parts[name].shape}"
             )
+    if weight is not None and parts["sample_weight"].ndim > 1:
+        raise ValueError(
+            "`sample_weight` must have one weight for each example, shape (n,). Received: "
+            f"sample_weight.shape={parts['sample_weight'].shape}"
+        )
     return Block(*parts.values())
 
 
@@ -167,12 +172,16 @@ def _as_array(name: str, value: Any) -> np.ndarray:
         raise ValueError(
             f"`{name}` must have at least one example. Received: {name}.shape={array.shape}"
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):
+        array = array.astype(keras.config.floatx(), copy=False)
+    if not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
         raise ValueError(
             f"`{name}` must be finite. Received: {name} with {count} NaN or infinite values"
         )
-    return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array
+    return array
 
 
 def _checked_stream(x: Any) -> Any:

@@ -49,7 +49,10 @@ def supervised_task(loss: Any, metrics: Sequence[Any]) -> Supervised:
         raise ValueError(f"`metrics` must be a list. Received: metrics={metrics!r}")
     named = tuple(_metric(metric, function) for metric in metrics)
     key = (_describe(function), *((name, _describe(metric)) for name, metric in named))
-    return Supervised(key, function, named)
+    task = Supervised(key, function, named)
+    if len(set(task.names)) < len(task.names):
+        raise ValueError(f"`metrics` must have names of their own. Received: {list(task.names)}")
+    return task
 
 
 def _loss(loss: Any) -> keras.losses.Loss:
@@ -58,13 +61,23 @@ def _loss(loss: Any) -> keras.losses.Loss:
     except (ValueError, TypeError):
         function = None
     if isinstance(function, keras.losses.Loss):
-        return function
+        return _checked_reduction(function)
     if callable(function):
         return _keras_class_of(function) or _FunctionLoss(function)
     raise ValueError(
         "`loss` must be a Keras loss, by name or instance, or a function (y_true, y_pred). "
         f"Received: loss={loss!r}"
     )
+
+
+def _checked_reduction(loss: keras.losses.Loss) -> keras.losses.Loss:
+    """Refuses sums: they would not compare with the mean over examples of an evaluation."""
+    if loss.reduction not in ("sum_over_batch_size", "mean"):
+        raise ValueError(
+            "`loss` must be a mean over examples, reduction='sum_over_batch_size'. "
+            f"Received: loss {loss.name!r} with reduction={loss.reduction!r}"
+        )
+    return loss
 
 
 def _keras_class_of(function: Callable) -> keras.losses.Loss | None:
@@ -158,9 +171,9 @@ def check_targets(template: Any, task: Supervised, blocks: list[Block]) -> list[
     if not classes or not isinstance(task.function, keras.losses.SparseCategoricalCrossentropy):
         return blocks
     low, high = min(y.min() for y in targets), max(y.max() for y in targets)
-    if low < 0 or high >= classes:
+    if low < 0 or high >= classes or any((y % 1).any() for y in targets):
         raise ValueError(
-            f"Expected labels from 0 to {classes - 1}, the model's outputs. "
-            f"Received: y from {low} to {high}"
+            f"Expected labels that are integers from 0 to {classes - 1}, the model's outputs. "
+            f"Received: y of {targets[0].dtype} from {low} to {high}"
         )
     return blocks

@@ -220,7 +220,7 @@ def four(x, y):
         (lambda x, y: Batches(x * np.nan, y), "finite.*Received: .*NaN"),
         (lambda x, y: Batches(x, y[:-1]), "as many examples.*Received: x.shape"),
         (lambda x, y: Batches(x), "Expected targets.*Received: y=None"),
-        (lambda x, y: Batches(x, y + 1), "labels from 0 to 2.*Received: y from 1 to 3"),
+        (lambda x, y: Batches(x, y + 1), "from 0 to 2.*Received: y of .* from 1 to 3"),
         (lambda x, y: Batches(x[:, :5], y), r"shape \('n', 6\).*Received: x.shape=\(10, 5\)"),
         (lambda x, y: {"x": x, "y": y}, "must be one array.*Received: x of type dict"),
         (lambda x, y: (x, y), "must be one array.*Received: x of type tuple"),
