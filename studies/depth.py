@@ -62,6 +62,8 @@ SCALES = {
         pretraining_rates=(0.01, 0.03, 0.1, 0.3),
         selection_seeds=2,
         report_seeds=10,
+        headline_arms=("random", "denoising"),
+        headline_depths=(1, 2, 3, 4),
     ),
     "paper": Scale(
         arms=_ALL_ARMS,

@@ -201,8 +201,17 @@ def _protocol(scale: Scale) -> str:
         f"{scale.batch_size}, learning rate chosen from {rates} per arm and depth, on the "
         f"validation error of {_seeds(scale.selection_seeds)}. Pretraining: "
         f"{scale.pretraining_epochs} epochs per layer, rate chosen without labels from "
-        f"{pretraining_rates}. Report: {_seeds(scale.report_seeds)}, none of them among those."
+        f"{pretraining_rates}. Report: {_seeds(scale.report_seeds)}{_headline(scale)}, none of "
+        "them among those."
     )
+
+
+def _headline(scale: Scale) -> str:
+    if not scale.headline_arms:
+        return ""
+    depths = ", ".join(map(str, scale.headline_depths))
+    arms = " and ".join(f"`{arm}`" for arm in scale.headline_arms)
+    return f" ({scale.headline_seeds} for the headline, {arms} at depths {depths})"
 
 
 def _caveats(scale: Scale) -> str:

@@ -148,7 +148,7 @@ def _paired(errors: pd.Series, controls: pd.Series) -> Interval:
 
 def _percent(name: str, interval: Interval) -> dict:
     return {
-        name: 100 * interval.mean,
+        name: 100 * interval.estimate,
         f"{name}_low": 100 * interval.low,
         f"{name}_high": 100 * interval.high,
     }
@@ -201,7 +201,7 @@ def _recipe(arm: Arm) -> Arm:
 def _error_text(row, scale: Scale) -> str:
     if not row.seeds:
         return MISSING
-    count = f" ({row.seeds})" if row.seeds < scale.report_seeds else ""
+    count = f" ({row.seeds})" if row.seeds < len(scale.seeds(row.arm, row.depth)) else ""
     mark = "!" if row.trains == "no" else "†" if row.rate_at_edge else ""
     return _mean_text(row.error, row.error_high) + count + mark
 

@@ -12,7 +12,9 @@ from studies.arms import ARMS
 from studies.depth import SCALES
 
 QUICK = SCALES["quick"]
-SMALL = replace(QUICK, arms=("random", "denoising", "he"), depths=(1, 5))
+SMALL = replace(
+    QUICK, learning_rates=(0.03, 0.1, 0.3), arms=("random", "denoising", "he"), depths=(1, 5)
+)
 
 
 @pytest.fixture(scope="module")

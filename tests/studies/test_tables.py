@@ -11,7 +11,9 @@ from studies.arms import ARMS
 from studies.depth import SCALES
 
 QUICK = SCALES["quick"]
-SMALL = replace(QUICK, arms=("random", "denoising", "he"), depths=(1, 3))
+SMALL = replace(
+    QUICK, learning_rates=(0.03, 0.1, 0.3), arms=("random", "denoising", "he"), depths=(1, 3)
+)
 T_95 = {3: 4.302653}
 
 
