@@ -21,7 +21,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from studies.analysis.statistics import mean_interval
+from studies.analysis.statistics import expected_best, mean_interval
 from studies.arms import ARMS
 from studies.runner.scale import Scale
 from studies.runner.selection import chance
@@ -145,10 +145,7 @@ def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Figure:
     for ax, arm, runs in _cells(_reported(frame), scale, panels):
         _cost_point(ax, arm, runs)
     for ax in panels.values():
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(lambda flops, _: f"{flops / 1e12:g}")
-        ax.xaxis.set_minor_locator(NullLocator())
+        _flops_axis(ax)
     _percent_axis(panels.values(), _reported(frame)["test_error"])
     figure.suptitle(_title("Test error against cost", scale, _report_seeds(scale)))
     return figure
@@ -170,6 +167,24 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Figure:
     figure.suptitle(
         _title("Validation error against learning rate", scale, [scale.selection_seeds])
     )
+    return figure
+
+
+def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Figure:
+    """Expected validation error of the best of n rates, against what trying n rates costs.
+
+    The n are drawn from the grid without replacement (Dodge et al. 2019). The cost is that of the
+    selection runs at n rates, each with its pretraining in full.
+    """
+    figure, panels = _grid(scale, "tuning budget (TFLOP)", "expected validation error (%)")
+    selection = frame[frame["role"] == "selection"]
+    for ax, arm, runs in _cells(selection, scale, panels):
+        _budget_line(ax, arm, runs)
+    for ax in panels.values():
+        _flops_axis(ax)
+    _percent_axis(panels.values(), selection["validation_error"])
+    title = "Expected validation error against tuning budget"
+    figure.suptitle(_title(title, scale, [scale.selection_seeds]))
     return figure
 
 
@@ -345,6 +360,20 @@ def _cost_point(ax: Axes, arm: str, runs: pd.DataFrame) -> None:
         y = [error, longer["equal_cost_test_error"].mean()]
         ax.plot(x, y, ":", color=look["color"], linewidth=1)
         ax.plot(x[1], y[1], look["marker"], color=look["color"], markerfacecolor="white")
+
+
+def _flops_axis(ax: Axes) -> None:
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda flops, _: f"{flops / 1e12:g}")
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def _budget_line(ax: Axes, arm: str, runs: pd.DataFrame) -> None:
+    errors = expected_best(runs.groupby("learning_rate")["validation_error"].mean())
+    # Of a run that diverged at once, the cost may be unknown; all of a cell cost the same.
+    flops = runs["flops"].mean() * runs["seed"].nunique()
+    ax.plot(flops * np.arange(1, len(errors) + 1), errors, **_look(arm))
 
 
 def _rate_line(ax: Axes, arm: str, runs: pd.DataFrame) -> None:

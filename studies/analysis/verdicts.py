@@ -27,7 +27,7 @@ from studies.analysis.claims import (
     SpreadRatio,
 )
 from studies.analysis.statistics import Interval
-from studies.analysis.tables import CHANCE_MARGIN
+from studies.analysis.tables import CHANCE_MARGIN, MISSING
 from studies.runner.scale import Scale
 from studies.runner.selection import chance
 
@@ -156,6 +156,38 @@ def _row(judgment: Judgment, finding: Finding) -> dict:
         "source": claim.source,
         "check": claim.check,
     }
+
+
+def ledger(judgments: list[Judgment]) -> pd.DataFrame:
+    """A row per claim, as text.
+
+    Args:
+        judgments: From `judge` or `not_run`.
+
+    Returns:
+        A DataFrame with columns `statement`, `source`, `check`, `effect` (the one that decides,
+        with its interval), `pairs`, `verdict`.
+    """
+    return pd.DataFrame(
+        {
+            "statement": j.claim.statement,
+            "source": j.claim.source,
+            "check": j.claim.check,
+            "effect": effect_text(j.decisive),
+            "pairs": str(j.decisive.interval.n) if j.decisive.interval else MISSING,
+            "verdict": j.verdict,
+        }
+        for j in judgments
+    )
+
+
+def effect_text(finding: Finding) -> str:
+    """An effect with its interval, and the bounds it is held against."""
+    interval = finding.interval
+    if interval is None:
+        return MISSING
+    found = f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"{finding.condition}: {found}"
 
 
 # Verdicts
