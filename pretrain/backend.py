@@ -163,7 +163,11 @@ def functional_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimiz
             )
     if _TENSORFLOW:
         kind = type(kind.__name__, (kind,), _without_tensorflow(kind))
-    return kind.from_config(optimizer.get_config())
+    config = optimizer.get_config()
+    if isinstance(config["learning_rate"], dict):
+        # A schedule, the user's own perhaps, which Keras would look for by name.
+        config["learning_rate"] = optimizer._learning_rate
+    return kind.from_config(config)
 
 
 def _without_tensorflow(kind: type) -> dict[str, Callable]:

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from importlib.resources import files
@@ -319,7 +320,13 @@ def _formats(name: str) -> Iterator[tuple[str, Callable[[Path], _Official]]]:
 
 
 def _read_npz(file: Path | BinaryIO) -> _Official:
-    archive = np.load(file, allow_pickle=False)
+    # A path given to NumPy stays open if what it leads to is no archive.
+    opened = file.open("rb") if isinstance(file, Path) else nullcontext(file)
+    with opened as content:
+        return _read_archive(np.load(content, allow_pickle=False))
+
+
+def _read_archive(archive: object) -> _Official:
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError("it holds a single array")
     with archive:

@@ -4,9 +4,11 @@ Running the calls directly, instead of building `keras.Model`s from intermediate
 no trace in the model: Keras would add a node to each of its layers.
 """
 
+import hashlib
 import inspect
 import json
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +40,7 @@ class Call:
         """Computes the call's outputs from `tensors` and adds them to it; noise layers are off."""
         values = {key: tensors[number] for key, number in self.inputs.items()}
         args, kwargs = self.arguments.fill_in(values)
-        if _takes_training(self.operation):
+        if takes_training(self.operation):
             kwargs = {**kwargs, "training": bool(training) and not _draws_noise(self.operation)}
         outputs = keras.tree.flatten(self.operation(*args, **kwargs))
         tensors.update(zip(self.outputs, outputs, strict=True))
@@ -222,7 +224,11 @@ _NOT_PROJECTIONS = (
 )
 
 
-def _takes_training(operation: Any) -> bool:
+_CONSTANTS = (bool, int, float, str, slice, type(None), type(...))
+
+
+def takes_training(operation: Any) -> bool:
+    """Whether an operation is a layer that tells training from inference."""
     if not isinstance(operation, keras.layers.Layer):
         return False
     return "training" in inspect.signature(operation.call).parameters
@@ -238,25 +244,65 @@ def _draws_noise(operation: Any) -> bool:
 
 
 def _describe_operation(operation: Any) -> list:
-    kind = f"{type(operation).__module__}.{type(operation).__qualname__}"
+    kind = [id(type(operation)), type(operation).__qualname__]
     if not isinstance(operation, keras.layers.Layer):
-        return [kind, _state(operation)]
+        return [kind, _state(operation), _callables(operation)]
     try:
-        config = operation.get_config()
+        with warnings.catch_warnings():
+            # Keras warns of functions that cannot be saved; here nothing is.
+            warnings.simplefilter("ignore")
+            config = operation.get_config()
     except NotImplementedError:
         # An operation that cannot say what it is equals only itself.
         return [kind, id(operation)]
     trainable = [bool(w.trainable) for w in operation.weights]
-    return [kind, _strip(config), trainable, operation.dtype_policy.name]
+    callables = [_callables(layer) for layer in operation._flatten_layers()]
+    return [kind, _strip(config), trainable, operation.dtype_policy.name, callables]
 
 
 def _state(operation: Any) -> dict:
-    plain = (bool, int, float, str, tuple, list, type(None))
     return {
         key: value
         for key, value in vars(operation).items()
-        if not key.startswith("_") and key != "name" and isinstance(value, plain)
+        if not key.startswith("_")
+        and key != "name"
+        and isinstance(value, (*_CONSTANTS, tuple, list))
     }
+
+
+def _callables(operation: Any) -> list:
+    """The user's own activations, regularizers, ...: a configuration only holds their names."""
+    return [
+        [name, _describe_callable(value)]
+        for name, value in sorted(vars(operation).items())
+        if callable(value)
+        and not isinstance(value, keras.layers.Layer)
+        and not hasattr(type(operation), name)
+        and not name.endswith("initializer")
+    ]
+
+
+def _describe_callable(value: Any) -> Any:
+    """What is equal for functions of one piece of code, and for objects of one state."""
+    if inspect.isfunction(value):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return [id(value.__code__), *map(_describe_value, [*cells, *(value.__defaults__ or ())])]
+    if isinstance(value, keras.regularizers.Regularizer | keras.constraints.Constraint):
+        state = {key: _describe_value(item) for key, item in vars(value).items()}
+        return [id(type(value)), state]
+    return id(value)
+
+
+def _describe_value(value: Any) -> Any:
+    """Constants by their text, arrays by their content, what may change by its identity."""
+    if isinstance(value, tuple):
+        return [_describe_value(item) for item in value]
+    if isinstance(value, _CONSTANTS):
+        return repr(value)
+    if not hasattr(value, "__array__"):
+        return id(value)
+    array = keras.ops.convert_to_numpy(value)
+    return [array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()]
 
 
 def _strip(config: Any) -> Any:
@@ -273,5 +319,5 @@ def _strip(config: Any) -> Any:
 
 
 def _constants(call: Call) -> list:
-    args, kwargs = call.arguments.fill_in(dict.fromkeys(call.inputs, "tensor"))
-    return [repr(args), repr(kwargs)]
+    arguments = call.arguments.fill_in(dict.fromkeys(call.inputs, "tensor"))
+    return keras.tree.map_structure(_describe_value, list(arguments))

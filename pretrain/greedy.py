@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+from keras import ops
 
 from pretrain import graph
 from pretrain.objectives import Autoencoder, DenoisingAutoencoder
@@ -91,9 +92,10 @@ def greedy_pretrain(
         learning_rate,
         verbose,
     )
-    data = [_Inputs(examples, members, max_memory, batch_size)]
+    dtype, max_memory = _input_dtype(population.template), positive("max_memory", max_memory)
+    data = [_Inputs(examples, dtype, members, max_memory, batch_size)]
     if validation is not None:
-        data.append(_Inputs(validation, members, max_memory, 1))
+        data.append(_Inputs(validation, dtype, members, max_memory, 1))
     # All before the first is trained: what cannot be trained is found while nothing has moved.
     trainings = [
         _StageTraining(population, *parts)
@@ -145,37 +147,47 @@ def _one_for_each(objective: Any, count: int) -> list[Autoencoder]:
     return objectives
 
 
+def _input_dtype(model: Any) -> str:
+    """What Keras casts a model's input to; images of integers, too, are trained on as floats."""
+    inputs = getattr(model, "inputs", None)
+    return inputs[0].dtype if inputs else keras.config.floatx()
+
+
 class _Inputs:
     """Inputs of the stage at hand for every member, kept if they fit in memory.
 
     Args:
         examples: Inputs of the model.
+        dtype: Data type of the model's input.
         members: Number of members.
         max_memory: Bytes that the inputs of a stage may take.
         multiple: Blocks that are computed anew have a multiple of this many examples.
     """
 
-    def __init__(self, examples: Examples, members: int, max_memory: int, multiple: int) -> None:
+    def __init__(
+        self, examples: Examples, dtype: str, members: int, max_memory: int, multiple: int
+    ) -> None:
         self._examples = examples
+        self._dtype = dtype
         self._members = members
         self._max_memory = max_memory
         self._multiple = multiple
         self._encoders: list[Population] = []
-        self._kept = self._keep(
-            [block.x for block in blocks]
-            for blocks in examples.blocks(self._rows() if examples.is_stream else None)
-        )
+        self._kept = self._keep(self._read(self._rows() if examples.is_stream else None))
 
     def __iter__(self) -> Iterator[list[Block]]:
         """Consecutive inputs, without targets: a block for all members, or one for each."""
         if self._kept is not None:
             yield self._kept
             return
-        for blocks in self._examples.blocks(self._rows()):
-            arrays = [block.x for block in blocks]
+        for arrays in self._read(self._rows()):
             for encoder in self._encoders:
                 arrays = _encode(encoder, arrays)
             yield _on_device(arrays)
+
+    def _read(self, rows: int | None) -> Iterator[list[np.ndarray]]:
+        for blocks in self._examples.blocks(rows):
+            yield [block.x.astype(self._dtype, copy=False) for block in blocks]
 
     def advance(self, encoder: Population) -> None:
         """Makes the inputs what `encoder` computes from what they were."""
@@ -319,18 +331,15 @@ class _StageTraining:
         """Gives every member's decoder its weights; those of tied ones are copies."""
         for i, decoder in enumerate(self.decoders):
             for shared, variable in zip(self.decoders[0].variables, decoder.variables, strict=True):
-                variable.assign(self.part.value(i, shared))
+                variable.assign(ops.copy(self.part.value(i, shared)))
 
     def _weights(self) -> dict[str, np.ndarray]:
-        """The stage's trainable weights, each stacked over members."""
+        """The stage's trainable weights, matrices first, each stacked over members."""
         return {
             variable.path: np.stack(
-                [
-                    keras.ops.convert_to_numpy(self.part.value(i, variable))
-                    for i in range(len(self.part))
-                ]
+                [ops.convert_to_numpy(self.part.value(i, variable)) for i in range(len(self.part))]
             )
-            for variable in self.stage.trainable_variables
+            for variable in sorted(self.stage.trainable_variables, key=lambda v: len(v.shape) < 2)
         }
 
     def _flops(self, n: int, settings: _Settings) -> int:
@@ -358,7 +367,7 @@ def _encode(encoder: Population, arrays: list) -> list[np.ndarray]:
 
 
 def _arrays(blocks: list[Block]) -> list[np.ndarray]:
-    return [keras.ops.convert_to_numpy(block.x) for block in blocks]
+    return [ops.convert_to_numpy(block.x) for block in blocks]
 
 
 def _on_device(arrays: list[np.ndarray]) -> list[Block]:

@@ -1,5 +1,6 @@
 """Many copies of one architecture, trained by one compiled program."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,10 +11,10 @@ from keras import ops
 from tqdm import tqdm
 
 from pretrain.backend import Compiled
-from pretrain.program import Task, get_program, values_of
+from pretrain.program import Task, architecture, get_program, values_of
 from pretrain.seeds import derive
 from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
-from pretrain.supervised import check_inputs, check_supervised, supervised_task
+from pretrain.supervised import check_inputs, check_supervised, check_targets, supervised_task
 
 _PREDICTION_CHUNK = 1000
 
@@ -163,12 +164,13 @@ class Population:
         for data in (examples, validation):
             check_supervised(self.template, task, data)
         trainer = Trainer(self, task, optimizer, learning_rate, batch_size)
-        held_out = validation and on_device(next(validation.blocks()))
+        checked = functools.partial(check_targets, self.template, task)
+        held_out = validation and on_device(checked(next(validation.blocks())))
         resident = None if examples.is_stream else [on_device(examples.first())]
-        rows = rows_within(max_memory, examples.first()[0].x, batch_size)
+        rows = rows_within(positive("max_memory", max_memory), examples.first()[0].x, batch_size)
         history = []
         for epoch in progress(range(1, positive("epochs", epochs) + 1), "epochs", verbose):
-            blocks = resident or map(on_device, examples.blocks(rows))
+            blocks = resident or map(on_device, map(checked, examples.blocks(rows)))
             scores = trainer.epoch(blocks, epoch)
             validated = held_out and self.scores(task, held_out)
             history += self._history(task.names, epoch, scores, validated)
@@ -203,7 +205,8 @@ class Population:
         examples = Examples(x, y, sample_weight, members=len(self))
         task = supervised_task(loss, metrics)
         check_supervised(self.template, task, examples)
-        scores = self.scores(task, on_device(next(examples.blocks())))
+        blocks = check_targets(self.template, task, next(examples.blocks()))
+        scores = self.scores(task, on_device(blocks))
         table = pd.DataFrame(scores, columns=task.names)
         table.insert(0, "member", range(len(self)))
         table.insert(1, "seed", self.seeds)
@@ -315,7 +318,8 @@ class Population:
     def _assign(self, i: int, model: Any) -> None:
         values = [*self._trained[i], *self._fixed[i]]
         for variable, value in zip(_variables(model), values, strict=True):
-            variable.assign(value)
+            # A copy: training with Keras on JAX deletes the arrays that a model held.
+            variable.assign(ops.copy(value))
 
 
 class Trainer:
@@ -481,4 +485,10 @@ def _check_model(model: Any, first: Any) -> None:
         raise ValueError(
             "Expected models of one architecture. Received: variables of shapes "
             f"{shapes} beside {expected}"
+        )
+    kinds = [architecture(one) for one in (model, first)]
+    if kinds[0] != kinds[1] and all(isinstance(kind, str) for kind in kinds):
+        raise ValueError(
+            "Expected models of one architecture, which differ in seeds and initial weights only. "
+            f"Received: {model.name!r} beside {first.name!r}, with other operations or settings"
         )

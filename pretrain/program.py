@@ -82,9 +82,7 @@ class Program:
         inputs = self.task.inputs(x, key)
 
         def objective(variables):
-            outputs, moved, penalties = self.template.stateless_call(
-                variables, fixed, inputs, training=True, return_losses=True
-            )
+            outputs, moved, penalties = self._call(variables, fixed, inputs, training=True)
             loss = self.task.loss(x, y, outputs, weight) + sum(penalties)
             return loss, (moved, [ops.mean(s) for s in self.task.scores(x, y, outputs)[1:]])
 
@@ -108,15 +106,18 @@ class Program:
         n = x.shape[0]
         real = rows < n
         x, y, weight = _take((x, y, weight), ops.minimum(rows, n - 1))
-        outputs, _, penalties = self.template.stateless_call(
-            trained, fixed, self.task.inputs(x, key), training=False, return_losses=True
-        )
+        inputs = self.task.inputs(x, key)
+        outputs, _, penalties = self._call(trained, fixed, inputs, training=False)
         scores = self.task.scores(x, y, outputs)
         scores[0] = (scores[0] if weight is None else scores[0] * weight) + sum(penalties)
         return totals + ops.stack([ops.sum(ops.where(real, score, 0)) for score in scores])
 
     def _infer(self, trained, fixed, x):
-        return self.template.stateless_call(trained, fixed, x, training=False)[0]
+        return self._call(trained, fixed, x, training=False)[0]
+
+    def _call(self, trained, fixed, x, training):
+        mode = {"training": training} if graph.takes_training(self.template) else {}
+        return self.template.stateless_call(trained, fixed, x, return_losses=True, **mode)
 
 
 _programs: OrderedDict[tuple, Program] = OrderedDict()
@@ -124,7 +125,7 @@ _programs: OrderedDict[tuple, Program] = OrderedDict()
 
 def get_program(template: Any, task: Task | None = None, optimizer: Any = None) -> Program:
     """The program for an architecture, a task and an optimizer, compiled once and reused."""
-    key = (_architecture(template), task, optimizer and _optimizer_key(optimizer))
+    key = (architecture(template), task, optimizer and _optimizer_key(optimizer))
     if key not in _programs:
         _programs[key] = Program(template, task, optimizer)
     _programs.move_to_end(key)
@@ -135,10 +136,11 @@ def get_program(template: Any, task: Task | None = None, optimizer: Any = None) 
 
 def values_of(variables: list) -> list:
     """The values of Keras variables, as tensors that do not change with them."""
-    return [ops.convert_to_tensor(ops.convert_to_numpy(v), dtype=v.dtype) for v in variables]
+    return [ops.copy(variable) for variable in variables]
 
 
-def _architecture(template: Any) -> Any:
+def architecture(template: Any) -> Any:
+    """What is equal for layers and models that one program serves: a text, if it can be told."""
     if hasattr(template, "fingerprint"):
         return template.fingerprint()
     try:
@@ -151,7 +153,7 @@ def _architecture(template: Any) -> Any:
 def _optimizer_key(optimizer: Any) -> str:
     config = optimizer.get_config()
     config.pop("name")
-    if isinstance(config["learning_rate"], float | int):
+    if isinstance(config.get("learning_rate"), float | int):
         config.pop("learning_rate")
     kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
     return json.dumps([kind, config], sort_keys=True, default=repr)

@@ -90,8 +90,6 @@ def rows_within(memory: int, x: Any, multiple: int, copies: int = 1) -> int:
         multiple: The result is a multiple of it, at least once.
         copies: Copies of each example.
     """
-    if not isinstance(memory, int) or memory < 1:
-        raise ValueError(f"`max_memory` must be a number of bytes. Received: max_memory={memory!r}")
     per_example = copies * max(1, math.prod(x.shape[1:]) * x.dtype.itemsize)
     return max(1, memory // per_example // multiple) * multiple
 
@@ -174,7 +172,7 @@ def _as_array(name: str, value: Any) -> np.ndarray:
         raise ValueError(
             f"`{name}` must be finite. Received: {name} with {count} NaN or infinite values"
         )
-    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
+    return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array
 
 
 def _checked_stream(x: Any) -> Any:
@@ -233,10 +231,11 @@ def _regroup(stream: Any, rows: float) -> Iterator[Block]:
 
 
 def _join(blocks: list[Block]) -> Block:
-    if len({tuple(part is None for part in block) for block in blocks}) > 1:
+    shapes = {tuple(None if p is None else p.shape[1:] for p in block) for block in blocks}
+    if len(shapes) > 1:
         raise ValueError(
-            "A stream must yield batches of one structure. Received: batches with and without "
-            "targets or weights"
+            "A stream must yield batches of one structure. Received: batches of examples whose "
+            f"x, y and sample_weight have the shapes {' and '.join(sorted(map(str, shapes)))}"
         )
     parts = zip(*blocks, strict=True)
     return Block(*(None if p[0] is None else np.concatenate(p) for p in parts))

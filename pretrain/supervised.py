@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from pretrain.streams import Examples
+from pretrain.streams import Block, Examples
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,25 @@ def _loss(loss: Any) -> keras.losses.Loss:
     if isinstance(function, keras.losses.Loss):
         return function
     if callable(function):
-        return _FunctionLoss(function)
+        return _keras_class_of(function) or _FunctionLoss(function)
     raise ValueError(
         "`loss` must be a Keras loss, by name or instance, or a function (y_true, y_pred). "
         f"Received: loss={loss!r}"
     )
 
 
+def _keras_class_of(function: Callable) -> keras.losses.Loss | None:
+    """The loss whose function Keras gives for a name: `SparseCategoricalCrossentropy`, ..."""
+    name = getattr(function, "__name__", "")
+    kind = getattr(keras.losses, "".join(map(str.capitalize, name.split("_"))), None)
+    return kind() if kind and function is getattr(keras.losses, name, None) else None
+
+
 class _FunctionLoss(keras.losses.Loss):
     """A function `(y_true, y_pred)` as a Keras loss."""
 
     def __init__(self, function: Callable) -> None:
-        super().__init__(name=getattr(function, "__name__", "loss"))
+        super().__init__(name="loss")
         self.function = function
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -104,7 +111,7 @@ def _describe(function: Any) -> Any:
     """A hashable description by which equal losses and metrics are found equal."""
     if isinstance(function, _FunctionLoss):
         return function.function
-    if isinstance(function, keras.losses.Loss):
+    if type(function).__module__.startswith("keras."):
         return type(function), json.dumps(function.get_config(), sort_keys=True, default=repr)
     if isinstance(function, functools.partial):
         return function.func, repr(function.keywords)
@@ -135,19 +142,25 @@ def check_inputs(template: Any, examples: Examples) -> None:
 
 
 def check_supervised(template: Any, task: Supervised, examples: Examples | None) -> None:
-    """Refuses examples without targets, or with labels that are no class of the model."""
+    """Refuses examples that do not fit the model or the task; of a stream, the first are seen."""
     if examples is None:
         return
     check_inputs(template, examples)
-    targets = [block.y for block in examples.first()]
+    check_targets(template, task, examples.first())
+
+
+def check_targets(template: Any, task: Supervised, blocks: list[Block]) -> list[Block]:
+    """Examples as they are, unless they lack targets or a label is no class of the model."""
+    targets = [block.y for block in blocks]
     if targets[0] is None:
         raise ValueError("Expected targets. Received: y=None")
     classes = getattr(template, "output_shape", (None,))[-1]
     if not classes or not isinstance(task.function, keras.losses.SparseCategoricalCrossentropy):
-        return
+        return blocks
     low, high = min(y.min() for y in targets), max(y.max() for y in targets)
     if low < 0 or high >= classes:
         raise ValueError(
             f"Expected labels from 0 to {classes - 1}, the model's outputs. "
             f"Received: y from {low} to {high}"
         )
+    return blocks

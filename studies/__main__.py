@@ -12,11 +12,15 @@ from importlib import import_module
 from math import prod
 from pathlib import Path
 
-from studies.runner import journal
+from studies.runner import cluster, journal
 from studies.runner.catalog import studies
-from studies.runner.execute import Outcome, Run, execute, train
+from studies.runner.cluster import ClusterExecutor
+from studies.runner.estimate import estimate
+from studies.runner.execute import Outcome, Run, execute, results_elsewhere, train
 from studies.runner.executors import LocalExecutor
 from studies.runner.journal import FINAL, JournalError
+from studies.runner.machine import processor
+from studies.runner.overrides import add_axes, overrides
 from studies.runner.plan import progress, tally
 from studies.runner.scale import CUSTOM, Scale, find
 
@@ -88,8 +92,13 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
         "--workers",
         metavar="N",
         type=_count,
-        default=_cores(),
-        help="processes that train at the same time; default: one per core (give a GPU 1)",
+        help="cells that are trained at the same time; default: one per core (give a GPU 1), or "
+        "per worker of the cluster",
+    )
+    run.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="train on a dask cluster, whose scheduler has this address",
     )
     run.add_argument(
         "--dataset",
@@ -100,6 +109,10 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--data-folder", metavar="DIR", help="where to look for the dataset's files first"
     )
+    run.add_argument(
+        "--dry-run", action="store_true", help="say what there is to do and how long it takes"
+    )
+    add_axes(run)
 
 
 def _cores() -> int:
@@ -128,13 +141,17 @@ def _list(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     run = _composed(args)
+    if args.dry_run:
+        return _dry_run(run, args.workers or _cores())
     # The trials name a file by its content; where it lies is for the workers alone.
     is_file = args.dataset not in (None, run.scale.dataset)
     source = str(Path(args.dataset).absolute()) if is_file else None
     run_cell = partial(args.run_cell, dataset=source, data_folder=args.data_folder)
+    if args.dask:
+        run_cell = partial(cluster.on_worker, run_cell)
     try:
-        with LocalExecutor(args.workers, run.logs) as executor:
-            outcome = execute(run, run_cell, executor, args.workers)
+        with _executor(args, run) as executor:
+            outcome = execute(run, run_cell, executor, args.workers or executor.workers)
     except KeyboardInterrupt:
         print(f"Interrupted. {_recorded(run)} To go on: {args.again}", file=sys.stderr)
         return 130
@@ -163,9 +180,7 @@ def _status(args: argparse.Namespace) -> int:
         print(f"There are no results in {args.results}. Run a study: python -m studies run STUDY")
         return 0
     print(_row("study", "scale", *_STATUS))
-    for run in runs:
-        _print_status(run)
-    return 0
+    return max([_print_status(run) for run in runs])
 
 
 # Running
@@ -179,11 +194,21 @@ def _composed(args: argparse.Namespace) -> Run:
             f"The study {args.study} has no such scale. Expected one of: {', '.join(scales)}. "
             f"Received: --scale {args.scale}"
         )
-    scale = scales[args.scale]
-    if args.dataset or args.data_folder:
+    scale = _overridden(scales[args.scale], args)
+    sizes = [getattr(args, size) for size in ("train_size", "validation_size", "test_size")]
+    if args.dataset or args.data_folder or any(sizes):
         scale = _on_dataset(scale, args)
     name = args.scale if scale == scales[args.scale] else CUSTOM
     return Run(args.study, name, scale, args.results)
+
+
+def _overridden(scale: Scale, args: argparse.Namespace) -> Scale:
+    """Return the scale with the axes of the command line."""
+    axes = overrides(args, scale)
+    try:
+        return replace(scale, **axes, demonstration=True) if axes else scale
+    except ValueError as error:
+        raise UsageError(f"The study cannot be run with these axes. {error}") from error
 
 
 def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
@@ -211,6 +236,34 @@ def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
     return replace(
         scale, dataset=data.name, features=features, classes=data.classes, demonstration=True
     )
+
+
+def _dry_run(run: Run, workers: int) -> int:
+    known = {r["key"]: r for r in journal.read(run.journal)} | results_elsewhere(run)
+    records, place = known.values(), processor()
+    here = [r for r in records if (r.get("provenance") or {}).get("processor") == place]
+    all_of_it = progress(run.scale, records)
+    print(
+        f"{run.study} {run.scale_name}: {all_of_it.cells} cells, {all_of_it.trials} trials, "
+        f"{all_of_it.flops:.2g} FLOP\nTo do: {estimate(run.scale, records, here, workers)}"
+    )
+    return 0
+
+
+def _executor(args: argparse.Namespace, run: Run) -> LocalExecutor | ClusterExecutor:
+    if not args.dask:
+        return LocalExecutor(args.workers or _cores(), run.logs)
+    try:
+        executor = ClusterExecutor(args.dask)
+    except (ImportError, ConnectionError, ValueError) as error:
+        raise UsageError(error) from error
+    if not (args.workers or executor.workers):
+        executor.shutdown()
+        raise UsageError(
+            "The cluster has no workers yet. Expected some, or how many there will be: "
+            f"--workers N. Received: --dask {args.dask}"
+        )
+    return executor
 
 
 def _recorded(run: Run) -> str:
@@ -275,8 +328,12 @@ def _begun(study: str, args: argparse.Namespace) -> list[Run]:
     ]
 
 
-def _print_status(run: Run) -> None:
-    records = journal.read(run.journal)
+def _print_status(run: Run) -> int:
+    try:
+        records = journal.read(run.journal)
+    except JournalError as error:
+        print(error, file=sys.stderr)
+        return 1
     count = tally(run.scale, records)
     print(_row(run.study, run.scale_name, *(count[status] for status in _STATUS)))
     failures = Counter(
@@ -286,6 +343,7 @@ def _print_status(run: Run) -> None:
     )
     for failure, trials in failures.items():
         print(f"  {failure} ({trials} trials)")
+    return 0
 
 
 def _row(study: str, scale: str, *columns: object) -> str:

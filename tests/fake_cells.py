@@ -1,14 +1,20 @@
 """Stand-ins for a worker's `run_cell` that train nothing, and a small scale to run them on.
 
-Run as a script, it is a driver that a test can kill: `python fake_cells.py RESULTS FUNCTION`.
+Run as a script, it is a driver that a test can kill: `python fake_cells.py RESULTS FUNCTION ROOM`.
+ROOM is the size in bytes that its files may have; without it, any.
 """
 
 import os
+import random
+import resource
 import signal
 import sys
 import time
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
+from studies.runner import journal
 from studies.runner.execute import Run, execute
 from studies.runner.executors import LocalExecutor
 from studies.runner.scale import Scale
@@ -26,6 +32,9 @@ SCALE = Scale(
     selection_seeds=2,
     report_seeds=3,
 )
+
+# Enough cells to kill for a while.
+STORM = replace(SCALE, depths=tuple(range(1, 9)))
 
 
 def run(cell, cache, **_):
@@ -47,6 +56,12 @@ def slow(cell, cache, **_):
     return run(cell, cache)
 
 
+def storm(cell, cache, **_):
+    """Takes as long as it likes."""
+    time.sleep(random.uniform(0, 0.3))
+    return [result(trial) for trial in cell.trials]
+
+
 def stuck(cell, cache, **_):
     _log(cell, cache)
     time.sleep(60)
@@ -56,6 +71,12 @@ def raises(cell, cache, **_):
     """Fails for one arm's selection."""
     if _is_selection_of(cell, "denoising"):
         raise _Unpicklable("no such", "thing")
+    return run(cell, cache)
+
+
+def runs_out_of_memory(cell, cache, **_):
+    if _is_selection_of(cell, "random"):
+        raise MemoryError
     return run(cell, cache)
 
 
@@ -75,24 +96,33 @@ def answers_without_score(cell, cache, **_):
     return [{"status": "done"}] * len(cell.trials)
 
 
-def dies_once(cell, cache, **_):
-    done = run(cell, cache)
-    if _is_selection_of(cell, "random") and len(calls(cache, cell.key)) == 1:
+def dies_once(cell, cache, log=None, **_):
+    """Dies at the first attempt of one cell, in the middle of it."""
+    done = run(cell, log or cache)
+    if _is_selection_of(cell, "random") and len(calls(log or cache, cell.key)) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return done
 
 
-def dies(cell, cache, **_):
-    done = run(cell, cache)
+def dies(cell, cache, log=None, **_):
+    done = run(cell, log or cache)
     if _is_selection_of(cell, "random"):
         os.kill(os.getpid(), signal.SIGKILL)
     return done
 
 
+def dies_in(marker):
+    """Dies the first time."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
+
+
 def environment(cell, cache, **_):
     print("chatter")
     names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "XLA_FLAGS")
-    found = {name: os.environ[name] for name in names}
+    found = {name: os.environ[name] for name in names} | {"cache": str(cache)}
     return [{**result(trial), "provenance": found} for trial in cell.trials]
 
 
@@ -106,6 +136,25 @@ def calls(cache, key=None):
     log = Path(cache) / "calls"
     lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
     return [(int(pid), cell) for pid, cell in lines if key in (None, cell)]
+
+
+def write(folder):
+    """Appends cells to a journal and sorts it, until killed."""
+    with journal.Journal(Path(folder)) as records:
+        for number in count(len(records.records)):
+            records.append(_cell(number))
+            if number % 7 == 0:
+                records.sort()
+
+
+def _cell(number):
+    identity = {"format": journal.FORMAT, "cell": f"cell {number:06}", "members": 3}
+    trial = {"role": "report", "arm": "he", "depth": 1, "learning_rate": 0.1, "status": "done"}
+    curves = {"loss": [0.1] * 200}
+    return [
+        {**identity, "key": f"{number:06} {seed}", **trial, "seed": seed, "curves": curves}
+        for seed in range(3)
+    ]
 
 
 def _log(cell, cache):
@@ -126,8 +175,11 @@ class _Unpicklable(Exception):
         super().__init__(f"{what} {which}")
 
 
-def _main(results, function):
-    run = Run("depth", "quick", SCALE, Path(results))
+def _main(results, function, room=None):
+    if room:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
+    scale = STORM if function == "storm" else SCALE
+    run = Run("depth", "quick", scale, Path(results))
     with LocalExecutor(2, run.logs) as executor:
         outcome = execute(run, globals()[function], executor, workers=2)
     heavy = {"keras", "tensorflow", "numpy", "pandas"} & set(sys.modules)

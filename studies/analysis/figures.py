@@ -6,6 +6,7 @@ in one environment, a figure is the same bytes.
 
 import io
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import matplotlib.style
 import numpy as np
@@ -321,18 +322,30 @@ def _depth_line(ax: Axes, frame: pd.DataFrame, arm: str, shift: float) -> None:
 
 
 def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
-    # Takes two seconds to import. Of its strips, those of a swarm have no random jitter.
-    from seaborn import swarmplot
+    # Takes two seconds to import.
+    from seaborn import stripplot
 
     look, rows = _look(arm), _reported(frame)
     runs = rows[rows["arm"] == arm]
-    points = {"color": look["color"], "marker": look["marker"], "size": 3.5, "alpha": 0.7}
+    points = {"color": look["color"], "marker": look["marker"], "size": 4, "alpha": 0.6}
     places = {"x": "depth", "y": "test_error", "order": scale.depths}
-    swarmplot(runs, **places, **points, ax=ax, warn_thresh=1)
+    with _same_jitter():
+        stripplot(runs, **places, **points, jitter=0.25, ax=ax)
     for depth, errors in runs.groupby("depth")["test_error"]:
         place = scale.depths.index(depth)
-        ax.hlines(errors.median(), place - 0.35, place + 0.35, color="black", linewidth=1)
+        ax.hlines(errors.median(), place - 0.35, place + 0.35, color="black", linewidth=1, zorder=3)
     ax.set(title=arm, xlabel="", ylabel="")
+
+
+@contextmanager
+def _same_jitter() -> Iterator[None]:
+    """Makes seaborn's jitter, drawn from NumPy's global state, the same in every drawing."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def _trajectory(ax: Axes, arm: str, runs: pd.DataFrame, epochs: int) -> None:

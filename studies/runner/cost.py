@@ -1,6 +1,7 @@
 """Analytic cost of trials: 2 FLOPs per multiply-add, training 3 times the forward pass."""
 
 import math
+from dataclasses import replace
 
 from studies.arms import ARMS, Arm
 from studies.runner.trial import Trial
@@ -49,7 +50,7 @@ def equal_cost_epochs(
     trial: Trial, neighbor: Arm, pretraining_epochs: int, features: int, classes: int
 ) -> int:
     """Epochs of `trial` that cost what pretraining its neighbor's layers costs."""
-    stack = Trial(**{**vars(trial), "arm": neighbor.name})
+    stack = replace(trial, arm=neighbor.name)
     pretraining = pretraining_flops(stack, pretraining_epochs, features)
     return math.ceil(pretraining / finetuning_flops(trial, 1, features, classes))
 

@@ -121,6 +121,28 @@ def execute(run: Run, run_cell: RunCell, executor: Executor, workers: int) -> Ou
     return Outcome(driver.cells, driver.failures)
 
 
+def results_elsewhere(run: Run) -> dict[str, dict]:
+    """Read the results of all other studies and scales under the same folder.
+
+    Args:
+        run: The run that may take them over.
+
+    Returns:
+        The records by key. Those of a journal that cannot be read are left out, and said to be.
+    """
+    results = {}
+    for path in sorted(run.results.glob(f"*/*/{journal.FILE}")):
+        if path == run.journal:
+            continue
+        try:
+            records = journal.read(path)
+        except JournalError as error:
+            tqdm.write(f"Nothing of this journal is reused: {error}")
+            continue
+        results |= {r["key"]: r for r in records if r["status"] in journal.FINAL}
+    return results
+
+
 @dataclass(frozen=True)
 class _Failure:
     """Why a cell has no results, as text: exceptions do not always survive the way back."""
@@ -153,7 +175,8 @@ def _check(cell: Cell, results: list[dict]) -> None:
 
 
 def _failure(error: BaseException, trace: str = "") -> _Failure:
-    return _Failure("error", f"{type(error).__name__}: {error}", trace)
+    advice = " (out of memory: try fewer workers)" if isinstance(error, MemoryError) else ""
+    return _Failure("error", f"{type(error).__name__}: {error}{advice}", trace)
 
 
 def _answer(future: Future) -> list[dict] | _Failure:
@@ -197,6 +220,9 @@ class _Driver:
                 self._attempted |= {trial.key for trial in cell.trials}
                 future = self._executor.submit(_attempt, self._run_cell, cell, self._run.cache)
                 self._running[future] = cell
+                if not self.cells:
+                    # The first result may take minutes.
+                    self._say(f"{cell}: started")
 
     def _next(self) -> Cell | None:
         ready = plan(self._run.scale, self._journal.records)
@@ -205,7 +231,7 @@ class _Driver:
     def _reuse(self, cell: Cell) -> bool:
         """Take over the records that other studies have of the cell, if any."""
         if self._elsewhere is None:
-            self._elsewhere = _results_elsewhere(self._run)
+            self._elsewhere = results_elsewhere(self._run)
         known = tuple(t for t in cell.trials if t.key in self._elsewhere)
         if known:
             # They take no time, and must not make the rest look as fast.
@@ -264,21 +290,6 @@ def _record(study: str, cell: Cell, trial: Trial, result: dict) -> dict:
     }
     # The second time for a record of another study, which names that study and its cell.
     return {**identity, **result, **identity}
-
-
-def _results_elsewhere(run: Run) -> dict[str, dict]:
-    """Read the results of all other studies and scales under the same folder."""
-    results = {}
-    for path in sorted(run.results.glob(f"*/*/{journal.FILE}")):
-        if path == run.journal:
-            continue
-        try:
-            records = journal.read(path)
-        except JournalError as error:
-            tqdm.write(f"Nothing of this journal is reused: {error}")
-            continue
-        results |= {r["key"]: r for r in records if r["status"] in journal.FINAL}
-    return results
 
 
 def _summary(records: list[dict], scale: Scale) -> str:

@@ -6,7 +6,9 @@ executor does too.
 
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -14,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from pathlib import Path
 from queue import SimpleQueue
+from typing import BinaryIO
 
 # One thread per worker: the order of floating-point sums, and so every result, is then the same
 # however many workers share the machine.
@@ -25,6 +28,7 @@ _ONE_THREAD = {
 _XLA_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 _ATTEMPTS = 2
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class LocalExecutor(ThreadPoolExecutor):
@@ -33,14 +37,21 @@ class LocalExecutor(ThreadPoolExecutor):
     A process that dies (out of memory, killed) is replaced and takes down nothing but its own
     call, which is tried once more. A call that raises is not. If the driver dies, so do they.
 
+    Between calls, a process that has ever taken more than `memory` is replaced. It is a bound on
+    memory and not on the number of calls, since what a call leaves behind depends on its size, and
+    a new process must import and compile everything anew.
+
     Args:
         workers: Number of processes.
         logs: Folder for what the processes print: `worker-0.log` and so on.
+        memory: Bytes; by default half of a worker's share of the machine's memory.
     """
 
-    def __init__(self, workers: int, logs: Path):
+    def __init__(self, workers: int, logs: Path, memory: int | None = None):
         super().__init__(workers)
-        self._workers = [_Worker(logs / f"worker-{i}.log") for i in range(workers)]
+        self.workers = workers
+        memory = memory or _machine_memory() // (2 * workers)
+        self._workers = [_Worker(logs / f"worker-{i}.log", memory) for i in range(workers)]
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -56,11 +67,7 @@ class LocalExecutor(ThreadPoolExecutor):
     def kill(self) -> None:
         """Kill all processes; what they were running is lost."""
         for worker in self._workers:
-            worker.killed = True
-        pids = {worker.pid for worker in self._workers}
-        for process in multiprocessing.active_children():
-            if process.pid in pids:
-                process.kill()
+            worker.kill()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         super().shutdown(wait, cancel_futures=cancel_futures)
@@ -84,44 +91,84 @@ class LocalExecutor(ThreadPoolExecutor):
 class _Worker:
     """One process at a time, in a pool of its own, so that it is clear whose death it was."""
 
-    def __init__(self, log: Path):
-        self.pid: int | None = None
-        self.killed = False
-        self._log = log
+    def __init__(self, log: Path, memory: int):
+        self._log, self._memory = log, memory
+        self._killed = False
         self._pool: ProcessPoolExecutor | None = None
+        self._process: multiprocessing.Process | None = None
 
     def call(self, fn: Callable, *args, **kwargs):
+        self._recycle()
         for _ in range(_ATTEMPTS):
             try:
                 return self._started().submit(fn, *args, **kwargs).result()
             except BrokenProcessPool as error:
                 death = error
                 self.close()
-            if self.killed:
+            if self._killed:
                 break
         raise BrokenProcessPool(
-            f"The worker's process died {_ATTEMPTS} times (killed, or out of memory?). "
+            f"The worker's process died {_ATTEMPTS} times, {self._last_words()}. "
             f"Expected a result. See {self._log.name}. Received: {death}"
         )
+
+    def kill(self) -> None:
+        self._killed = True
+        if self._process:
+            self._process.kill()
 
     def close(self) -> None:
         if self._pool:
             self._pool.shutdown()
         self._pool = None
 
+    def _recycle(self) -> None:
+        """Close a process that has grown too large, or has died since its last call."""
+        try:
+            if self._pool and self._pool.submit(_peak_memory).result() > self._memory:
+                self.close()
+        except BrokenProcessPool:
+            self.close()
+
     def _started(self) -> ProcessPoolExecutor:
         if not self._pool:
+            self._process = None
             self._pool = ProcessPoolExecutor(
                 max_workers=1,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_prepare,
                 initargs=(self._log,),
             )
-            self.pid = self._pool.submit(os.getpid).result()
+            pid = self._pool.submit(os.getpid).result()
+            children = multiprocessing.active_children()
+            self._process = next((child for child in children if child.pid == pid), None)
         # Only now can `kill` find the process; it may have come before.
-        if self.killed:
+        if self._killed:
+            self.kill()
             raise BrokenProcessPool("The executor was killed.")
         return self._pool
+
+    def _last_words(self) -> str:
+        code = self._process.exitcode if self._process else None
+        if code is None:
+            return "before it could begin"
+        if code == -signal.SIGKILL:
+            return "killed by SIGKILL, as the system does when memory runs out (try fewer workers)"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+
+
+def _machine_memory() -> int:
+    """Bytes of memory of the machine, or of the container."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else ""
+    return min(memory, int(limit)) if limit.isdecimal() else memory
+
+
+def _peak_memory() -> int:
+    """Bytes of memory that this process has taken at most."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB.
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _prepare(log: Path) -> None:
@@ -129,10 +176,16 @@ def _prepare(log: Path) -> None:
     threading.Thread(target=_exit_with_driver, daemon=True).start()
     # Ctrl-C goes to all processes of the terminal; what it means is the driver's to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    use_one_thread()
+    _redirect_output(log)
+
+
+def use_one_thread() -> None:
+    """Tell the libraries that this process has not imported yet to compute in one thread."""
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ.update(_ONE_THREAD, TF_CPP_MIN_LOG_LEVEL="3")
-    os.environ["XLA_FLAGS"] = f"{flags} {_XLA_ONE_THREAD}".strip()
-    _redirect_output(log)
+    if _XLA_ONE_THREAD not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_XLA_ONE_THREAD}".strip()
 
 
 def _exit_with_driver() -> None:
@@ -142,7 +195,15 @@ def _exit_with_driver() -> None:
 
 def _redirect_output(log: Path) -> None:
     """Send what is printed to a file, also by libraries that bypass Python's `sys.stdout`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
+    with _opened(log) as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError:
+        # A full disk must not look like a death; the driver will meet it, and say so.
+        return Path(os.devnull).open("ab")

@@ -204,10 +204,13 @@ def _plain(value: object, digits: int | None) -> object:
 
 
 def _append(path: Path, content: bytes) -> None:
-    size = path.stat().st_size if path.exists() else 0
+    is_new = not path.exists()
+    size = 0 if is_new else path.stat().st_size
     try:
         with path.open("ab", buffering=0) as file:
             _write(file, content)
+        if is_new:
+            _sync_folder(path.parent)
     except OSError:
         # The disk may be full in the middle of a cell; the records before it must stay readable.
         with suppress(OSError):
@@ -221,6 +224,7 @@ def _replace(path: Path, content: bytes) -> None:
         with new.open("wb", buffering=0) as file:
             _write(file, content)
         new.replace(path)
+        _sync_folder(path.parent)
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
@@ -230,6 +234,15 @@ def _write(file, content: bytes) -> None:
     while content:
         content = content[file.write(content) :]
     os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; syncing a file does not see to its name."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    # Not every file system can, and none of the records depends on it.
+    with suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _locked(path: Path):

@@ -7,8 +7,9 @@ and trials there are does not depend on the rates chosen, so the total is known 
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import zip_longest
 
 from studies.arms import ARMS, Arm
@@ -119,9 +120,9 @@ def tally(scale: Scale, records: Collection[dict]) -> Counter:
     return Counter(status.get(t.key, "missing") for group in wanted for t in group.trials)
 
 
-def flops(scale: Scale, trials: Iterable[Trial]) -> int:
-    """FLOPs of running the trials, without their stacks."""
-    return sum(trial_flops(trial, scale.features, scale.classes) for trial in trials)
+def flops(scale: Scale, trials: Sequence[Trial]) -> int:
+    """FLOPs of running trials that differ only in seed and rate, without their stacks."""
+    return len(trials) * trial_flops(trials[0], scale.features, scale.classes) if trials else 0
 
 
 def _arm_groups(scale: Scale, arm: Arm, final: dict[str, dict]) -> Iterator[Group]:
@@ -143,7 +144,7 @@ def _arm_groups(scale: Scale, arm: Arm, final: dict[str, dict]) -> Iterator[Grou
         yield Group(report, _stacks(stacks), ready=not _missing(stacks + select, final))
 
 
-def _pretraining(scale: Scale, arm: Arm, seeds: Iterable[int], rates: Iterable[float]) -> Trials:
+def _pretraining(scale: Scale, arm: Arm, seeds: range, rates: tuple[float, ...]) -> Trials:
     # The greatest depth serves all others: layers 1..d of a deep stack are a stack of depth d.
     trial = replace(
         _common(scale, arm),
@@ -196,8 +197,9 @@ def _extra_epochs(scale: Scale, arm: Arm, trial: Trial) -> int:
     )
 
 
-def _spread(trial: Trial, seeds: Iterable[int], rates: Iterable[float]) -> Trials:
-    rates = tuple(rates)
+# Cached: planning composes the same groups after every cell.
+@lru_cache(maxsize=4096)
+def _spread(trial: Trial, seeds: range, rates: tuple[float, ...]) -> Trials:
     return tuple(replace(trial, seed=s, learning_rate=rate) for s in seeds for rate in rates)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -113,18 +114,36 @@ def find(study: str, name: str, folder: Path) -> Scale:
 
     Raises:
         KeyError: If the study has no such scale.
-        FileNotFoundError: If the scale is a custom one and its folder does not say which.
+        OSError: If the scale is a custom one and its folder does not say which.
     """
     if name != CUSTOM:
         return import_module(f"studies.{study}").SCALES[name]
-    stored = json.loads((folder / _FILE).read_text())
-    return Scale(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    path = folder / _FILE
+    try:
+        stored = json.loads(path.read_text())
+        return Scale(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise OSError(
+            f"A custom scale cannot be read: {error}. Expected the axes that `run` has written "
+            f"there; run it again with the same ones. Received: {path}"
+        ) from error
 
 
 def save(scale: Scale, folder: Path) -> None:
-    """Write a custom scale where `find` reads it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _FILE).write_text(json.dumps(dataclasses.asdict(scale), indent=2) + "\n")
+    """Write a custom scale where `find` reads it, whole or not at all."""
+    new = folder / f"{_FILE}.new"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(dataclasses.asdict(scale), indent=2) + "\n")
+        new.replace(folder / _FILE)
+    except OSError as error:
+        raise OSError(
+            f"Could not write the axes of a custom scale: {error.strerror or error}. Expected a "
+            f"folder that can be written to, on a disk with space left. Received: {folder}"
+        ) from error
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 def _is_count(value: object) -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 from studies.arms import ARMS
 
@@ -50,7 +51,8 @@ class Trial:
     seed: int = 0
     role: str = "report"
 
-    @property
+    # Cached: planning asks for the same keys after every cell.
+    @cached_property
     def key(self) -> str:
         """Hash of what the trial is; never of paths, workers, devices or order."""
         fields = {

@@ -19,6 +19,7 @@ from pretrain.streams import Block
 from pretrain.supervised import supervised_task
 from studies.arms import ARMS
 from studies.runner import cost
+from studies.runner.machine import processor
 from studies.runner.trial import Cell, Trial
 
 _SETS = ("validation", "test")
@@ -237,7 +238,7 @@ def _provenance() -> dict:
         "backend": keras.backend.backend(),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         "commit": _commit(),
-        "processor": _processor(),
+        "processor": processor(),
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
     }
 
@@ -254,10 +255,3 @@ def _commit() -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

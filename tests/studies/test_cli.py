@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -172,6 +172,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_runs(tmp_
         (["run", "depth", "--dataset", "no_such"], "one of mnist, .* Received: name='no_such'"),
         (["run", "depth", "--dataset", "no.npz"], "no such file. Received: name='no.npz'"),
         (["run", "depth", "--data-folder", "x"], "Received: name='mnist', folder='x'"),
+        (["run", "depth", "--depths", "0"], r"with these axes.*Received: depths=\(0,\)"),
+        (["run", "depth", "--arms", "no"], r"one of random.*Received: arms=\('no',\)"),
+        (["run", "depth", "--train-size", "70000"], "Received: train_size=70000"),
         (["report", "--results", "nowhere"], "Received: --results nowhere"),
     ],
 )
@@ -222,6 +225,72 @@ def test_a_dataset_smaller_than_the_scale_is_refused(results, own_data, size, mo
     assert not results.exists()
 
 
+# run --depths ... --dry-run
+
+
+def test_overridden_axes_are_a_custom_demonstration(results):
+    axes = "--depths 3 1 --seeds 2 --arms he --learning-rates 1 0.5 --train-size 60 --width 7"
+    assert run(results, *axes.split()) == 0
+    custom = scale.find("depth", "custom", results / "depth" / "custom")
+    assert custom == replace(
+        SCALE,
+        depths=(3, 1),
+        report_seeds=2,
+        arms=("he",),
+        learning_rates=(1.0, 0.5),
+        train_size=60,
+        width=7,
+        demonstration=True,
+    )
+    assert not (results / "depth" / "quick").exists()
+
+
+def test_overridden_seeds_are_those_of_the_headline_too(results, monkeypatch):
+    headline = {"headline_arms": ("random",), "headline_depths": (1,), "headline_seeds": 4}
+    monkeypatch.setattr(depth, "SCALES", {"quick": replace(SCALE, **headline)})
+    assert run(results, "--seeds", "2") == 0
+    custom = scale.find("depth", "custom", results / "depth" / "custom")
+    assert custom.seeds("random", 1) == range(2)
+
+
+def test_axes_that_are_those_of_the_scale_are_no_others(results):
+    assert run(results, "--depths", "1", "2", "--seeds", "3", "--train-size", "100") == 0
+    assert not (results / "depth" / "custom").exists()
+
+
+def test_every_axis_has_an_option(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    text = capsys.readouterr().out
+    axes = {field.name for field in fields(SCALE)} - {"features", "classes", "demonstration"}
+    axes = {name for name in axes if not name.startswith("headline")}
+    flags = {f"--{name.replace('_', '-')}" for name in axes - {"report_seeds"}} | {"--seeds"}
+    assert not [flag for flag in flags if f"{flag} " not in text]
+
+
+def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(results, capsys):
+    assert run(results, "--dry-run", "--workers", "3", run_cell=fake_cells.exits) == 0
+    assert not results.exists()
+    total, todo = capsys.readouterr().out.splitlines()
+    assert total == "depth quick: 10 cells, 35 trials, 1.6e+10 FLOP"
+    assert todo == (
+        "To do: 10 cells, 35 trials, 1.6e+10 FLOP: about a minute with 3 workers, at 20 GFLOP/s "
+        "each (assumed: no records of this machine)"
+    )
+
+
+def test_a_dry_run_leaves_out_what_is_recorded_here_or_elsewhere(results, capsys):
+    run(results, run_cell=fake_cells.raises)
+    run(results, "--scale", "standard", "--epochs", "3", "--arms", "random")
+    capsys.readouterr()
+    assert run(results, "--dry-run") == 0
+    assert "To do: 2 cells, 7 trials" in capsys.readouterr().out
+    run(results)
+    capsys.readouterr()
+    assert run(results, "--dry-run") == 0
+    assert capsys.readouterr().out.endswith("To do: 0 cells, 0 trials, 0 FLOP\n")
+
+
 # status and report
 
 
@@ -242,12 +311,32 @@ def test_status_of_nothing_says_how_to_begin(results, capsys):
     assert "python -m studies run" in capsys.readouterr().out
 
 
+def test_a_corrupted_custom_scale_is_named(results, capsys):
+    run(results, "--depths", "1")
+    path = results / "depth" / "custom" / "scale.json"
+    for content in ("{", "[]", '{"arms": ["he"]}', ""):
+        path.write_text(content)
+        assert main(["status", "--results", str(results)]) == 1
+        assert f"Received: {path}" in capsys.readouterr().err
+
+
 def test_status_of_a_corrupted_journal_names_the_line(results, capsys):
     run(results)
     path = results / "depth" / "quick" / "records.jsonl"
     path.write_bytes(b"broken\n" + path.read_bytes())
     assert main(["status", "--results", str(results)]) == 1
     assert "records.jsonl, line 1" in capsys.readouterr().err
+
+
+def test_a_corrupted_journal_hides_no_other(results, capsys):
+    run(results)
+    run(results, "--depths", "1")
+    (results / "depth" / "quick" / "records.jsonl").write_text("broken\n")
+    capsys.readouterr()
+    assert main(["status", "--results", str(results)]) == 1
+    output = capsys.readouterr()
+    assert output.out.splitlines()[-1].split() == ["depth", "custom", "21", "0", "0", "0", "0"]
+    assert "quick/records.jsonl, line 1" in output.err
 
 
 def test_report_needs_results_only(results, capsys):

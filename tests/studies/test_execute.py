@@ -44,9 +44,10 @@ def in_processes(run, run_cell, workers=2):
         return execute(run, run_cell, executor, workers)
 
 
-def driver(run, function):
-    """Start a driver of its own."""
-    command = [sys.executable, ROOT / "tests" / "fake_cells.py", run.results, function]
+def driver(run, function, *room):
+    """Start a driver of its own, that may write files of at most `room` bytes."""
+    script = ROOT / "tests" / "fake_cells.py"
+    command = [sys.executable, script, run.results, function, *map(str, room)]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return subprocess.Popen(
         command,
@@ -70,6 +71,18 @@ def is_running(pid):
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
     except FileNotFoundError:
         return False
+
+
+def trained(run):
+    """Run what is missing, and return the trials that were trained for it."""
+    trials = []
+
+    def note(cell, cache):
+        trials.extend(cell.trials)
+        return fake_cells.run(cell, cache)
+
+    in_threads(run, note)
+    return trials
 
 
 def statuses(run):
@@ -120,9 +133,11 @@ def test_never_more_cells_in_flight_than_workers(run):
     assert max(most) == 2
 
 
-def test_each_finished_cell_is_one_line(run, capsys):
+def test_each_finished_cell_is_one_line_and_the_first_to_start_too(run, capsys):
     in_threads(run)
-    lines = capsys.readouterr().out.splitlines()
+    first, second, *lines = capsys.readouterr().out.splitlines()
+    assert first == "[0/10] selection random depth 1, 2 rates, 2 seeds: started"
+    assert second.endswith(": started")
     assert len(lines) == CELLS
     assert lines[-1].startswith("[10/10] report denoising depth")
     assert any("validation ratio" in line and "pretraining" in line for line in lines)
@@ -152,6 +167,21 @@ def test_a_corrupted_journal_elsewhere_is_not_reused_and_stops_nothing(run, caps
     (other / "records.jsonl").write_text("broken\n")
     assert in_threads(run).cells == CELLS
     assert "Nothing of this journal is reused" in capsys.readouterr().out
+
+
+def test_added_seeds_and_arms_train_nothing_else(run):
+    in_threads(run)
+    ten_seeds = replace(run, scale=replace(SCALE, report_seeds=13))
+    assert {(t.role, t.seed) for t in trained(ten_seeds)} == {
+        (role, seed) for role in ("report", "pretraining") for seed in range(3, 13)
+    }
+    arms = (*SCALE.arms, "glorot")
+    an_arm = replace(run, scale=replace(ten_seeds.scale, arms=arms))
+    assert {(t.role, t.arm) for t in trained(an_arm)} == {
+        ("selection", "glorot"),
+        ("report", "glorot"),
+    }
+    assert trained(an_arm) == []
 
 
 # Failures
@@ -205,20 +235,79 @@ def test_a_second_death_is_recorded_as_killed_and_the_rest_goes_on(run):
     outcome = in_processes(run, fake_cells.dies)
     ((cell, error),) = outcome.failures.items()
     assert cell.startswith("selection random depth 1")
-    assert "died 2 times" in error
+    assert "died 2 times, killed by SIGKILL, as the system does when memory runs out" in error
     killed = [r for r in journal.read(run.journal) if r["status"] == "killed"]
     assert {(r["role"], r["arm"], r["depth"]) for r in killed} == {("selection", "random", 1)}
     assert len(fake_cells.calls(run.cache, killed[0]["cell"])) == 2
     assert outcome.cells == CELLS - 2
 
 
-def test_a_second_driver_is_refused_and_changes_nothing(run):
-    with journal.Journal(run.folder), pytest.raises(JournalError, match="Another run"):
+def test_running_out_of_memory_is_an_error_with_advice(run, undisturbed):
+    outcome = in_processes(run, fake_cells.runs_out_of_memory)
+    assert list(outcome.failures.values()) == ["MemoryError:  (out of memory: try fewer workers)"]
+    assert outcome.cells == CELLS - 2
+    in_threads(run)
+    assert run.journal.read_bytes() == undisturbed
+
+
+def test_a_second_driver_is_refused_and_leaves_the_first_alone(run, undisturbed):
+    first = driver(run, "slow")
+    wait_until(lambda: run.journal.exists())
+    with pytest.raises(JournalError, match="Another run"):
         in_threads(run)
-    assert journal.read(run.journal) == []
+    first.communicate(timeout=30)
+    assert first.returncode == 0
+    assert run.journal.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize("room", [1_000, 5_000, 10_000])
+def test_a_full_disk_ends_the_run_and_loses_no_record(run, room, undisturbed):
+    """A limit on the size of files lets through half of a write, as a full disk does."""
+    process = driver(run, "run", room)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"JournalError: Could not append to the journal: File too large" in errors
+    records = journal.read(run.journal)
+    assert run.journal.stat().st_size <= room
+    assert run.journal.read_bytes().endswith(b"\n") == bool(records)
+    in_threads(run)
+    assert run.journal.read_bytes() == undisturbed
+
+
+def test_a_folder_that_turns_read_only_ends_the_run_and_loses_no_record(
+    run, read_only, undisturbed
+):
+    in_threads(run, fake_cells.raises)
+    before = run.journal.read_bytes()
+    with read_only(run.folder), pytest.raises(JournalError, match="Permission denied"):
+        in_threads(run)
+    assert run.journal.read_bytes() == before
+    in_threads(run)
+    assert run.journal.read_bytes() == undisturbed
 
 
 # Processes
+
+
+def test_a_process_that_has_grown_too_large_is_replaced_between_calls(tmp_path):
+    for memory, processes in ((1, 3), (1 << 40, 1)):
+        with LocalExecutor(1, tmp_path, memory) as executor:
+            pids = [executor.submit(os.getpid).result() for _ in range(3)]
+        assert len(set(pids)) == processes
+
+
+def test_a_death_between_calls_is_no_attempt(tmp_path):
+    with LocalExecutor(1, tmp_path) as executor:
+        pid = executor.submit(os.getpid).result()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not is_running(pid))
+        assert executor.submit(fake_cells.dies_in, tmp_path / "died").result() == "alive"
+
+
+def test_a_log_that_cannot_be_written_costs_no_result(tmp_path):
+    (tmp_path / "logs").touch()
+    with LocalExecutor(1, tmp_path / "logs") as executor:
+        assert executor.submit(abs, -1).result() == 1
 
 
 def test_workers_have_one_thread_and_their_own_log(run):

@@ -111,7 +111,7 @@ def test_cost_joins_a_control_to_its_point_at_equal_cost(results):
 def test_chosen_rate_is_ringed(results):
     figure = figures.rate_sensitivity(results, SMALL)
     rings = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
-    assert [list(line.get_xdata()) for line in rings] == [[0.1], [0.1]]
+    assert [list(line.get_xdata()) for line in rings] == [[SMALL.learning_rates[-2]]] * 2
 
 
 def test_tuning_budget_ends_at_the_whole_grid(results):

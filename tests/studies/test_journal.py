@@ -194,12 +194,26 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         Journal(tmp_path / "file" / "quick").__enter__()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_named(path):
-    path.parent.mkdir(parents=True)
-    path.parent.chmod(0o500)
-    with pytest.raises(JournalError, match="Permission denied.*Received: "):
-        Journal(path.parent).__enter__()
+def test_a_read_only_folder_is_named_and_can_be_read(path, read_only):
+    write(path, cell("a"))
+    with read_only(path.parent):
+        with pytest.raises(JournalError, match="Permission denied.*Received: "):
+            Journal(Path()).__enter__()
+        assert keys(Path(path.name)) == ["a0", "a1"]
+
+
+def test_the_names_of_new_files_are_on_the_disk_too(path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (fsync(fd), synced.append(os.fstat(fd).st_ino)))
+    folder = path.parent
+    with Journal(folder) as writer:
+        writer.append(cell("b"))
+        assert synced == [path.stat().st_ino, folder.stat().st_ino]
+        writer.append(cell("a"))
+        assert synced[2:] == [path.stat().st_ino]
+        writer.sort()
+        assert synced[3:] == [path.stat().st_ino, folder.stat().st_ino]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

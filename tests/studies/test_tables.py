@@ -12,7 +12,10 @@ from studies.depth import SCALES
 
 QUICK = SCALES["quick"]
 SMALL = replace(
-    QUICK, learning_rates=(0.03, 0.1, 0.3), arms=("random", "denoising", "he"), depths=(1, 3)
+    QUICK,
+    arms=("random", "denoising", "he"),
+    depths=(1, 3),
+    learning_rates=(0.03, 0.1, 0.3),
 )
 T_95 = {3: 4.302653}
 

@@ -174,7 +174,7 @@ def test_divergence_is_a_result(tmp_path):
 @pytest.mark.parametrize("study", catalog.studies())
 def test_study_runs_to_the_end_alike_for_any_number_of_workers(study, tmp_path):
     module = importlib.import_module(f"studies.{study}")
-    scale = replace(TINY, arms=module.SCALES["quick"].arms)
+    scale = replace(TINY, arms=module.SCALES["quick"].arms, depths=(2,))
     files = []
     for workers in (1, 2):
         run = Run(study, "quick", scale, tmp_path / str(workers))

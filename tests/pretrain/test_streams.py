@@ -1,0 +1,263 @@
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from keras import layers
+from pretrain_helpers import array, gaussian, uniform, values
+
+from pretrain import Population
+
+N, BATCH = 50, 16
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+SETTINGS = {"loss": LOSS, "epochs": 2, "batch_size": BATCH}
+
+
+def net(seed):
+    initializer = keras.initializers.GlorotUniform(seed=seed)
+    dense = layers.Dense(3, kernel_initializer=initializer)
+    return keras.Sequential([keras.Input((6,)), dense])
+
+
+@pytest.fixture
+def data():
+    return gaussian(N, 6), np.arange(N) % 3, uniform(N)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of arrays; counts the passes over it."""
+
+    def __init__(self, *arrays, size=10):
+        super().__init__()
+        self.arrays, self.size, self.passes = arrays, size, 0
+
+    def __len__(self):
+        return -(-len(self.arrays[0]) // self.size)
+
+    def __getitem__(self, i):
+        return tuple(array[i * self.size : (i + 1) * self.size] for array in self.arrays)
+
+    def on_epoch_end(self):
+        self.passes += 1
+
+
+class Iterable:
+    """What yields batches anew each time it is asked to, as a data loader of PyTorch does."""
+
+    def __init__(self, *arrays, size=10):
+        self.batches = Batches(*arrays, size=size)
+
+    def __iter__(self):
+        return (self.batches[i] for i in range(len(self.batches)))
+
+
+def tf_data(*arrays, size=10):
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(size)
+
+
+STREAMS = {"PyDataset": Batches, "tf.data": tf_data, "iterable": Iterable}
+
+
+@pytest.fixture(params=STREAMS)
+def stream(request):
+    return STREAMS[request.param]
+
+
+def same(one, other):
+    for i in range(len(one)):
+        for a, b in zip(values(one.member(i)), values(other.member(i)), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("size", [1, 10, 16, 50, 70])
+def test_a_stream_that_fits_in_memory_is_an_array(data, size):
+    one, other = Population(net, [3, 5]), Population(net, [3, 5])
+    expected = one.fit(*data[:2], **SETTINGS)
+    history = other.fit(Batches(*data[:2], size=size), **SETTINGS)
+    same(one, other)
+    pd.testing.assert_frame_equal(history, expected, check_exact=True)
+
+
+def test_any_stream_can_be_trained_on(stream, data):
+    one, other = Population(net, [3]), Population(net, [3])
+    x, y, weight = data
+    settings = {**SETTINGS, "metrics": ["accuracy"]}
+    expected = one.fit(x, y, sample_weight=weight, validation_data=data, **settings)
+    history = other.fit(stream(*data), validation_data=stream(*data), **settings)
+    same(one, other)
+    pd.testing.assert_frame_equal(history, expected, check_exact=True)
+
+
+def test_any_stream_can_be_evaluated(stream, data):
+    population = Population(net, [3, 5])
+    x, y, weight = data
+    expected = population.evaluate(x, y, sample_weight=weight, loss=LOSS)
+    scores = population.evaluate(stream(*data), loss=LOSS)
+    pd.testing.assert_frame_equal(scores, expected, check_exact=True)
+    np.testing.assert_array_equal(population.predict(stream(*data)), population.predict(x))
+
+
+def test_inputs_alone_can_be_predicted(stream, data):
+    population = Population(net, [3, 5])
+    x = data[0]
+    np.testing.assert_array_equal(population.predict(stream(x)), population.predict(x))
+
+
+def test_a_stream_is_read_anew_in_every_epoch(data):
+    # What augments must be asked again; a PyDataset is told of the end of each pass.
+    batches = Batches(*data)
+    Population(net, [3]).fit(batches, **{**SETTINGS, "epochs": 4})
+    assert batches.passes == 4
+
+
+@pytest.mark.parametrize("rows", [1, 20, 40])
+def test_every_example_is_seen_once_whatever_the_memory(rows):
+    # The sum of the gradients of all examples tells which were seen, and how often.
+    n, batch_size = 48, 16
+
+    def build(seed):
+        stack = [layers.Dense(1, use_bias=False, kernel_initializer="zeros")]
+        return keras.Sequential([keras.Input((n,)), *stack])
+
+    population = Population(build, [3])
+    x, y = np.eye(n, dtype="float32"), np.zeros((n, 1), "float32")
+    population.fit(
+        Batches(x, y, size=5),
+        loss=lambda y, outputs: -batch_size * outputs,
+        learning_rate=1.0,
+        batch_size=batch_size,
+        max_memory=rows * x[0].nbytes,
+    )
+    np.testing.assert_allclose(array(population.member(0).weights[0]), 1, rtol=1e-6)
+
+
+def test_the_order_within_blocks_is_the_seeds(data):
+    small = {**SETTINGS, "max_memory": 40 * data[0][0].nbytes}
+    one, again, other = (Population(lambda _: net(0), [seed]) for seed in (3, 3, 4))
+    for population in (one, again, other):
+        population.fit(Batches(*data[:2]), **small)
+    same(one, again)
+    kernels = [array(p.member(0).weights[0]) for p in (one, other)]
+    assert (kernels[0] != kernels[1]).any()
+
+
+def test_a_stream_larger_than_memory_is_learned_from(data):
+    x, y, _ = data
+    x = x + 3 * np.eye(3, 6, dtype="float32")[y]
+    population = Population(net, [3, 5])
+    settings = {**SETTINGS, "epochs": 20, "learning_rate": 0.1, "max_memory": 1}
+    history = population.fit(Batches(x, y), **settings)
+    losses = history.pivot(index="epoch", columns="member", values="loss")
+    assert (losses.iloc[-1] < losses.iloc[0]).all()
+
+
+def test_the_last_batch_may_be_smaller(data):
+    x, y, _ = data
+    scores = Population(net, [3]).evaluate(Batches(x, y, size=33), loss=LOSS)
+    expected = Population(net, [3]).evaluate(x, y, loss=LOSS)
+    assert scores["loss"][0] == expected["loss"][0]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pd.DataFrame,
+        keras.ops.convert_to_tensor,
+        lambda x: x.astype("float64"),
+        lambda x: x.astype("float16").astype("float32"),
+        np.asfortranarray,
+        lambda x: x[:, ::-1][:, ::-1],
+    ],
+)
+def test_whatever_is_an_array_is_taken(kind, data):
+    x, y, _ = data
+    x = x.astype("float16").astype("float32")
+    one, other = Population(net, [3]), Population(net, [3])
+    one.fit(x, y, **SETTINGS)
+    other.fit(kind(x), y, **SETTINGS)
+    same(one, other)
+
+
+def test_targets_may_be_a_series(data):
+    x, y, _ = data
+    one, other = Population(net, [3]), Population(net, [3])
+    one.fit(x, y, **SETTINGS)
+    other.fit(x, pd.Series(y, index=range(100, 100 + N)), **SETTINGS)
+    same(one, other)
+
+
+def test_data_is_not_changed(data):
+    copies = [part.copy() for part in data]
+    x, y, weight = data
+    Population(net, [3]).fit(x, y, sample_weight=weight, **SETTINGS)
+    for part, copy in zip(data, copies, strict=True):
+        np.testing.assert_array_equal(part, copy)
+
+
+def unequal(x, y):
+    class Unequal(Batches):
+        def __getitem__(self, i):
+            batch = super().__getitem__(i)
+            return batch if i else batch[:1]
+
+    return Unequal(x, y)
+
+
+def four(x, y):
+    return Batches(x, y, y, y)
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda x, y: tf_data(x, y).repeat(), "finite stream.*Received: .*infinite"),
+        (lambda x, y: iter(Batches(x, y)), "generator cannot.*Received: x of type"),
+        (lambda x, y: (batch for batch in [(x, y)]), "generator cannot.*Received: .*generator"),
+        (lambda x, y: Batches(x[:0], y[:0]), "at least one example.*Received"),
+        (lambda x, y: Iterable(x[:0], y[:0]), "at least one example.*Received"),
+        (four, r"x, \(x, y\) or \(x, y, sample_weight\).*Received: .* of 4"),
+        (unequal, "targets|structure.*Received"),
+        (lambda x, y: Batches(x * np.nan, y), "finite.*Received: .*NaN"),
+        (lambda x, y: Batches(x, y[:-1]), "as many examples.*Received: x.shape"),
+        (lambda x, y: Batches(x), "Expected targets.*Received: y=None"),
+        (lambda x, y: Batches(x, y + 1), "labels from 0 to 2.*Received: y from 1 to 3"),
+        (lambda x, y: Batches(x[:, :5], y), r"shape \('n', 6\).*Received: x.shape=\(10, 5\)"),
+        (lambda x, y: {"x": x, "y": y}, "must be one array.*Received: x of type dict"),
+        (lambda x, y: (x, y), "must be one array.*Received: x of type tuple"),
+        (lambda x, y: "x", "must be one array.*Received: x of type str"),
+        (lambda x, y: 5, "must be one array.*Received: x of type int"),
+        (lambda x, y: None, "must be one array.*Received: x of type NoneType"),
+    ],
+)
+def test_streams_that_cannot_be_trained_on_are_refused(data, build, message):
+    x, y, _ = data
+    population = Population(net, [3])
+    before = values(population.member(0))
+    with pytest.raises(ValueError, match=message):
+        population.fit(build(x, y), **SETTINGS)
+    for one, other in zip(values(population.member(0)), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("extra", ["y", "sample_weight"])
+def test_a_stream_brings_its_own_targets(data, extra):
+    x, y, _ = data
+    with pytest.raises(ValueError, match="brings its own.*Received: x of type Batches"):
+        Population(net, [3]).fit(Batches(x, y), **{extra: y}, **SETTINGS)
+
+
+@pytest.mark.parametrize("wrong", ["labels", "nan", "shape"])
+def test_what_is_wrong_in_a_later_batch_is_found_too(data, wrong):
+    x, y, _ = (part.copy() for part in data)
+    if wrong == "labels":
+        y[-1] = 3
+    if wrong == "nan":
+        x[-1, 0] = np.nan
+
+    class Later(Batches):
+        def __getitem__(self, i):
+            x, y = super().__getitem__(i)
+            return (x[:, :5], y) if wrong == "shape" and i == 4 else (x, y)
+
+    with pytest.raises(ValueError, match="Received: "):
+        Population(net, [3]).fit(Later(x, y), **SETTINGS)

@@ -1,0 +1,165 @@
+"""On a real dask cluster of processes of this machine."""
+
+import re
+import sys
+from dataclasses import replace
+from functools import partial
+
+import fake_cells
+import pytest
+from fake_cells import SCALE
+
+from studies import depth
+from studies.__main__ import main
+from studies.runner import journal
+from studies.runner.cluster import ClusterExecutor, on_worker
+from studies.runner.execute import Run, execute, train
+from studies.runner.executors import LocalExecutor
+from studies.runner.plan import progress
+
+dask = pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
+CELLS = progress(SCALE, []).cells
+
+
+def workers(count, threads=1):
+    return distributed.LocalCluster(
+        n_workers=count, threads_per_worker=threads, processes=True, dashboard_address=":0"
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with workers(2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run("depth", "quick", SCALE, tmp_path / "results")
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """The arguments that run a small study, of which nothing is reported."""
+    monkeypatch.setattr(depth, "SCALES", {"quick": SCALE})
+    monkeypatch.setattr("studies.__main__._print_table", lambda run: None)
+    return ["run", "depth", "--results", str(tmp_path / "results")]
+
+
+def on_cluster(run, cluster, run_cell, **options):
+    run_cell = partial(on_worker, partial(run_cell, **options))
+    with ClusterExecutor(cluster.scheduler_address) as executor:
+        return execute(run, run_cell, executor, executor.workers)
+
+
+def test_a_run_is_that_of_this_machine(run, cluster, command):
+    assert main(command, fake_cells.run) == 0
+    at_home = run.journal.read_bytes()
+    run.journal.unlink()
+    assert main([*command, "--dask", cluster.scheduler_address], fake_cells.run) == 0
+    assert run.journal.read_bytes() == at_home
+
+
+def test_a_death_in_mid_cell_is_retried_alone(run, cluster, tmp_path):
+    outcome = on_cluster(run, cluster, fake_cells.dies_once, log=tmp_path)
+    assert (outcome.cells, outcome.failures) == (CELLS, {})
+    called = [cell for _, cell in fake_cells.calls(tmp_path)]
+    records = journal.read(run.journal)
+    assert len(records) == 35
+    (killed,) = {r["cell"] for r in records if called.count(r["cell"]) > 1}
+    assert (len(called), called.count(killed)) == (CELLS + 1, 2)
+    assert len(run.journal.read_text().splitlines()) == 35
+
+
+def test_a_second_death_is_recorded_as_killed_and_the_rest_goes_on(run, cluster, tmp_path):
+    outcome = on_cluster(run, cluster, fake_cells.dies, log=tmp_path)
+    ((cell, error),) = outcome.failures.items()
+    assert cell.startswith("selection random depth 1")
+    assert re.search(r"worker died 2 times.*Received: tcp://", error)
+    killed = [r for r in journal.read(run.journal) if r["status"] == "killed"]
+    assert len(fake_cells.calls(tmp_path, killed[0]["cell"])) == 2
+    assert outcome.cells == CELLS - 2
+
+
+def test_an_exception_is_not_retried(run, cluster):
+    outcome = on_cluster(run, cluster, fake_cells.raises)
+    assert list(outcome.failures.values()) == ["_Unpicklable: no such thing"]
+
+
+def test_workers_have_one_thread_and_a_cache_of_their_own(run, cluster):
+    on_cluster(run, cluster, fake_cells.environment)
+    records = journal.read(run.journal)
+    for found in (record["provenance"] for record in records):
+        assert (found["TF_NUM_INTRAOP_THREADS"], found["OMP_NUM_THREADS"]) == ("1", "1")
+        assert found["XLA_FLAGS"].count("--xla_cpu_multi_thread_eigen=false") == 1
+        assert not found["cache"].startswith(str(run.results))
+    assert not run.cache.exists()
+
+
+def test_a_cluster_that_is_lost_ends_the_run_and_no_record(run):
+    cluster = workers(1)
+
+    class Ends(ClusterExecutor):
+        """Loses its cluster when there are some records."""
+
+        def submit(self, *args):
+            future = super().submit(*args)
+            if len(journal.read(run.journal)) > 8:
+                cluster.close()
+            return future
+
+    run_cell = partial(on_worker, fake_cells.slow)
+    with (
+        Ends(cluster.scheduler_address) as executor,
+        pytest.raises(ConnectionError, match="cluster is gone"),
+    ):
+        execute(run, run_cell, executor, 1)
+    statuses = [r["status"] for r in journal.read(run.journal)]
+    assert statuses.count("done") > 8
+    assert "killed" in statuses
+
+
+@pytest.mark.slow
+def test_training_gives_what_it_gives_on_this_machine(run, cluster):
+    """Though a worker that did not pretrain a stack makes it again."""
+    scale = replace(SCALE, arms=("denoising",), depths=(1,), width=12, epochs=2)
+    run, home = (replace(run, scale=scale, study=study) for study in ("depth", "home"))
+    on_cluster(run, cluster, train)
+    (run.folder).rename(run.results.with_name("away"))
+    with LocalExecutor(1, home.logs) as executor:
+        execute(home, train, executor, 1)
+    away = journal.read(run.results.with_name("away") / journal.FILE)
+    assert [measured(r) for r in away] == [measured(r) for r in journal.read(home.journal)]
+    assert {r["status"] for r in away} == {"done"}
+
+
+def measured(record):
+    return {k: v for k, v in record.items() if k not in ("study", "seconds", "provenance")}
+
+
+# Wrong commands
+
+
+def test_where_no_scheduler_is_the_address_is_named(command, capsys):
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        assert main([*command, "--dask", "tcp://127.0.0.1:9"], fake_cells.run) == 2
+    assert "Received: tcp://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_workers_with_several_threads_are_refused(command, capsys):
+    with workers(1, threads=2) as crowded:
+        assert main([*command, "--dask", crowded.scheduler_address], fake_cells.run) == 2
+    assert "--nthreads 1" in capsys.readouterr().err
+
+
+def test_a_cluster_without_workers_is_refused(command, capsys):
+    with workers(0) as empty:
+        assert main([*command, "--dask", empty.scheduler_address], fake_cells.run) == 2
+    assert "--workers N" in capsys.readouterr().err
+
+
+def test_without_dask_the_extra_is_named(command, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert main([*command, "--dask", "tcp://127.0.0.1:9"], fake_cells.run) == 2
+    assert "pretrain[cluster]" in capsys.readouterr().err
