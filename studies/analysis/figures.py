@@ -22,7 +22,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from studies.analysis.statistics import mean_interval
+from studies.analysis.statistics import expected_best, mean_interval
 from studies.arms import ARMS
 from studies.runner.scale import Scale
 from studies.runner.selection import chance
@@ -98,7 +98,7 @@ def error_against_depth(frame: pd.DataFrame, scale: Scale) -> Figure:
     errors = _reported(frame)["test_error"]
     # Room for the intervals, but not for one that reaches down to 0.
     _percent_axis(axes, pd.concat([errors, 0.8 * errors.nsmallest(1)]))
-    figure.suptitle(_title("Test error against depth", scale, scale.report_seeds))
+    figure.suptitle(_title("Test error against depth", scale, _report_seeds(scale)))
     return figure
 
 
@@ -117,7 +117,7 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Figure:
         row[0].set_ylabel(f"{_FAMILIES.get(family, family)}\ntest error (%)")
     figure.supxlabel("depth (hidden layers)", fontsize="medium")
     _percent_axis(axes.ravel(), _reported(frame)["test_error"])
-    figure.suptitle(_title("Test error of every seed", scale, scale.report_seeds))
+    figure.suptitle(_title("Test error of every seed", scale, _report_seeds(scale)))
     return figure
 
 
@@ -136,7 +136,7 @@ def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Figure:
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_locator(LogLocator(numticks=5))
-    figure.suptitle(_title("Test NLL against training NLL", scale, scale.report_seeds))
+    figure.suptitle(_title("Test NLL against training NLL", scale, _report_seeds(scale)))
     return figure
 
 
@@ -146,12 +146,9 @@ def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Figure:
     for ax, arm, runs in _cells(_reported(frame), scale, panels):
         _cost_point(ax, arm, runs)
     for ax in panels.values():
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(lambda flops, _: f"{flops / 1e12:g}")
-        ax.xaxis.set_minor_locator(NullLocator())
+        _flops_axis(ax)
     _percent_axis(panels.values(), _reported(frame)["test_error"])
-    figure.suptitle(_title("Test error against cost", scale, scale.report_seeds))
+    figure.suptitle(_title("Test error against cost", scale, _report_seeds(scale)))
     return figure
 
 
@@ -168,14 +165,40 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Figure:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.tick_params(axis="x", rotation=45 if len(scale.learning_rates) > 4 else 0)
     _percent_axis(panels.values(), selection["validation_error"])
-    figure.suptitle(_title("Validation error against learning rate", scale, scale.selection_seeds))
+    figure.suptitle(
+        _title("Validation error against learning rate", scale, [scale.selection_seeds])
+    )
     return figure
 
 
-def _title(text: str, scale: Scale, seeds: int) -> str:
+def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Figure:
+    """Expected validation error of the best of n rates, against what trying n rates costs.
+
+    The n are drawn from the grid without replacement (Dodge et al. 2019). The cost is that of the
+    selection runs at n rates, each with its pretraining in full.
+    """
+    figure, panels = _grid(scale, "tuning budget (TFLOP)", "expected validation error (%)")
+    selection = frame[frame["role"] == "selection"]
+    for ax, arm, runs in _cells(selection, scale, panels):
+        _budget_line(ax, arm, runs)
+    for ax in panels.values():
+        _flops_axis(ax)
+    _percent_axis(panels.values(), selection["validation_error"])
+    title = "Expected validation error against tuning budget"
+    figure.suptitle(_title(title, scale, [scale.selection_seeds]))
+    return figure
+
+
+def _title(text: str, scale: Scale, seeds: list[int]) -> str:
     kind = "demonstration: " if scale.demonstration else f"{scale.dataset}, "
-    plural = "s" if seeds > 1 else ""
-    return f"{text}\n{kind}{seeds} seed{plural}, {scale.train_size:,} training images"
+    plural = "s" if max(seeds) > 1 else ""
+    count = " or ".join(map(str, seeds))
+    return f"{text}\n{kind}{count} seed{plural}, {scale.train_size:,} training images"
+
+
+def _report_seeds(scale: Scale) -> list[int]:
+    """How many seeds a point may stand for: the headline has more."""
+    return sorted({len(scale.seeds(arm, d)) for arm in scale.arms for d in scale.depths})
 
 
 def _look(arm: str) -> dict:
@@ -289,9 +312,9 @@ def _depth_line(ax: Axes, frame: pd.DataFrame, arm: str, shift: float) -> None:
     errors = runs[runs["arm"] == arm].groupby("depth")["test_error"]
     means = [mean_interval(values) for _, values in errors]
     depths = np.array([depth for depth, _ in errors]) + shift
-    mean = np.array([m.mean for m in means])
+    mean = np.array([m.estimate for m in means])
     # An interval may reach below 0, which no axis of errors does.
-    reach = [[m.mean - max(m.low, 1e-6) for m in means], [m.high - m.mean for m in means]]
+    reach = [[m.estimate - max(m.low, 1e-6) for m in means], [m.high - m.estimate for m in means]]
     look = _look(arm)
     ax.errorbar(depths, mean, yerr=np.nan_to_num(reach), elinewidth=1, zorder=3, **look)
     for x, (_, values) in zip(depths, errors, strict=True):
@@ -350,6 +373,20 @@ def _cost_point(ax: Axes, arm: str, runs: pd.DataFrame) -> None:
         y = [error, longer["equal_cost_test_error"].mean()]
         ax.plot(x, y, ":", color=look["color"], linewidth=1)
         ax.plot(x[1], y[1], look["marker"], color=look["color"], markerfacecolor="white")
+
+
+def _flops_axis(ax: Axes) -> None:
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda flops, _: f"{flops / 1e12:g}")
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def _budget_line(ax: Axes, arm: str, runs: pd.DataFrame) -> None:
+    errors = expected_best(runs.groupby("learning_rate")["validation_error"].mean())
+    # Of a run that diverged at once, the cost may be unknown; all of a cell cost the same.
+    flops = runs["flops"].mean() * runs["seed"].nunique()
+    ax.plot(flops * np.arange(1, len(errors) + 1), errors, **_look(arm))
 
 
 def _rate_line(ax: Axes, arm: str, runs: pd.DataFrame) -> None:

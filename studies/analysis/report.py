@@ -5,10 +5,14 @@ that differs between two reports on the same records.
 """
 
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from studies.analysis import figures, pages, records, tables
+import pandas as pd
+
+from studies.analysis import fairness, figures, html, pages, records, tables, verdicts
+from studies.analysis.claims import Claim
 from studies.runner import journal, plan
 from studies.runner.catalog import studies
 from studies.runner.scale import CUSTOM, find
@@ -30,7 +34,7 @@ def write_scale(folder: Path, study: str, scale: str) -> str:
         The table of errors as text for a terminal.
 
     Raises:
-        JournalError: If the records cannot be read.
+        JournalError: If the records cannot be read, or do not compare arms alike (`fairness`).
         ValueError: If no record is a result of the scale.
         OSError: If a file cannot be written. Every file is then the old or the new one, whole.
     """
@@ -49,7 +53,7 @@ def write_all(results: Path, study: str | None = None) -> list[Path]:
 
     Raises:
         FileNotFoundError: If the study has no results.
-        JournalError: If records cannot be read.
+        JournalError: If records cannot be read, or do not compare arms alike (`fairness`).
         OSError: If a file cannot be written.
     """
     begun = [(s, n) for s in studies() if study in (None, s) for n in _scales_begun(results, s)]
@@ -58,29 +62,60 @@ def write_all(results: Path, study: str | None = None) -> list[Path]:
             f"There is nothing to report on. Expected results of the study {study}, made by "
             f"`python -m studies run {study}`. Received: {results}"
         )
+    found = {}
     for name, scale in begun:
-        found = _write_scale(results / name / scale, name, scale)
-        if scale == DEMONSTRATION and found.complete and not _relied_on(results, name):
+        found[name, scale] = _write_scale(results / name / scale, name, scale)
+        if scale == DEMONSTRATION and found[name, scale].complete and not _relied_on(results, name):
             picture = (results / name / scale / f"{pages.HEADLINE.__name__}.png").read_bytes()
             _write(results, {pages.demonstration_figure(name): picture})
-    entries = [_entry(results, name, question) for name, question in studies().items()]
-    front = pages.front_page(entries, has_speed=(results / "speed.md").exists())
-    _write(results, {PAGE: front.encode()})
+    _write_front(results, found)
     return [*(results / name / scale / PAGE for name, scale in begun), results / PAGE]
 
 
-def _write_scale(folder: Path, study: str, name: str) -> pages.Findings:
+def _write_front(results: Path, found: dict[tuple[str, str], pages.Findings]) -> None:
+    """Write what is about all studies: those too that were not written anew just now."""
+    behind = [(name, scale) for name in studies() for scale in _relied_on(results, name)]
+    found = {key: found.get(key) or _findings(results / "/".join(key), *key)[0] for key in behind}
+    entries = [_entry(results, name, question, found) for name, question in studies().items()]
+    front = pages.front_page(entries, has_speed=(results / "speed.md").exists())
+    shown = {f"{name}/{scale}/{PAGE}": pages.scale_page(f) for (name, scale), f in found.items()}
+    contents = {
+        PAGE: front,
+        "index.html": html.document(results, front, shown),
+        "claims.md": pages.ledger_page(entries),
+        "claims.csv": tables.to_csv(pages.ledger(entries)),
+    }
+    _write(results, {name: content.encode() for name, content in contents.items()})
+
+
+def _findings(folder: Path, study: str, name: str) -> tuple[pages.Findings, pd.DataFrame]:
+    """What the records of a scale say, and the DataFrame they make."""
     scale = find(study, name, folder)
     rows = journal.read(folder / journal.FILE)
     frame = records.frame(rows, scale)
+    fairness.check(frame, scale)
     table = tables.main_table(frame, scale)
-    found = pages.Findings(study, name, scale, table, plan.tally(scale, rows))
+    found = pages.Findings(study, name, scale, table, plan.tally(scale, rows), [])
+    claims = _claims(study) if name in VERDICTS and not scale.demonstration else ()
+    # What is incomplete judges nothing.
+    judged = verdicts.judge(claims, frame, scale) if found.complete else verdicts.not_run(claims)
+    return replace(found, judgments=judged), frame
+
+
+def _claims(study: str) -> tuple[Claim, ...]:
+    return getattr(import_module(f"studies.{study}"), "CLAIMS", ())
+
+
+def _write_scale(folder: Path, study: str, name: str) -> pages.Findings:
+    found, frame = _findings(folder, study, name)
     contents = {
-        "table.csv": tables.to_csv(table).encode(),
+        "table.csv": tables.to_csv(found.table).encode(),
         "table.md": pages.table_page(found).encode(),
     }
+    if found.judgments:
+        contents["claims.csv"] = tables.to_csv(verdicts.to_frame(found.judgments)).encode()
     for draw in pages.FIGURES:
-        for kind, content in figures.render(draw, frame, scale).items():
+        for kind, content in figures.render(draw, frame, found.scale).items():
             contents[f"{draw.__name__}.{kind}"] = content
     _write(folder, contents | {PAGE: pages.scale_page(found).encode()})
     return found
@@ -112,10 +147,19 @@ def _roles_done(results: Path, study: str, name: str) -> set[str]:
     return {trial.role for group in groups for trial in group.trials if trial.key in done}
 
 
-def _entry(results: Path, study: str, question: str) -> pages.Entry:
+def _entry(
+    results: Path, study: str, question: str, found: dict[tuple[str, str], pages.Findings]
+) -> pages.Entry:
     drawn = (results / pages.demonstration_figure(study)).exists()
     demonstration = import_module(f"studies.{study}").SCALES.get(DEMONSTRATION) if drawn else None
-    return pages.Entry(study, question, _relied_on(results, study), demonstration)
+    judgments = {scale: f.judgments for (name, scale), f in found.items() if name == study}
+    return pages.Entry(
+        study,
+        question,
+        tuple(judgments),
+        judgments or {VERDICTS[0]: verdicts.not_run(_claims(study))},
+        demonstration,
+    )
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> None:

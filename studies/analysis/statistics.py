@@ -1,35 +1,65 @@
-"""Intervals for means and paired differences.
+"""Intervals and tests for the scores of seeds.
 
-Every interval is over seeds: it says how far the mean would move with other initial weights, batch
-orders and splits, not with another test set.
+Every interval but `sampling_error` is over seeds: it says how far a score would move with other
+initial weights, batch orders and splits, not with another test set. Beside each stands how often it
+covers the truth, measured by the simulations in `tests/studies/test_statistics.py`.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit  # scipy.stats takes two seconds to import
+
+# scipy.stats takes two seconds to import.
+from scipy.special import betaincinv, ndtr, stdtrit
+
+# With fewer, no two-sided sign or rank test can reach 5 %.
+MIN_PAIRS = 6
+_RESAMPLES = 5_000
+# Up to this many pairs, the signs are flipped in all 2^n ways; beyond, in that many random ones.
+_EXACT_PAIRS = 14
+_FLIPS = 20_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the bounds of its interval.
+    """An estimate and the bounds of its interval.
 
     Args:
-        mean: The mean, NaN if there are no values.
-        low: Lower bound, NaN if there are fewer than two values.
-        high: Upper bound, NaN if there are fewer than two values.
+        estimate: The estimate, NaN if there are no values.
+        low: Lower bound, NaN if there are too few values for one.
+        high: Upper bound, NaN if there are too few values for one.
         n: Number of values, or of pairs.
     """
 
-    mean: float
+    estimate: float
     low: float
     high: float
     n: int
 
 
+@dataclass(frozen=True)
+class Outperforming:
+    """How often one arm beats another, seed by seed.
+
+    Args:
+        interval: The probability of outperforming; its `n` counts the pairs that are no ties.
+        ties: Number of pairs of equal scores.
+    """
+
+    interval: Interval
+    ties: int
+
+
+# Intervals
+
+
 def mean_interval(values, confidence: float = 0.95) -> Interval:
     """Student's t interval for the mean of independent values.
+
+    Coverage at 95 %, by simulation: 95 % of normal values, for 3, 10 and 29 of them; 90 % and 93 %
+    of exponential ones, which are as skewed as errors ever are, for 10 and 29.
 
     Args:
         values: Array-like of shape `(n,)`, finite.
@@ -37,17 +67,14 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
             population.
 
     Returns:
-        An `Interval`.
+        An `Interval`, without bounds if there are fewer than two values.
 
     Raises:
         ValueError: If `values` are not finite numbers of shape `(n,)`, or `confidence` is not
             between 0 and 1.
     """
     values = _finite(values)
-    if not 0 < confidence < 1:
-        raise ValueError(
-            f"`confidence` must be between 0 and 1, both excluded. Received: {confidence=}"
-        )
+    _check_confidence(confidence)
     n = len(values)
     if n < 2:
         return Interval(float(values[0]) if n else math.nan, math.nan, math.nan, n)
@@ -70,13 +97,213 @@ def paired_interval(values, controls, confidence: float = 0.95) -> Interval:
     Raises:
         ValueError: If the two are not finite numbers of one shape `(n,)`.
     """
-    values, controls = _finite(values), _finite(controls)
-    if len(values) != len(controls):
+    return mean_interval(np.subtract(*_pairs(values, controls)), confidence)
+
+
+def bootstrap_interval(
+    statistic: Callable[..., np.ndarray], *samples, confidence: float = 0.95
+) -> Interval:
+    """Expanded percentile bootstrap interval, for medians, interquartile means and spreads.
+
+    The percentiles are those of Hesterberg (2015), moved outwards as Student's t is from the normal
+    distribution: plain percentile and BCa intervals of ten values cover 2 to 4 points less than
+    they claim. Resampled with a seed of its own, it is always the same.
+
+    Coverage at 95 %, by simulation of normal and of exponential values: of the median and of the
+    interquartile mean 94 % to 97 % for 10 and 29 values; of a ratio of interquartile ranges 98 % or
+    more.
+
+    Args:
+        statistic: A function of arrays of shape `(..., n)`, one for each sample, that reduces the
+            last axis: `median`, `interquartile_mean`, `interquartile_range` or one made of them.
+        *samples: Array-likes of one shape `(n,)`, finite. Seeds are resampled, so what belongs to
+            one seed stays together.
+        confidence: Probability, between 0 and 1, that the interval is to cover the statistic.
+
+    Returns:
+        An `Interval`, without bounds if there are fewer than two values.
+
+    Raises:
+        ValueError: If the samples are not finite numbers of one shape `(n,)`, or `confidence` is
+            not between 0 and 1.
+    """
+    arrays = _of_one_length([_finite(sample) for sample in samples])
+    _check_confidence(confidence)
+    n = len(arrays[0])
+    if n < 2:
+        estimate = float(statistic(*arrays)) if n else math.nan
+        return Interval(estimate, math.nan, math.nan, n)
+    drawn = np.random.default_rng(n).integers(0, n, (_RESAMPLES, n))
+    resampled = statistic(*(array[drawn] for array in arrays))
+    tail = ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - confidence) / 2))
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Interval(float(statistic(*arrays)), float(low), float(high), n)
+
+
+def binomial_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Exact interval for a probability (Clopper and Pearson 1934).
+
+    Coverage at 95 %, summed over the binomial distribution: never less than 95 %, and up to 100 %
+    for probabilities near 0 and 1.
+
+    Args:
+        successes: Number of successes, at most `n`.
+        n: Number of trials.
+        confidence: Probability, between 0 and 1, that the interval covers at least.
+
+    Returns:
+        An `Interval`; of no trials, from 0 to 1.
+
+    Raises:
+        ValueError: If there are more successes than trials, or `confidence` is not between 0 and 1.
+    """
+    if not 0 <= successes <= n:
         raise ValueError(
-            "`values` and `controls` must have one length, since they are pairs. "
-            f"Received: {len(values)} values and {len(controls)} controls"
+            f"Expected between 0 and `n` successes. Received: successes={successes}, n={n}"
         )
-    return mean_interval(values - controls, confidence)
+    _check_confidence(confidence)
+    tail = (1 - confidence) / 2
+    low = betaincinv(successes, n - successes + 1, tail) if successes else 0.0
+    high = betaincinv(successes + 1, n - successes, 1 - tail) if successes < n else 1.0
+    return Interval(successes / n if n else math.nan, float(low), float(high), n)
+
+
+def outperforming(values, controls, confidence: float = 0.95) -> Outperforming:
+    """Probability that a value is lower than its control, from pairs.
+
+    Args:
+        values: Array-like of shape `(n,)`, finite: errors.
+        controls: Array-like of shape `(n,)`, finite: the other half of each pair.
+        confidence: As in `binomial_interval`, whose coverage it has.
+
+    Returns:
+        The probability and the number of ties, which leave the binomial.
+
+    Raises:
+        ValueError: If the two are not finite numbers of one shape `(n,)`.
+    """
+    differences = np.subtract(*_pairs(values, controls))
+    wins, ties = int((differences < 0).sum()), int((differences == 0).sum())
+    return Outperforming(binomial_interval(wins, len(differences) - ties, confidence), ties)
+
+
+def sampling_error(error: float, test_size: int) -> float:
+    """Standard error of a test error that comes from the test set being a sample.
+
+    It stands beside the interval over seeds, and is never mixed with it: all seeds share a test
+    set. Within 1.96 of it lies the error on the population 95 % of the time, by simulation, down to
+    errors of 1 % on 10,000 images.
+
+    Args:
+        error: The test error, a fraction.
+        test_size: Number of test examples.
+
+    Returns:
+        The standard error, a fraction.
+    """
+    return math.sqrt(error * (1 - error) / test_size)
+
+
+# Statistics of the last axis
+
+
+def median(values: np.ndarray) -> np.ndarray:
+    return np.median(values, axis=-1)
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of what is left without the lowest and the highest quarter (Agarwal et al. 2021)."""
+    n = np.shape(values)[-1]
+    return np.sort(values, axis=-1)[..., n // 4 : n - n // 4].mean(axis=-1)
+
+
+def interquartile_range(values: np.ndarray) -> np.ndarray:
+    low, high = np.quantile(values, [0.25, 0.75], axis=-1)
+    return high - low
+
+
+# Tests
+
+
+def sign_flip_test(differences) -> float:
+    """Two-sided sign-flip permutation test that differences are symmetric about 0.
+
+    Exact up to 14 pairs: all 2^n ways to flip the signs; beyond, 20,000 random ones of a fixed
+    seed, with the observed one among them. It rejects at most 5 % of true hypotheses at 5 %.
+
+    Args:
+        differences: Array-like of shape `(n,)`, finite: paired differences.
+
+    Returns:
+        The p-value: the share of flips whose mean is at least as far from 0 as the observed one; 1
+        without differences.
+
+    Raises:
+        ValueError: If `differences` are not finite numbers of shape `(n,)`.
+    """
+    differences = _finite(differences)
+    n = len(differences)
+    if n <= _EXACT_PAIRS:
+        signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+    else:
+        signs = np.random.default_rng(n).choice([-1, 1], (_FLIPS, n))
+        signs[0] = 1
+    flipped = np.abs(signs @ differences)
+    # Sums in another order differ in their last digits.
+    return float(np.mean(flipped >= abs(differences.sum()) * (1 - 1e-9)))
+
+
+def holm(rejects: Sequence[Callable[[float], bool]], alpha: float = 0.05) -> list[float]:
+    """Holm's step-down procedure (1979): levels at which to test hypotheses together.
+
+    All are tested at `alpha` over their number; as long as some are rejected, the others are tested
+    again, at `alpha` over what is left. The probability of any false rejection is at most `alpha`.
+
+    Args:
+        rejects: For each hypothesis, whether its test rejects at a level: `p <= level` of a
+            p-value, or that an interval of confidence `1 - level` excludes it.
+        alpha: Probability of any false rejection.
+
+    Returns:
+        For each hypothesis, the level at which it was rejected, or at which it last was not.
+    """
+    levels = [math.nan] * len(rejects)
+    left = list(range(len(rejects)))
+    while left:
+        level = alpha / len(left)
+        levels = [level if i in left else old for i, old in enumerate(levels)]
+        kept = [i for i in left if not rejects[i](level)]
+        if kept == left:
+            break
+        left = kept
+    return levels
+
+
+# Tuning
+
+
+def expected_best(scores) -> np.ndarray:
+    """Expected lowest of n of the scores, n drawn without replacement (Dodge et al. 2019).
+
+    The lowest of n is the i-th lowest of all B (from 0) in C(B - 1 - i, n - 1) of C(B, n) draws
+    (Tang et al. 2020: drawn with replacement, as by Dodge et al., it is biased as n nears B).
+
+    Args:
+        scores: Array-like of shape `(B,)`, finite: a score for each setting, lower is better.
+
+    Returns:
+        An array of shape `(B,)`, for n from 1 to B.
+
+    Raises:
+        ValueError: If `scores` are not finite numbers of shape `(B,)`.
+    """
+    scores = np.sort(_finite(scores))
+    b = len(scores)
+    draws = [[math.comb(b - 1 - i, n - 1) for i in range(b)] for n in range(1, b + 1)]
+    return np.array([np.dot(row, scores) / sum(row) for row in draws])
+
+
+# Checks
 
 
 def _finite(values) -> np.ndarray:
@@ -87,3 +314,29 @@ def _finite(values) -> np.ndarray:
             f"as NaN). Received: {values!r}"
         )
     return values
+
+
+def _pairs(values, controls) -> tuple[np.ndarray, np.ndarray]:
+    values, controls = _finite(values), _finite(controls)
+    if len(values) != len(controls):
+        raise ValueError(
+            "`values` and `controls` must have one length, since they are pairs. "
+            f"Received: {len(values)} values and {len(controls)} controls"
+        )
+    return values, controls
+
+
+def _of_one_length(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    if len({len(array) for array in arrays}) != 1:
+        raise ValueError(
+            "Expected at least one sample, and all of one length, a value per seed. "
+            f"Received: samples of {[len(array) for array in arrays]} values"
+        )
+    return arrays
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(
+            f"`confidence` must be between 0 and 1, both excluded. Received: {confidence=}"
+        )

@@ -5,7 +5,15 @@ from dataclasses import replace
 
 import pandas as pd
 
-from studies.analysis.statistics import Interval, mean_interval, paired_interval
+from studies.analysis.statistics import (
+    Interval,
+    bootstrap_interval,
+    interquartile_mean,
+    mean_interval,
+    median,
+    outperforming,
+    paired_interval,
+)
 from studies.arms import ARMS, Arm
 from studies.runner.scale import Scale
 from studies.runner.selection import chance
@@ -37,9 +45,12 @@ def main_table(frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
         seeds:
 
         - `arm`, `family`, `depth`; `seeds` and `diverged` count the report runs;
-        - `error`, at the epoch of the lowest validation error; `final_error`, at the last epoch;
+        - `error`, at the epoch of the lowest validation error; `median` and `iqm`, the
+          interquartile mean, of the same errors, with bootstrap intervals;
+          `final_error`, at the last epoch;
         - `control`: the arm to compare with (see `control_of`); `pairs`, `difference`: error minus
-          that of the control with the same seed;
+          that of the control with the same seed; `outperforms`: probability of being lower, with
+          its exact interval, of the pairs that are no `ties`;
         - `learning_rate`, chosen on other seeds; `rate_at_edge` of the grid: `"lowest"`,
           `"highest"` or empty; `trains`: whether any rate of the grid beats chance;
           `pretraining_rate`;
@@ -49,7 +60,7 @@ def main_table(frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """
     rows = [_row(frame, scale, arm, depth) for arm in scale.arms for depth in scale.depths]
     table = pd.DataFrame(rows)
-    counts = ["depth", "seeds", "diverged", "pairs"]
+    counts = ["depth", "seeds", "diverged", "pairs", "ties"]
     return table.astype(dict.fromkeys(counts, "Int64"))
 
 
@@ -74,18 +85,22 @@ def to_csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def error_block(table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+def error_block(table: pd.DataFrame, scale: Scale, equal_cost: bool = False) -> pd.DataFrame:
     """Error % by arm (rows) and depth (columns), as text: mean ± half the interval.
 
     Args:
         table: From `main_table`.
         scale: The scale it belongs to.
+        equal_cost: Whether controls are trained on to the cost of their pretrained neighbors. Arms
+            that are neither are left out.
 
     Returns:
         A DataFrame of text, whose marks `notes` explains.
     """
-    cells = {(row.arm, row.depth): _error_text(row, scale) for row in table.itertuples()}
-    rows = [[arm] + [cells[arm, depth] for depth in scale.depths] for arm in scale.arms]
+    rows = _at_equal_cost(table) if equal_cost else table
+    cells = {(row.arm, row.depth): _error_text(row, scale) for row in rows.itertuples()}
+    arms = [arm for arm in scale.arms if not equal_cost or _has_equal_cost(arm, scale)]
+    rows = [[arm] + [cells[arm, depth] for depth in scale.depths] for arm in arms]
     return pd.DataFrame(rows, columns=["arm"] + [f"depth {depth}" for depth in scale.depths])
 
 
@@ -105,11 +120,33 @@ def plain(block: pd.DataFrame) -> str:
     return "\n".join("  ".join(cells).rstrip() for cells in _aligned(block))
 
 
-def markdown(block: pd.DataFrame) -> str:
-    """A block of text as a Markdown table."""
-    header, *rows = _aligned(block)
-    rule = ["-" * len(header[0]), *("-" * (len(cell) - 1) + ":" for cell in header[1:])]
+def markdown(block: pd.DataFrame, numbers: bool = True) -> str:
+    """A block of text as a Markdown table.
+
+    Args:
+        block: The block.
+        numbers: Whether all columns but the first hold numbers, which stand to the right.
+
+    Returns:
+        The table.
+    """
+    header, *rows = _aligned(block, numbers)
+    end = ":" if numbers else "-"
+    rule = ["-" * len(header[0]), *("-" * (len(cell) - 1) + end for cell in header[1:])]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+
+
+def _at_equal_cost(table: pd.DataFrame) -> pd.DataFrame:
+    """The main table with the errors of controls at equal cost; pretrained arms have but one."""
+    control = ~table["arm"].map(lambda arm: ARMS[arm].pretrained)
+    columns = {name: f"equal_cost_{name}" for name in ("error", "error_low", "error_high")}
+    changed = {name: table[name].mask(control, table[other]) for name, other in columns.items()}
+    return table.assign(**changed)
+
+
+def _has_equal_cost(arm: str, scale: Scale) -> bool:
+    control = control_of(arm) if ARMS[arm].pretrained else arm
+    return control in scale.arms and ARMS[control].pretrained_neighbor in scale.arms
 
 
 def _row(frame: pd.DataFrame, scale: Scale, arm: str, depth: int) -> dict:
@@ -125,10 +162,13 @@ def _row(frame: pd.DataFrame, scale: Scale, arm: str, depth: int) -> dict:
         "seeds": len(runs),
         "diverged": (runs["status"] == "diverged").sum(),
         **_percent("error", mean_interval(runs["test_error"])),
+        **_percent("median", bootstrap_interval(median, runs["test_error"])),
+        **_percent("iqm", bootstrap_interval(interquartile_mean, runs["test_error"])),
         "final_error": 100 * runs["final_test_error"].mean(),
         "control": control,
         "pairs": difference.n,
         **_percent("difference", difference),
+        **_outperforms(runs["test_error"], controls["test_error"]),
         **_rate(frame, scale, arm, depth),
         "flops": runs["flops"].mean(),
         **_equal_cost(runs, controls, arm),
@@ -141,6 +181,19 @@ def _runs(frame: pd.DataFrame, arm: str, depth: int) -> pd.DataFrame:
     return report[(report["arm"] == arm) & (report["depth"] == depth)].set_index("seed")
 
 
+def _outperforms(errors: pd.Series, controls: pd.Series) -> dict:
+    both = pd.concat([errors, controls], axis=1, join="inner").to_numpy()
+    if not len(both):
+        return dict.fromkeys(("outperforms", "outperforms_low", "outperforms_high", "ties"))
+    found = outperforming(both[:, 0], both[:, 1])
+    return {
+        "outperforms": found.interval.estimate,
+        "outperforms_low": found.interval.low,
+        "outperforms_high": found.interval.high,
+        "ties": found.ties,
+    }
+
+
 def _paired(errors: pd.Series, controls: pd.Series) -> Interval:
     both = pd.concat([errors, controls], axis=1, join="inner").to_numpy()
     return paired_interval(both[:, 0], both[:, 1])
@@ -148,7 +201,7 @@ def _paired(errors: pd.Series, controls: pd.Series) -> Interval:
 
 def _percent(name: str, interval: Interval) -> dict:
     return {
-        name: 100 * interval.mean,
+        name: 100 * interval.estimate,
         f"{name}_low": 100 * interval.low,
         f"{name}_high": 100 * interval.high,
     }
@@ -201,7 +254,7 @@ def _recipe(arm: Arm) -> Arm:
 def _error_text(row, scale: Scale) -> str:
     if not row.seeds:
         return MISSING
-    count = f" ({row.seeds})" if row.seeds < scale.report_seeds else ""
+    count = f" ({row.seeds})" if row.seeds < len(scale.seeds(row.arm, row.depth)) else ""
     mark = "!" if row.trains == "no" else "†" if row.rate_at_edge else ""
     return _mean_text(row.error, row.error_high) + count + mark
 
@@ -248,8 +301,9 @@ def _rate_text(row) -> str:
     return f"{row.learning_rate:g}" + (f" ({remark})" if remark else "")
 
 
-def _aligned(block: pd.DataFrame) -> list[list[str]]:
-    """Header and rows, every column as wide as its widest cell, all but the first to the right."""
+def _aligned(block: pd.DataFrame, numbers: bool = True) -> list[list[str]]:
+    """Header and rows, every column as wide as its widest cell, numbers to the right."""
     lines = [list(block.columns), *block.to_numpy().tolist()]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
+    adjust = str.rjust if numbers else str.ljust
+    return [[line[0].ljust(widths[0]), *map(adjust, line[1:], widths[1:])] for line in lines]

@@ -8,8 +8,10 @@ from studies.runner.scale import Scale
 
 # These follow from the dataset, or from the run.
 _FIXED = ("dataset", "features", "classes", "demonstration")
+# With other axes no claim is judged, so that none needs more seeds than the others.
+_HEADLINE = ("headline_arms", "headline_depths", "headline_seeds")
 _FLAGS = {"report_seeds": "--seeds"}
-_AXES = [field for field in dataclasses.fields(Scale) if field.name not in _FIXED]
+_AXES = [field for field in dataclasses.fields(Scale) if field.name not in _FIXED + _HEADLINE]
 
 
 def add_axes(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +38,9 @@ def overrides(args: argparse.Namespace, scale: Scale) -> dict[str, object]:
         scale: The scale.
 
     Returns:
-        The new values by the axis's name.
+        The new values by the axis's name, the headline's seeds taken away if there are any.
     """
     given = {axis.name: getattr(args, axis.name) for axis in _AXES}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
-    return {name: value for name, value in given.items() if value != getattr(scale, name)}
+    changed = {name: value for name, value in given.items() if value != getattr(scale, name)}
+    return changed | ({"headline_arms": ()} if changed and scale.headline_arms else {})

@@ -131,7 +131,7 @@ def _arm_groups(scale: Scale, arm: Arm, final: dict[str, dict]) -> Iterator[Grou
     if arm.pretrained:
         tuned = _pretraining(scale, arm, _selection_seeds(scale), scale.pretraining_rates)
         rate = _chosen(tuned, final, lambda rs: choose_pretraining_rate(rs, arm.name))
-        stacks = _pretraining(scale, arm, range(scale.report_seeds), (rate,))
+        stacks = _pretraining(scale, arm, _stack_seeds(scale, arm), (rate,))
         yield Group(tuned)
         yield Group(stacks, ready=not _missing(tuned, final))
     for depth in scale.depths:
@@ -169,8 +169,8 @@ def _selection(scale: Scale, arm: Arm, depth: int, pretraining_rate: float) -> T
 
 def _report(scale: Scale, arm: Arm, selection: Trial, rate: float) -> Trials:
     trial = replace(selection, role="report", test_size=scale.test_size)
-    extra_epochs = _extra_epochs(scale, arm, trial)
-    return _spread(replace(trial, extra_epochs=extra_epochs), range(scale.report_seeds), (rate,))
+    trial = replace(trial, extra_epochs=_extra_epochs(scale, arm, trial))
+    return _spread(trial, scale.seeds(arm.name, trial.depth), (rate,))
 
 
 def _common(scale: Scale, arm: Arm) -> Trial:
@@ -205,6 +205,10 @@ def _spread(trial: Trial, seeds: range, rates: tuple[float, ...]) -> Trials:
 
 def _selection_seeds(scale: Scale) -> range:
     return range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + scale.selection_seeds)
+
+
+def _stack_seeds(scale: Scale, arm: Arm) -> range:
+    return max((scale.seeds(arm.name, depth) for depth in scale.depths), key=len)
 
 
 def _chosen(trials: Trials, final: dict[str, dict], choose: Callable[[list[dict]], float]) -> float:

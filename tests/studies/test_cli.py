@@ -245,6 +245,14 @@ def test_overridden_axes_are_a_custom_demonstration(results):
     assert not (results / "depth" / "quick").exists()
 
 
+def test_overridden_seeds_are_those_of_the_headline_too(results, monkeypatch):
+    headline = {"headline_arms": ("random",), "headline_depths": (1,), "headline_seeds": 4}
+    monkeypatch.setattr(depth, "SCALES", {"quick": replace(SCALE, **headline)})
+    assert run(results, "--seeds", "2") == 0
+    custom = scale.find("depth", "custom", results / "depth" / "custom")
+    assert custom.seeds("random", 1) == range(2)
+
+
 def test_axes_that_are_those_of_the_scale_are_no_others(results):
     assert run(results, "--depths", "1", "2", "--seeds", "3", "--train-size", "100") == 0
     assert not (results / "depth" / "custom").exists()
@@ -255,6 +263,7 @@ def test_every_axis_has_an_option(capsys):
         main(["run", "--help"])
     text = capsys.readouterr().out
     axes = {field.name for field in fields(SCALE)} - {"features", "classes", "demonstration"}
+    axes = {name for name in axes if not name.startswith("headline")}
     flags = {f"--{name.replace('_', '-')}" for name in axes - {"report_seeds"}} | {"--seeds"}
     assert not [flag for flag in flags if f"{flag} " not in text]
 

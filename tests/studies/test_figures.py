@@ -12,7 +12,12 @@ from studies.arms import ARMS
 from studies.depth import SCALES
 
 QUICK = SCALES["quick"]
-SMALL = replace(QUICK, arms=("random", "denoising", "he"), depths=(1, 5))
+SMALL = replace(
+    QUICK, learning_rates=(0.03, 0.1, 0.3), arms=("random", "denoising", "he"), depths=(1, 5)
+)
+
+
+ON_SELECTION = (figures.rate_sensitivity, figures.tuning_budget)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ def results(rows):
 @pytest.mark.parametrize("draw", FIGURES)
 def test_title_says_what_a_demonstration_is(draw, results):
     title = draw(results, SMALL).get_suptitle()
-    seeds = "1 seed" if draw is figures.rate_sensitivity else "3 seeds"
+    seeds = "1 seed" if draw in ON_SELECTION else "3 seeds"
     assert f"demonstration: {seeds}, 2,000 training images" in title
     judged = draw(results, replace(SMALL, demonstration=False)).get_suptitle()
     assert "demonstration" not in judged
@@ -107,6 +112,18 @@ def test_chosen_rate_is_ringed(results):
     figure = figures.rate_sensitivity(results, SMALL)
     rings = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
     assert [list(line.get_xdata()) for line in rings] == [[SMALL.learning_rates[-2]]] * 2
+
+
+def test_tuning_budget_ends_at_the_whole_grid(results):
+    line = figures.tuning_budget(results, SMALL).axes[0].lines[1]
+    tried = results[(results["role"] == "selection") & (results["depth"] == 1)]
+    tried = tried[tried["arm"] == line.get_label()]
+    assert line.get_label() == "denoising"
+    errors = tried["validation_error"]
+    np.testing.assert_allclose(line.get_ydata()[[0, -1]], [errors.mean(), errors.min()])
+    # Selection has one seed here; pretraining is charged to each of its runs.
+    assert line.get_xdata()[-1] == pytest.approx(tried["flops"].sum())
+    assert (tried["pretraining_flops"] > 0).all()
 
 
 def test_trajectory_marks_the_last_epoch_of_equal_training(results):

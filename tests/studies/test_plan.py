@@ -164,6 +164,25 @@ def test_an_added_seed_and_an_added_arm_run_only_what_is_new():
     assert {c.trials[0].arm for c in plan(arm, records)} == {"glorot"}
 
 
+def test_the_headline_has_more_seeds_and_loses_none_that_are_done():
+    records, _ = run_all(LARGE)
+    headline = {"headline_arms": ("random", "denoising"), "headline_depths": (1,)}
+    more = replace(LARGE, **headline, headline_seeds=6)
+    _, cells = run_all(more)
+    asked = {
+        (c.trials[0].arm, c.trials[0].depth): seeds(c)
+        for c in role(cells, "report")
+        if len(seeds(c)) != LARGE.report_seeds
+    }
+    assert asked == dict.fromkeys([("random", 1), ("denoising", 1)], [0, 1, 2, 3, 4, 5])
+    added = plan(more, records)
+    assert {(c.trials[0].role, c.trials[0].arm, *seeds(c)) for c in added} == {
+        ("report", "random", 3, 4, 5),
+        ("pretraining", "denoising", 3, 4, 5),
+    }
+    assert replace(LARGE, **headline, headline_seeds=2).seeds("random", 1) == range(3)
+
+
 def test_a_wider_grid_waits_for_its_own_trials_and_ignores_others():
     records, _ = run_all(SCALE)
     wider = replace(SCALE, learning_rates=(0.1, 0.3, 1.0))
@@ -275,6 +294,7 @@ def test_pretraining_rate_has_the_lowest_ratio_and_divergence_is_infinitely_bad(
         ("epochs", 0),
         ("selection_seeds", True),
         ("report_seeds", 1001),
+        ("headline_seeds", 1001),
         ("batch_size", 101),
     ],
 )

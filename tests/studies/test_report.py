@@ -1,3 +1,4 @@
+import base64
 import json
 import os
 import re
@@ -5,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +14,11 @@ import pytest
 from studies_synthetic import records as synthetic
 
 import studies.depth
-from studies.analysis import pages, report
+from studies.analysis import html, pages, report
+from studies.analysis.claims import Claim, Condition, difference, equivalent
 from studies.analysis.report import write_all, write_scale
 from studies.runner import scale as scales
+from studies.runner.journal import JournalError
 
 ROOT = Path(__file__).parents[2]
 QUICK = replace(studies.depth.SCALES["quick"], arms=("random", "denoising", "he"), depths=(1, 5))
@@ -127,6 +131,10 @@ def test_front_page_without_any_results(tmp_path):
     assert write_all(tmp_path) == [tmp_path / "README.md"]
     page = (tmp_path / "README.md").read_text()
     assert "has not been made yet" in page
+    ledger = pd.read_csv(tmp_path / "claims.csv")
+    assert set(ledger["verdict"]) == {"not run"}
+    assert len(ledger) == len(studies.depth.CLAIMS)
+    assert ledger["link"].isna().all()
     assert "python -m studies run depth --scale standard" in page
     assert "![" not in page
 
@@ -138,14 +146,15 @@ def test_front_page_shows_the_demonstration_until_there_is_a_result(tmp_path, qu
     picture = tmp_path / "depth_quick.png"
     assert picture.read_bytes() == (folder / "error_against_depth.png").read_bytes()
     page = (tmp_path / "README.md").read_text()
-    assert links(tmp_path / "README.md") == ["depth_quick.png"]
+    assert links(tmp_path / "README.md") == ["depth_quick.png", "claims.csv", "claims.md"]
     assert "demonstration: 3 seeds, 2,000 training images; not a result" in page
     assert "has not been made yet" in page
-    # The records are ignored by git, the picture is not: elsewhere the page must be the same.
+    # The records are ignored by git, the picture is not: elsewhere all must be the same.
+    before = contents(tmp_path)
     shutil.rmtree(folder)
     write_all(tmp_path)
-    assert (tmp_path / "README.md").read_text() == page
-    assert picture.exists()
+    assert contents(tmp_path) == before
+    assert {"depth_quick.png", "index.html", "claims.md", "claims.csv"} < set(before)
 
 
 def test_unfinished_demonstration_does_not_replace_the_picture(tmp_path, quick_rows):
@@ -166,6 +175,142 @@ def test_front_page_shows_the_standard_run_once_it_exists(tmp_path, quick_rows):
     assert "demonstration" not in page
     assert "not been made" not in page
     assert not (tmp_path / "depth_quick.png").exists()
+
+
+# The claims of the study on the small scale: one that it can judge, and one that it cannot.
+CLAIMS = (
+    Claim(
+        "better",
+        "It helps.",
+        "A paper",
+        "It is better.",
+        (Condition(difference("denoising", "random", 1), below=0),),
+    ),
+    Claim(
+        "same",
+        "It is the same.",
+        "A paper",
+        "They are equal.",
+        (
+            equivalent(difference("denoising", "random", 5)),
+            equivalent(difference("denoising", "random", 8)),
+        ),
+    ),
+)
+
+
+@pytest.fixture
+def judged(tmp_path, monkeypatch):
+    """Results of a standard run that judges claims."""
+    scale = replace(STANDARD, report_seeds=8)
+    monkeypatch.setattr(studies.depth, "SCALES", {"quick": QUICK, "standard": scale})
+    monkeypatch.setattr(studies.depth, "CLAIMS", CLAIMS)
+    return store(tmp_path, synthetic(scale), "standard")
+
+
+def test_claims_are_judged_and_stand_in_the_ledger(tmp_path, judged):
+    write_all(tmp_path)
+    ledger = pd.read_csv(tmp_path / "claims.csv")
+    assert list(ledger["verdict"]) == ["holds", "not run"]
+    assert list(ledger["effect"].str[-1]) == ["]", "X"]
+    assert all((tmp_path / link).exists() for link in ledger["link"])
+    table = pd.read_csv(judged / "table.csv")
+    expected = table[(table["arm"] == "denoising") & (table["depth"] == 1)].iloc[0]
+    found = pd.read_csv(judged / "claims.csv")
+    assert list(found["claim"]) == ["better", "same", "same"]
+    assert found["estimate"][0] == pytest.approx(expected["difference"])
+    # Of two claims, one is judged, at half of 5 %.
+    assert found["confidence"][0] == pytest.approx(0.975)
+    assert found["low"][0] < expected["difference_low"]
+    for page in (judged / "README.md", tmp_path / "README.md"):
+        assert "**The headline claim holds:** “It helps”; of 1 other claims 1 were not run." in (
+            page.read_text()
+        )
+
+
+def test_incomplete_scale_judges_nothing(tmp_path, judged):
+    rows = [json.loads(line) for line in (judged / "records.jsonl").read_text().splitlines()]
+    gone = next(r for r in rows if r["role"] == "report" and r["arm"] == "he")
+    store(tmp_path, [r for r in rows if r is not gone], "standard")
+    write_all(tmp_path)
+    assert set(pd.read_csv(tmp_path / "claims.csv")["verdict"]) == {"not run"}
+    assert pd.read_csv(judged / "claims.csv")["estimate"].isna().all()
+    assert "Not judged yet" in (tmp_path / "README.md").read_text()
+
+
+def test_demonstration_and_custom_scales_judge_nothing(tmp_path, quick_rows, judged):
+    folder = store(tmp_path, quick_rows)
+    custom = store(tmp_path, synthetic(STANDARD), scales.CUSTOM)
+    scales.save(STANDARD, custom)
+    write_all(tmp_path)
+    for page in (folder, custom):
+        assert "## Claims" not in (page / "README.md").read_text()
+        assert not (page / "claims.csv").exists()
+
+
+def test_unfair_results_are_refused_and_every_file_stays(tmp_path, judged):
+    write_all(tmp_path)
+    before = contents(judged) | contents(tmp_path)
+    records = (judged / "records.jsonl").read_text()
+    rows = [json.loads(line) for line in records.splitlines()]
+    next(r for r in rows if r["role"] == "selection")["test_error"] = 0.1
+    store(tmp_path, rows, "standard")
+    with pytest.raises(JournalError, match="saw the test set.*Received: test_error"):
+        write_all(tmp_path)
+    (judged / "records.jsonl").write_text(records)
+    assert contents(judged) | contents(tmp_path) == before
+
+
+class Outline(HTMLParser):
+    """What a browser would have to load, and whether every tag is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sources, self.addresses, self.ids, self.tables = [], [], [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.sources += [attrs["src"]] if "src" in attrs else []
+        self.addresses += [attrs["href"]] if "href" in attrs else []
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        if tag == "table":
+            self.tables += 1
+            assert self.open[-2] == "div"
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_index_needs_nothing_else_and_holds_every_page(tmp_path, judged):
+    write_all(tmp_path)
+    text = (tmp_path / "index.html").read_text()
+    outline = Outline(text)
+    assert not outline.open
+    assert len(outline.sources) == 1 + len(pages.FIGURES)
+    assert all(source.startswith("data:image/png;base64,") for source in outline.sources)
+    figure = (judged / "error_against_depth.png").read_bytes()
+    assert base64.b64decode(outline.sources[0].partition(",")[2]) == figure
+    # Links lead within the document or to files beside it.
+    inside = {a[1:] for a in outline.addresses if a.startswith("#")}
+    assert inside == {"depth-standard"} == set(outline.ids)
+    assert all((tmp_path / a).exists() for a in outline.addresses if not a.startswith("#"))
+    markdown = (tmp_path / "README.md").read_text() + (judged / "README.md").read_text()
+    assert outline.tables == len(re.findall(r"^\|[-:| ]+\|$", markdown, re.MULTILINE))
+
+
+def test_markup_becomes_html(tmp_path):
+    text = "# A *b*\n\n| a | b |\n| - | -: |\n| x < `*y*` | **1** |\n\n- i\n  j\n- k\n\n    run &\n"
+    found = html.document(tmp_path, text, {})
+    for expected in (
+        "<h1>A <em>b</em></h1>",
+        '<td>x &lt; <code>*y*</code></td><td class="number"><strong>1</strong></td>',
+        "<li>i\n  j</li>\n<li>k</li>",
+        "<pre><code>run &amp;</code></pre>",
+    ):
+        assert expected in found
 
 
 def test_standard_run_without_a_report_yet_is_none(tmp_path):

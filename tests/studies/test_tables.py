@@ -72,6 +72,19 @@ def test_difference_is_paired_by_seed_whatever_the_order(rows):
     assert found["difference_high"] == pytest.approx(100 * expected.high)
 
 
+def test_median_interquartile_mean_and_outperforming(rows):
+    set_all(rows, "report", "denoising", 1, test_error=[0.05, 0.06, 0.12])
+    set_all(rows, "report", "random", 1, test_error=[0.08, 0.06, 0.11])
+    found = row(rows, "denoising", 1)
+    assert found["median"] == pytest.approx(6)
+    assert found["median_low"] >= 5
+    assert found["iqm"] == pytest.approx(23 / 3)
+    exact = stats.binomtest(1, 2).proportion_ci(0.95, method="exact")
+    assert (found["outperforms"], found["ties"]) == (0.5, 1)
+    assert found["outperforms_high"] == pytest.approx(exact.high)
+    assert np.isnan(row(rows, "random", 1)["outperforms"])
+
+
 def test_difference_uses_only_the_seeds_that_both_have(rows):
     set_all(rows, "report", "denoising", 1, test_error=[0.05, 0.06, 0.09])
     set_all(rows, "report", "random", 1, test_error=[0.08, 0.10, 0.11])
@@ -145,6 +158,15 @@ def test_equal_cost_of_control_and_of_pretrained_arm(rows):
     assert pretrained["equal_cost_difference"] == pytest.approx(-4 / 3)
     assert np.isnan(pretrained["equal_cost_error"])
     assert np.isnan(control["equal_cost_difference"])
+
+
+def test_table_at_equal_cost_has_controls_trained_on_and_pretrained_arms_as_they_are(rows):
+    set_all(rows, "report", "random", 1, equal_cost_test_error=[0.06, 0.07, 0.08])
+    table = tables.main_table(frame(rows, SMALL), SMALL)
+    epochs, cost = (tables.error_block(table, SMALL, cost).set_index("arm") for cost in (0, 1))
+    assert list(cost.index) == ["random", "denoising"]
+    assert cost.loc["random", "depth 1"].startswith("7.00 ± ")
+    assert list(cost.loc["denoising"]) == list(epochs.loc["denoising"])
 
 
 def test_without_pretrained_neighbor_there_is_no_equal_cost(rows):

@@ -1,0 +1,277 @@
+import dataclasses
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+import pytest
+from scipy import stats
+from studies_synthetic import records as synthetic
+
+from studies.analysis import verdicts
+from studies.analysis.claims import (
+    AtChance,
+    Claim,
+    Condition,
+    Outperforms,
+    Runs,
+    SpreadRatio,
+    difference,
+    equivalent,
+    growth,
+    growth_of_gain,
+)
+from studies.analysis.records import frame
+from studies.arms import ARMS
+from studies.depth import CLAIMS, SCALES
+from studies.runner.catalog import studies
+
+N = 10
+SMALL = replace(
+    SCALES["quick"],
+    arms=("random", "denoising"),
+    depths=(1, 3),
+    learning_rates=(0.1,),
+    report_seeds=N,
+    demonstration=False,
+)
+GENERATOR = np.random.default_rng(0)
+NOISE = GENERATOR.normal(size=(4, N))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return synthetic(SMALL)
+
+
+def with_errors(rows, errors, column="test_error"):
+    """Report records with other errors, in percent: an array by (arm, depth), a value per seed."""
+    changed = []
+    for r in rows:
+        values = errors.get((r["arm"], r["depth"])) if r["role"] == "report" else None
+        changed.append(r if values is None else r | {column: values[r["seed"]] / 100})
+    return changed
+
+
+def judged(rows, *conditions, scale=SMALL, **others):
+    claims = [Claim("c", "s", "p", "w", conditions)]
+    claims += [Claim(name, "s", "p", "w", (other,)) for name, other in others.items()]
+    return verdicts.judge(tuple(claims), frame(rows, scale), scale)
+
+
+# Effects, against scipy
+
+
+def test_mean_difference_is_the_paired_t_interval_in_points(rows):
+    a, b = 7 + NOISE[0], 8 + NOISE[1]
+    changed = with_errors(rows, {("denoising", 3): a, ("random", 3): b})
+    finding = judged(changed, Condition(difference("denoising", "random", 3), below=0))[0].findings[
+        0
+    ]
+    expected = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert (finding.interval.low, finding.interval.high) == pytest.approx(tuple(expected))
+    exact = stats.permutation_test(
+        (a - b,), np.mean, permutation_type="samples", n_resamples=math.inf
+    )
+    assert finding.p_value == pytest.approx(exact.pvalue)
+
+
+def test_growth_of_gain_is_a_difference_of_differences_in_pairs(rows):
+    errors = dict(
+        zip([("random", 1), ("random", 3), ("denoising", 1), ("denoising", 3)], NOISE, strict=True)
+    )
+    effect = growth_of_gain("denoising", "random", 1, 3)
+    finding = judged(with_errors(rows, errors), Condition(effect, above=0))[0].findings[0]
+    r1, r3, d1, d3 = NOISE
+    expected = stats.ttest_1samp((r3 - d3) - (r1 - d1), 0).confidence_interval(0.95)
+    assert (finding.interval.low, finding.interval.high) == pytest.approx(tuple(expected))
+
+
+def test_median_is_not_moved_by_a_run_at_chance(rows):
+    errors = NOISE[0] / 10 + 8
+    errors[3] = 90
+    changed = with_errors(rows, {("random", 3): errors, ("random", 1): NOISE[1] / 10 + 7})
+    mean, median = (
+        judged(changed, Condition(growth("random", 1, 3, average), above=0.2))[0]
+        for average in ("mean", "median")
+    )
+    assert (mean.verdict, median.verdict) == ("undecided", "holds")
+    assert median.findings[0].interval.estimate == pytest.approx(1, abs=0.3)
+
+
+def test_equal_cost_reads_the_whole_curve_of_the_control(rows):
+    changed = with_errors(rows, {("random", 3): [5.0] * N}, "equal_cost_test_error")
+    changed = with_errors(changed, {("denoising", 3): 6 + NOISE[0] / 10})
+    effect = difference("denoising", "random", 3, equal_cost=True)
+    finding = judged(changed, Condition(effect, above=0.5))[0].findings[0]
+    assert finding.interval.estimate == pytest.approx(1 + NOISE[0].mean() / 10)
+
+
+def test_outperforming_and_share_at_chance_are_exact(rows):
+    a, b = np.arange(N) * 1.0, np.r_[np.arange(7) + 1.0, 7.0, 7.5, 8.0]
+    b[8:] = [8.0, 8.0]
+    changed = with_errors(rows, {("denoising", 3): a, ("random", 3): b})
+    effect = Outperforms(Runs("denoising", 3), Runs("random", 3))
+    interval = judged(changed, Condition(effect, above=0.5))[0].findings[0].interval
+    # Seven lower, one higher, two equal.
+    expected = stats.binomtest(7, 8).proportion_ci(0.95, method="exact")
+    assert (interval.n, interval.low) == (8, pytest.approx(expected.low))
+    failed = with_errors(rows, {("random", 3): [88.65] * 9 + [10.0]})
+    interval = judged(failed, Condition(AtChance(Runs("random", 3)), above=0.5))[0].findings[0]
+    assert interval.interval.estimate == 0.9
+
+
+def test_spread_ratio_survives_runs_that_are_all_alike(rows):
+    errors = {("random", 3): 8 + NOISE[0], ("random", 1): [88.65] * N}
+    effect = SpreadRatio(Runs("random", 3), Runs("random", 1))
+    interval = (
+        judged(with_errors(rows, errors), Condition(effect, above=1.5))[0].findings[0].interval
+    )
+    assert interval.estimate == pytest.approx(stats.iqr(8 + NOISE[0]) / 0.01)
+    assert math.isfinite(interval.high)
+
+
+# Verdicts
+
+
+def shifted(rows, points):
+    errors = {("denoising", 3): 8 + points + NOISE[0] / 10, ("random", 3): 8 + NOISE[1] / 10}
+    return with_errors(rows, errors)
+
+
+LOWER = Condition(difference("denoising", "random", 3), below=0)
+SAME = equivalent(difference("denoising", "random", 3))
+
+
+@pytest.mark.parametrize(
+    ("condition", "points", "verdict"),
+    [
+        (LOWER, -1, "holds"),
+        (LOWER, 1, "fails"),
+        (LOWER, 0, "undecided"),
+        (SAME, 0, "holds"),
+        (SAME, 1, "fails"),
+        (SAME, -1, "fails"),
+        (SAME, 0.25, "undecided"),
+    ],
+)
+def test_verdicts(rows, condition, points, verdict):
+    assert judged(shifted(rows, points), condition)[0].verdict == verdict
+
+
+def test_conjunction_holds_only_if_all_do_and_fails_if_one_does(rows):
+    errors = {("denoising", 1): 9 + NOISE[2] / 10, ("random", 1): 8 + NOISE[3] / 10}
+    changed = with_errors(shifted(rows, -1), errors)
+    worse = Condition(difference("denoising", "random", 1), below=0)
+    unclear = Condition(difference("denoising", "random", 1), below=1)
+    assert judged(changed, LOWER, worse)[0].verdict == "fails"
+    assert judged(changed, LOWER, worse)[0].decisive.condition == worse
+    assert judged(changed, LOWER, unclear)[0].verdict == "undecided"
+    assert judged(changed, LOWER, unclear)[0].decisive.condition == unclear
+    assert judged(changed, LOWER, LOWER)[0].verdict == "holds"
+
+
+def test_every_claim_of_the_study_widens_the_intervals_of_all(rows):
+    changed = shifted(rows, -1)
+    alone = judged(changed, LOWER)[0]
+    among = judged(changed, LOWER, a=SAME, b=SAME)[0]
+    assert (alone.level, among.level) == pytest.approx((0.05, 0.05 / 3))
+    assert among.findings[0].interval.low < alone.findings[0].interval.low
+    # Those that are not run are among them.
+    absent = Condition(difference("denoising", "random", 8), below=0)
+    assert judged(changed, LOWER, a=absent, b=absent)[0].level == pytest.approx(0.05 / 3)
+
+
+def test_claim_that_fails_is_tested_more_strictly_for_each_condition(rows):
+    assert judged(shifted(rows, 1), LOWER, LOWER)[0].level == pytest.approx(0.05 / 2)
+
+
+@pytest.mark.parametrize("n", [5, 6])
+def test_fewer_than_six_pairs_decide_nothing(n):
+    scale = replace(SMALL, report_seeds=n)
+    rows = shifted(synthetic(scale), -5)
+    assert judged(rows, LOWER, scale=scale)[0].verdict == {5: "undecided", 6: "holds"}[n]
+
+
+def test_a_missing_seed_is_not_run_and_shows_no_number(rows):
+    last = next(
+        r for r in rows if r["role"] == "report" and r["arm"] == "random" and r["depth"] == 3
+    )
+    (judgment,) = judged([r for r in rows if r is not last], LOWER)
+    assert judgment.verdict == "not run"
+    assert judgment.findings[0].interval is None
+    assert judged(rows, Condition(growth("he", 1, 3), above=0))[0].verdict == "not run"
+
+
+def test_pairs_are_the_seeds_that_both_have(rows):
+    scale = replace(SMALL, headline_arms=("random",), headline_depths=(3,), headline_seeds=N + 4)
+    finding = judged(synthetic(scale), LOWER, scale=scale)[0].findings[0]
+    assert finding.interval.n == N
+
+
+def test_a_diverged_run_counts(rows):
+    diverged = [
+        r | {"status": "diverged", "test_error": None}
+        if (r["role"], r["arm"], r["depth"], r["seed"]) == ("report", "random", 3, 0)
+        else r
+        for r in rows
+    ]
+    effect = AtChance(Runs("random", 3))
+    assert judged(diverged, Condition(effect, below=0.5))[0].findings[0].interval.estimate == 0.1
+
+
+def test_too_many_claims_and_a_name_twice_are_refused(rows):
+    with pytest.raises(ValueError, match="at most 20 claims.*Received: 21 claims"):
+        judged(rows, LOWER, **{f"c{i}": LOWER for i in range(20)})
+    with pytest.raises(ValueError, match="another name"):
+        verdicts.not_run((CLAIMS[0], CLAIMS[0]))
+
+
+def test_the_frame_has_a_row_per_condition(rows):
+    table = verdicts.to_frame(judged(shifted(rows, -1), LOWER, SAME, other=LOWER))
+    assert list(table["claim"]) == ["c", "c", "other"]
+    assert list(table["below"]) == [0, 0.25, 0]
+    assert np.isnan(table["above"][0])
+    assert (table["pairs"] == N).all()
+
+
+# The claims that studies fix
+
+
+@pytest.mark.parametrize("study", studies())
+def test_claims_are_about_arms_of_one_family_that_the_standard_scale_has(study):
+    module = import_module(f"studies.{study}")
+    claims = getattr(module, "CLAIMS", ())
+    verdicts.check(claims)
+    for claim in claims:
+        scale = module.SCALES["standard"]
+        assert {r.arm for r in claim.runs} <= set(scale.arms)
+        assert {r.depth for r in claim.runs} <= set(scale.depths)
+        assert len({ARMS[r.arm].family for r in claim.runs}) == 1
+        assert all(ARMS[r.arm].pretrained_neighbor for r in claim.runs if r.equal_cost)
+        assert all(c.above < c.below for c in claim.conditions)
+        assert all(math.isfinite(min(abs(c.above), abs(c.below))) for c in claim.conditions)
+        assert all(getattr(claim, f.name) for f in dataclasses.fields(claim))
+
+
+def test_the_headline_claim_has_29_pairs():
+    scale = SCALES["standard"]
+    assert {len(scale.seeds(r.arm, r.depth)) for r in CLAIMS[0].runs} == {29}
+
+
+def test_the_depth_study_can_be_judged():
+    scale = replace(SCALES["standard"], train_size=2_000, learning_rates=(0.1, 0.3))
+    judgments = verdicts.judge(CLAIMS, frame(synthetic(scale), scale), scale)
+    verdict = {j.claim.name: j.verdict for j in judgments}
+    # In the synthetic records, pretraining helps, and random stays at chance from 4 layers on.
+    assert verdict["pretraining-helps-at-every-depth"] == "holds"
+    assert verdict["five-layers-need-pretraining"] == "holds"
+    assert verdict["batch-norm-makes-depth-trainable"] == "holds"
+    assert "not run" not in verdict.values()
+
+
+def test_a_run_does_not_wait_for_numpy():
+    code = "import sys, studies.depth; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
