@@ -12,7 +12,7 @@ from pathlib import Path
 
 _TRIALS = 15
 _TRAIN_SIZE = 2_000
-_EPOCHS = 25
+_EPOCHS = 10
 _HEADER = """# Speed
 
 Made by `python -m studies.speed`, on {machine}.
