@@ -84,11 +84,12 @@ COMBINATIONS = [
     for kind in STAGES
     if not (objective.tied and kind in NEVER_TIED)
 ]
-# Each objective and each kind of stage at least once, where a program is compiled for each.
+# Each objective and each kind of stage, where a program is compiled for each.
 SOME_COMBINATIONS = [
     parameters
     for parameters in COMBINATIONS
-    if parameters.values[1] == "dense" or parameters.values[0] in (OBJECTIVES[0], OBJECTIVES[-1])
+    if parameters.values[1] == "dense"
+    or parameters.values[0] == OBJECTIVES[0 if parameters.values[1] in NEVER_TIED else -1]
 ]
 
 
@@ -133,7 +134,7 @@ def test_the_loss_falls(objective, kind):
     assert losses[-5:].mean() < losses[:5].mean()
 
 
-@pytest.mark.parametrize("objective, kind", COMBINATIONS)
+@pytest.mark.parametrize("objective, kind", SOME_COMBINATIONS)
 def test_one_seed_gives_one_decoder(objective, kind):
     model = STAGES[kind]()
     stage = first_stage(model)
@@ -339,8 +340,9 @@ def test_only_the_input_is_corrupted():
     np.testing.assert_allclose(stage.history["loss"], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("process", [Masking(0.0), Gaussian(0.0), SaltAndPepper(0.0)], ids=str)
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    "process, tied", [(Masking(0.0), False), (Gaussian(0.0), True), (SaltAndPepper(0.0), False)]
+)
 def test_denoising_without_noise_is_an_autoencoder(process, tied):
     trained, losses = [], []
     for objective in (Autoencoder(tied=tied), DenoisingAutoencoder(process, tied=tied)):

@@ -143,11 +143,7 @@ OPTIMIZERS = {
     "global clipnorm": lambda: keras.optimizers.Adam(0.02, global_clipnorm=0.05),
     "clipvalue": lambda: keras.optimizers.SGD(0.5, clipvalue=0.01),
     "adagrad": lambda: keras.optimizers.Adagrad(0.1),
-    "adadelta": lambda: keras.optimizers.Adadelta(1.0),
-    "adamax": lambda: keras.optimizers.Adamax(0.02),
-    "ftrl": lambda: keras.optimizers.Ftrl(0.1),
     "lion": lambda: keras.optimizers.Lion(0.005),
-    "lamb": lambda: keras.optimizers.Lamb(0.02),
     "adafactor": lambda: keras.optimizers.Adafactor(0.02),
     "schedule": lambda: keras.optimizers.SGD(
         keras.optimizers.schedules.ExponentialDecay(0.2, 2, 0.5)
@@ -232,20 +228,25 @@ def test_fit_equals_keras_for_other_layers(y, order, kind):
 
 
 LOSSES = {
-    "categorical": (keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1), 3),
-    "squared": (keras.losses.MeanSquaredError(), 3),
-    "by name": ("mean_absolute_error", 3),
-    "hinge": ("categorical_hinge", 3),
-    "function": (lambda y, z: ops.mean(ops.square(y - z) ** 2, axis=-1), 3),
-    "huber": (keras.losses.Huber(0.3), 3),
+    "smoothed": keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+    "by name": "mean_squared_error",
+    "hinge": "categorical_hinge",
+    "function": lambda y, z: ops.mean(ops.square(y - z) ** 2, axis=-1),
 }
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "name, weighted",
+    [
+        ("smoothed", True),
+        ("by name", False),
+        ("by name", True),
+        ("hinge", True),
+        ("function", True),
+    ],
+)
 def test_fit_equals_keras_for_other_losses(x, y, order, name, weighted):
-    loss, classes = LOSSES[name]
-    targets = np.eye(classes, dtype="float32")[y]
+    loss, targets = LOSSES[name], np.eye(3, dtype="float32")[y]
     weight = uniform(N) * 2 if weighted else None
     population, model = Population(net, [5]), net(5)
     settings = {**SETTINGS, "loss": loss, "learning_rate": 0.1}
@@ -434,8 +435,9 @@ def test_members_may_have_data_of_their_own(x, y):
 # Evaluation
 
 
-@pytest.mark.parametrize("n", [1, 7, 1000, 1001, 2300])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "n, weighted", [(1, False), (7, True), (1000, False), (1001, False), (2300, True)]
+)
 def test_evaluation_equals_keras(n, weighted):
     x, y = gaussian(n, 6), np.arange(n) % 3
     weight = uniform(n) * 2 if weighted else None
@@ -447,13 +449,13 @@ def test_evaluation_equals_keras(n, weighted):
     assert outputs.shape == (2, n, 3)
     for i in range(2):
         model = population.member(i)
-        model.compile(loss=LOSS, metrics=["accuracy"])
+        model.compile(loss=LOSS, metrics=["accuracy"], run_eagerly=True)
         expected = model.evaluate(
             x, y, sample_weight=weight, batch_size=n, verbose=0, return_dict=True
         )
         np.testing.assert_allclose(scores["loss"][i], expected["loss"], rtol=1e-5)
         np.testing.assert_allclose(scores["accuracy"][i], expected["accuracy"], rtol=1e-5)
-        prediction = model.predict(x, verbose=0)
+        prediction = model.predict(x, batch_size=n, verbose=0)
         np.testing.assert_allclose(outputs[i], prediction, rtol=1e-5, atol=1e-6)
 
 
