@@ -11,9 +11,10 @@ import pandas as pd
 from keras import ops
 
 from pretrain import graph
+from pretrain.checks import positive
 from pretrain.objectives import Autoencoder, DenoisingAutoencoder
 from pretrain.objectives.autoencoder import ReconstructionTask
-from pretrain.population import Population, Trainer, on_device, positive, progress
+from pretrain.population import Population, Trainer, on_device, progress
 from pretrain.program import values_of
 from pretrain.report import Report, StageReport
 from pretrain.seeds import derive

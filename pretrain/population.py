@@ -11,7 +11,14 @@ from keras import ops
 from tqdm import tqdm
 
 from pretrain.backend import Compiled
-from pretrain.program import Task, architecture, get_program, values_of
+from pretrain.checks import (
+    check_model,
+    checked_optimizer,
+    checked_rates,
+    checked_seeds,
+    positive,
+)
+from pretrain.program import Task, get_program, values_of
 from pretrain.seeds import derive
 from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
 from pretrain.supervised import check_inputs, check_supervised, check_targets, supervised_task
@@ -42,7 +49,7 @@ class Population:
     """
 
     def __init__(self, build: Callable[[int], keras.Model], seeds: Iterable[int]) -> None:
-        self.seeds = _checked_seeds(seeds)
+        self.seeds = checked_seeds(seeds)
         self._build: Callable | None = build
         self._models: list[keras.Model] | None = None
         self._hold([build(seed) for seed in self.seeds])
@@ -62,7 +69,7 @@ class Population:
         """
         models = list(models)
         population = cls.__new__(cls)
-        population.seeds = _checked_seeds(range(len(models)) if seeds is None else seeds)
+        population.seeds = checked_seeds(range(len(models)) if seeds is None else seeds)
         if len(population.seeds) != len(models):
             raise ValueError(
                 "Expected a seed for each model. Received: "
@@ -83,7 +90,7 @@ class Population:
 
     def _hold(self, models: list[keras.Model]) -> None:
         for model in models:
-            _check_model(model, models[0])
+            check_model(model, models[0])
         if len(set(map(id, models))) < len(models):
             raise ValueError(
                 "Expected a model of its own for each member, of one architecture. "
@@ -348,10 +355,10 @@ class Trainer:
         batch_size: int,
         stream: str = "",
     ) -> None:
-        optimizer = _optimizer(optimizer)
+        optimizer = checked_optimizer(optimizer)
         self.population = population
         self.batch_size = positive("batch_size", batch_size)
-        self.rates = _rates(optimizer, learning_rate, len(population))
+        self.rates = checked_rates(optimizer, learning_rate, len(population))
         self.stream = stream
         self._program = get_program(population.template, task, optimizer)
         fixed_rates = [None] * len(self.rates) if None in self.rates else self.rates
@@ -424,79 +431,3 @@ def _variables(layer: Any) -> list:
 
 def _key(seed: int) -> Any:
     return ops.convert_to_tensor(seed, "int32")
-
-
-def _optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
-    try:
-        return keras.optimizers.get(optimizer)
-    except (ValueError, TypeError):
-        raise ValueError(
-            "`optimizer` must be a Keras optimizer, by name or instance. "
-            f"Received: optimizer={optimizer!r}"
-        ) from None
-
-
-def _rates(optimizer: Any, learning_rate: Any, members: int) -> list:
-    """A rate for each member; `None` for each if the optimizer has a schedule."""
-    own = optimizer.learning_rate
-    scheduled = not isinstance(own, keras.Variable) or isinstance(
-        getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
-    )
-    if learning_rate is None:
-        return [None if scheduled else float(ops.convert_to_numpy(own.value))] * members
-    if scheduled:
-        raise ValueError(
-            "An optimizer with a schedule has its own rates: expected learning_rate=None. "
-            f"Received: learning_rate={learning_rate}"
-        )
-    try:
-        rates = np.asarray(learning_rate, dtype="float64")
-    except (TypeError, ValueError):
-        rates = np.asarray(np.nan)
-    if rates.shape not in ((), (members,)) or not (np.isfinite(rates).all() and (rates > 0).all()):
-        raise ValueError(
-            f"`learning_rate` must be a positive number, or one for each of {members} members. "
-            f"Received: learning_rate={learning_rate!r}"
-        )
-    return np.broadcast_to(rates, (members,)).tolist()
-
-
-def positive(name: str, value: Any) -> int:
-    if not _is_integer(value) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
-    return int(value)
-
-
-def _checked_seeds(seeds: Iterable[int]) -> list[int]:
-    seeds = list(seeds) if isinstance(seeds, Iterable) else seeds
-    if not isinstance(seeds, list) or not seeds or not all(map(_is_integer, seeds)):
-        raise ValueError(
-            "`seeds` must be integers, one for each member, at least one. "
-            f"Received: seeds={seeds!r}"
-        )
-    return [int(seed) for seed in seeds]
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_model(model: Any, first: Any) -> None:
-    if not isinstance(model, keras.Model) or not model.built or not model.variables:
-        raise ValueError(
-            "Expected a built Keras model; give it an Input, or call it on data first. "
-            f"Received: {model!r} of type {type(model).__name__}"
-        )
-    shapes = [tuple(v.shape) for v in model.variables]
-    expected = [tuple(v.shape) for v in first.variables]
-    if shapes != expected:
-        raise ValueError(
-            "Expected models of one architecture. Received: variables of shapes "
-            f"{shapes} beside {expected}"
-        )
-    kinds = [architecture(one) for one in (model, first)]
-    if kinds[0] != kinds[1] and all(isinstance(kind, str) for kind in kinds):
-        raise ValueError(
-            "Expected models of one architecture, which differ in seeds and initial weights only. "
-            f"Received: {model.name!r} beside {first.name!r}, with other operations or settings"
-        )
