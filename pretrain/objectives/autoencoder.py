@@ -143,6 +143,7 @@ class ReconstructionTask:
         return ops.mean(self.scores(x, y, outputs)[0])
 
     def scores(self, x: Any, y: Any, outputs: Any) -> list:
+        x, outputs = (ops.cast(values, keras.config.floatx()) for values in (x, outputs))
         if self.objective.loss == "binary_crossentropy":
             losses = ops.binary_crossentropy(x, outputs, from_logits=True)
         else:

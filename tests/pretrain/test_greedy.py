@@ -399,6 +399,29 @@ def test_images_of_integers_are_as_good_as_floats(preamble):
     assert trained[0][1] == trained[1][1]
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
+def test_losses_of_low_precision_layers_are_of_full_precision(x, policy):
+    stack = [layers.Dense(units, "sigmoid", dtype=policy) for units in (7, 6)]
+    model = keras.Sequential([keras.Input((8,)), *stack, layers.Dense(3)])
+    report = greedy_pretrain(model, x, epochs=20, batch_size=BATCH, learning_rate=0.02)
+    history = report.history.groupby("stage", sort=False)["loss"].agg(["first", "last"])
+    assert (history["last"] < history["first"]).all(), str(history)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_preamble_serves_all_members(own):
+    def build(seed):
+        return networks.mlp((4, 2), 3, depth=1, units=5, activation="sigmoid", seed=seed)
+
+    images = uniform(N, 4, 2)
+    data = [images, images[::-1].copy()] if own else images
+    population = Population(build, [3, 5])
+    greedy_pretrain(population, data, **SETTINGS)
+    for i, seed in enumerate([3, 5]):
+        greedy_pretrain(alone := build(seed), data[i] if own else data, seed=seed, **SETTINGS)
+        same(population.member(i), alone)
+
+
 # Seeds
 
 

@@ -187,6 +187,46 @@ def test_fit_equals_keras_with_penalties_and_constraints(x, y, order, options):
     np.testing.assert_allclose(history["loss"], losses, rtol=1e-4)
 
 
+def test_what_is_frozen_stays(x, y, order):
+    def build(seed):
+        model = net(seed)
+        model.get_layer("hidden").trainable = False
+        model.get_layer("norm").trainable = False
+        return model
+
+    population, model = Population(build, [5]), build(5)
+    population.fit(x, y, learning_rate=0.2, **SETTINGS)
+    train_with_keras(model, order, x, y, keras.optimizers.SGD(0.2))
+    close(population.member(0), model)
+    for name in ("hidden", "norm"):
+        same(population.member(0).get_layer(name), build(5).get_layer(name))
+
+
+def test_what_xla_cannot_compile_runs_without_it(x, y, order):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("a matter of TensorFlow")
+
+    class InPython(layers.Layer):
+        def call(self, z):
+            outputs = tf.py_function(tf.tanh, [z], z.dtype)
+            return tf.ensure_shape(outputs, z.shape)
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    def build(seed):
+        stack = [dense(7, seed + 10, "hidden"), InPython(), dense(3, seed + 20, "head")]
+        return keras.Sequential([keras.Input((6,)), *stack])
+
+    population, model = Population(build, [5]), net(5, norm=False)
+    with pytest.warns(UserWarning, match="runs without XLA"):
+        population.fit(x, y, learning_rate=0.1, **SETTINGS)
+    train_with_keras(model, order, x, y, keras.optimizers.SGD(0.1))
+    for one, other in zip(values(population.member(0)), values(model), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def recurrent(seed):
     initializer = keras.initializers.GlorotUniform(seed=seed)
     recurrence = keras.initializers.Orthogonal(seed=seed)
