@@ -6,6 +6,7 @@ that differs between two reports on the same records.
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def _write_front(results: Path, found: dict[tuple[str, str], pages.Findings]) ->
 def _findings(folder: Path, study: str, name: str) -> tuple[pages.Findings, pd.DataFrame]:
     """What the records of a scale say, and the DataFrame they make."""
     scale = find(study, name, folder)
-    rows = journal.read(folder / journal.FILE)
+    rows = _records(folder)
     frame = records.frame(rows, scale)
     fairness.check(frame, scale)
     table = tables.main_table(frame, scale)
@@ -139,12 +140,23 @@ def _relied_on(results: Path, study: str) -> tuple[str, ...]:
 def _roles_done(results: Path, study: str, name: str) -> set[str]:
     """The roles of those of a scale's trials that have a result."""
     folder = results / study / name
-    rows = journal.read(folder / journal.FILE)
+    rows = _records(folder)
     if not rows:
         return set()
     done = {row["key"] for row in rows if row["status"] in journal.FINAL}
     groups = plan.groups(find(study, name, folder), rows)
     return {trial.role for group in groups for trial in group.trials if trial.key in done}
+
+
+def _records(folder: Path) -> list[dict]:
+    """The records of a folder, read anew only if they have changed."""
+    path = folder / journal.FILE
+    return _read(path, path.stat().st_mtime_ns) if path.exists() else []
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int) -> list[dict]:
+    return journal.read(path)
 
 
 def _entry(

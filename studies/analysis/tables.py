@@ -58,8 +58,9 @@ def main_table(frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
         - `equal_cost_error`, `equal_cost_flops`: what a control reaches when trained on to the cost
           of its pretrained neighbor; `equal_cost_difference`: a pretrained arm's error minus that.
     """
-    rows = [_row(frame, scale, arm, depth) for arm in scale.arms for depth in scale.depths]
-    table = pd.DataFrame(rows)
+    places = [(arm, depth) for arm in scale.arms for depth in scale.depths]
+    cells = _cells(frame, places)
+    table = pd.DataFrame(_row(cells, scale, arm, depth) for arm, depth in places)
     counts = ["depth", "seeds", "diverged", "pairs", "ties"]
     return table.astype(dict.fromkeys(counts, "Int64"))
 
@@ -149,11 +150,16 @@ def _has_equal_cost(arm: str, scale: Scale) -> bool:
     return control in scale.arms and ARMS[control].pretrained_neighbor in scale.arms
 
 
-def _row(frame: pd.DataFrame, scale: Scale, arm: str, depth: int) -> dict:
-    runs = _runs(frame, arm, depth)
-    control = control_of(arm)
+def _cells(frame: pd.DataFrame, places: list) -> dict[tuple[str, int], pd.DataFrame]:
+    """The runs of every arm and depth, those too that have none."""
+    found = dict(list(frame.groupby(["arm", "depth"])))
+    return {place: found.get(place, frame[:0]) for place in places}
+
+
+def _row(cells: dict[tuple[str, int], pd.DataFrame], scale: Scale, arm: str, depth: int) -> dict:
+    cell, control = cells[arm, depth], control_of(arm)
     control = control if control in scale.arms else ""
-    controls = _runs(frame, control, depth)
+    runs, controls = _reported(cell), _reported(cells.get((control, depth), cell[:0]))
     difference = _paired(runs["test_error"], controls["test_error"])
     return {
         "arm": arm,
@@ -169,16 +175,15 @@ def _row(frame: pd.DataFrame, scale: Scale, arm: str, depth: int) -> dict:
         "pairs": difference.n,
         **_percent("difference", difference),
         **_outperforms(runs["test_error"], controls["test_error"]),
-        **_rate(frame, scale, arm, depth),
+        **_rate(cell, scale, arm),
         "flops": runs["flops"].mean(),
         **_equal_cost(runs, controls, arm),
     }
 
 
-def _runs(frame: pd.DataFrame, arm: str, depth: int) -> pd.DataFrame:
-    """The report runs of an arm and depth, by seed."""
-    report = frame[frame["role"] == "report"]
-    return report[(report["arm"] == arm) & (report["depth"] == depth)].set_index("seed")
+def _reported(cell: pd.DataFrame) -> pd.DataFrame:
+    """The report runs among those of an arm and depth, by seed."""
+    return cell[cell["role"] == "report"].set_index("seed")
 
 
 def _outperforms(errors: pd.Series, controls: pd.Series) -> dict:
@@ -207,8 +212,7 @@ def _percent(name: str, interval: Interval) -> dict:
     }
 
 
-def _rate(frame: pd.DataFrame, scale: Scale, arm: str, depth: int) -> dict:
-    cell = frame[(frame["arm"] == arm) & (frame["depth"] == depth)]
+def _rate(cell: pd.DataFrame, scale: Scale, arm: str) -> dict:
     selection = cell[cell["role"] == "selection"]
     chosen = cell[cell["chosen"]]
     rate = chosen["learning_rate"].iloc[0] if len(chosen) else math.nan

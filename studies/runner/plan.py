@@ -1,8 +1,9 @@
 """What to run next, and how much there is: pure functions of a scale and its records.
 
 A *group* is what the scale wants of one arm, role and depth: selection seeds times rates, or report
-seeds at the chosen rate. Those of its trials that have no result yet are a cell. How many groups
-and trials there are does not depend on the rates chosen, so the total is known from the start.
+seeds at the chosen rate; only a part of the seeds if the data of all would take too much memory.
+Those of its trials that have no result yet are a cell. How many groups and trials there are does
+not depend on the rates chosen, so the total is known from the start.
 """
 
 import math
@@ -23,6 +24,8 @@ Trials = tuple[Trial, ...]
 
 # A rate that is yet to be chosen: no record has such a trial's key.
 _UNKNOWN = math.nan
+# Bytes: every seed has a split of the data of its own.
+_DATA_OF_A_CELL = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def groups(scale: Scale, records: Iterable[dict]) -> list[Group]:
         A list of groups, arm by arm.
     """
     final = _final(records)
-    return [group for arm in scale.arms for group in _arm_groups(scale, ARMS[arm], final)]
+    whole = (group for arm in scale.arms for group in _arm_groups(scale, ARMS[arm], final))
+    return [part for group in whole for part in _parts(group, scale)]
 
 
 def progress(scale: Scale, records: Iterable[dict]) -> Progress:
@@ -142,6 +146,15 @@ def _arm_groups(scale: Scale, arm: Arm, final: dict[str, dict]) -> Iterator[Grou
         report = _report(scale, arm, select[0], chosen)
         yield Group(select, _stacks(tuned), ready=not _missing(tuned, final))
         yield Group(report, _stacks(stacks), ready=not _missing(stacks + select, final))
+
+
+def _parts(group: Group, scale: Scale) -> list[Group]:
+    """Cut a group between seeds, so that the data of each part fit in a worker's memory."""
+    examples = scale.train_size + scale.validation_size + scale.test_size
+    seeds = max(1, _DATA_OF_A_CELL // (4 * scale.features * examples))
+    step = seeds * sum(t.seed == group.trials[0].seed for t in group.trials)
+    starts = range(0, len(group.trials), step)
+    return [replace(group, trials=group.trials[start : start + step]) for start in starts]
 
 
 def _pretraining(scale: Scale, arm: Arm, seeds: range, rates: tuple[float, ...]) -> Trials:
