@@ -88,6 +88,21 @@ class Population:
         population._trained, population._fixed = trained, fixed
         return population
 
+    @classmethod
+    def assembled(cls, populations: Sequence["Population"]) -> "Population":
+        """A population whose member i is member i of `populations[i]`, as it is now.
+
+        Args:
+            populations: Populations of one template and of the same seeds: one at several times.
+
+        Returns:
+            The population; it has no models of its own.
+        """
+        first = populations[0]
+        trained = [population._trained[i] for i, population in enumerate(populations)]
+        fixed = [population._fixed[i] for i, population in enumerate(populations)]
+        return cls._from_values(first.template, first.seeds, trained, fixed)
+
     def _hold(self, models: list[keras.Model]) -> None:
         for model in models:
             check_model(model, models[0])

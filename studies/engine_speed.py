@@ -23,6 +23,7 @@ _HEADER = """\
 | what | seconds | goal |
 | :--- | ------: | ---: |
 """
+_CURVES = ("train_nll", "validation_nll", "validation_error")
 _SCORES = ("validation_error", "validation_nll", "test_error", "test_nll")
 
 
@@ -105,7 +106,7 @@ def _result(trial: Trial) -> dict:
         "equal_cost_flops": common["flops"],
         "pretraining_flops": common["flops"] if ARMS[trial.arm].pretrained else 0,
     }
-    return common | scores | training | {"curves": dict.fromkeys(("train_nll", *names), curve)}
+    return common | scores | training | {"curves": dict.fromkeys(_CURVES, curve)}
 
 
 if __name__ == "__main__":

@@ -119,10 +119,6 @@ def _metrics(trial, scale):
     }
     if trial.role == "selection":
         return metrics
-    metrics["curves"] |= {
-        "test_error": _rounded(curves["error"]),
-        "test_nll": _rounded(curves["nll"]),
-    }
     return metrics | {
         "test_error": float(curves["error"][best]),
         "test_nll": float(curves["nll"][best]),

@@ -122,11 +122,11 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Figure:
 
 
 def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Figure:
-    """Test NLL against training NLL, epoch by epoch: optimizer or regularizer?
+    """Validation NLL against training NLL, epoch by epoch: optimizer or regularizer?
 
     At one training NLL, the lower curve generalizes better (Erhan et al. 2010, figure 7).
     """
-    figure, panels = _grid(scale, "training NLL (nats)", "test NLL (nats)")
+    figure, panels = _grid(scale, "training NLL (nats)", "validation NLL (nats)")
     for ax, arm, runs in _cells(_reported(frame), scale, panels):
         _trajectory(ax, arm, runs, scale.epochs)
     for ax in panels.values():
@@ -136,7 +136,7 @@ def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Figure:
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_locator(LogLocator(numticks=5))
-    figure.suptitle(_title("Test NLL against training NLL", scale, _report_seeds(scale)))
+    figure.suptitle(_title("Validation NLL against training NLL", scale, _report_seeds(scale)))
     return figure
 
 
@@ -353,7 +353,8 @@ def _trajectory(ax: Axes, arm: str, runs: pd.DataFrame, epochs: int) -> None:
     curves = runs[runs["status"] == "done"]["curves"]
     if curves.empty:
         return
-    x, y = (np.mean([_values(c[name]) for c in curves], 0) for name in ("train_nll", "test_nll"))
+    names = ("train_nll", "validation_nll")
+    x, y = (np.mean([_values(c[name]) for c in curves], 0) for name in names)
     look = _look(arm)
     ax.plot(x[:epochs], y[:epochs], markevery=[epochs - 1], **look)
     ax.plot(x[epochs - 1 :], y[epochs - 1 :], ":", color=look["color"], linewidth=1)

@@ -28,9 +28,9 @@ FIGURES = {
     ),
     figures.nll_trajectories: (
         "Optimizer or regularizer?",
-        "Mean test NLL against mean training NLL, from the first epoch (upper right) to the last "
-        "(marker); the dotted line is what a control goes through when trained on to the cost of "
-        "its pretrained neighbor. Of two arms at one training NLL, the lower one generalizes "
+        "Mean validation NLL against mean training NLL, from the first epoch (upper right) to the "
+        "last (marker); the dotted line is what a control goes through when trained on to the cost "
+        "of its pretrained neighbor. Of two arms at one training NLL, the lower one generalizes "
         "better (Erhan et al. 2010, figure 7).",
     ),
     figures.error_against_cost: (

@@ -16,13 +16,12 @@ import numpy as np
 from pretrain import Population, datasets, greedy_pretrain, networks, objectives
 from pretrain.population import Trainer, on_device
 from pretrain.streams import Block
-from pretrain.supervised import supervised_task
+from pretrain.supervised import Supervised, supervised_task
 from studies.arms import ARMS
 from studies.runner import cost
 from studies.runner.machine import processor
 from studies.runner.trial import Cell, Trial
 
-_SETS = ("validation", "test")
 # A worker meets the same few splits in cell after cell.
 _load = functools.lru_cache(maxsize=16)(datasets.load)
 
@@ -123,49 +122,85 @@ def _finetune(cell: Cell, cache: Path, source: _Source) -> list[dict]:
         models.append(_build(trial, data))
         _fill(models[-1], stacks.get(trial.seed, {}))
     population = Population.from_models(models, [trial.seed for trial in cell.trials])
-    # Selection trials never see the test set.
-    names = _SETS if first.role == "report" else _SETS[:1]
-    curves = _train(population, cell.trials, sets, names)
+    curves, tests = _train(population, cell.trials, sets)
     features = int(np.prod(sets[0].train[0].shape[1:]))
     return [
-        _finetuning_result(trial, {k: v[:, i] for k, v in curves.items()}, features, data.classes)
+        _finetuning_result(
+            trial,
+            {name: curve[:, i] for name, curve in curves.items()},
+            {epoch: {name: values[i] for name, values in t.items()} for epoch, t in tests.items()},
+            features,
+            data.classes,
+        )
         for i, (trial, data) in enumerate(zip(cell.trials, sets, strict=True))
     ]
 
 
 def _train(
-    population: Population, trials: tuple[Trial, ...], sets: list, names: tuple[str, ...]
-) -> dict[str, np.ndarray]:
-    """Trains with plain SGD; returns curves of shape (epochs, members)."""
+    population: Population, trials: tuple[Trial, ...], sets: list
+) -> tuple[dict[str, np.ndarray], dict[int, dict[str, np.ndarray]]]:
+    """Trains with plain SGD.
+
+    Returns:
+        Curves of shape (epochs, members); and, for report trials, what the test set says after the
+        epochs of the scale and after the extra ones, by their number.
+    """
     first = trials[0]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     task = supervised_task(loss, ["accuracy"])
     rates = [trial.learning_rate for trial in trials]
     trainer = Trainer(population, task, "sgd", rates, first.batch_size)
     training = on_device([Block(*data.train) for data in sets])
-    evaluated = {
-        "validation": on_device([Block(*data.validation) for data in sets]),
-        "test": on_device([Block(*sets[0].test).take(0, first.test_size)]),
-    }
-    curves = {"train_nll": []} | {f"{n}_{m}": [] for n in names for m in ("nll", "error")}
-    for epoch in range(1, first.epochs + first.extra_epochs + 1):
+    held_out = on_device([Block(*data.validation) for data in sets])
+    # Selection trials never see the test set.
+    tested = first.role == "report"
+    test_set = on_device([Block(*sets[0].test).take(0, first.test_size)]) if tested else []
+    last = first.epochs + first.extra_epochs
+    curves = {"train_nll": [], "validation_nll": [], "validation_error": []}
+    tests, best, lowest = {}, [population] * len(trials), np.full(len(trials), np.inf)
+    for epoch in range(1, last + 1):
         curves["train_nll"].append(trainer.epoch([training], epoch)[:, 0])
-        for name in names:
-            scores = population.scores(task, evaluated[name])
-            curves[f"{name}_nll"].append(scores[:, 0])
-            # A count over a count: single precision has rounded their ratio.
-            n = len(evaluated[name][0].x)
-            curves[f"{name}_error"].append(np.rint((1 - scores[:, 1]) * n) / n)
-    return {name: np.array(values, dtype="float64") for name, values in curves.items()}
+        nll, error = _evaluate(population, task, held_out)
+        now = population.part(population.template)
+        best = [now if better else old for better, old in zip(error < lowest, best, strict=True)]
+        lowest = np.minimum(error, lowest)
+        curves["validation_nll"].append(nll)
+        curves["validation_error"].append(error)
+        if tested and epoch in (first.epochs, last):
+            tests[epoch] = _test(Population.assembled(best), now, task, test_set)
+    return {name: np.array(values, dtype="float64") for name, values in curves.items()}, tests
 
 
-def _finetuning_result(trial: Trial, curves: dict, features: int, classes: int) -> dict:
+def _test(best: Population, now: Population, task: Supervised, test_set: list[Block]) -> dict:
+    """Test metrics at the epoch of the lowest validation error so far, and now."""
+    nll, error = _evaluate(best, task, test_set)
+    final_nll, final_error = _evaluate(now, task, test_set)
+    return {
+        "test_nll": nll,
+        "test_error": error,
+        "final_test_nll": final_nll,
+        "final_test_error": final_error,
+    }
+
+
+def _evaluate(population: Population, task: Supervised, blocks: list[Block]) -> tuple:
+    """Mean NLL and error of every member."""
+    scores = population.scores(task, blocks).astype("float64")
+    # A count over a count: single precision has rounded their ratio.
+    n = len(blocks[0].x)
+    return scores[:, 0], np.rint((1 - scores[:, 1]) * n) / n
+
+
+def _finetuning_result(
+    trial: Trial, curves: dict, tests: dict[int, dict], features: int, classes: int
+) -> dict:
     pretraining = cost.pretraining_flops(trial, trial.pretraining_epochs, features)
     finetuning = cost.finetuning_flops(trial, trial.epochs, features, classes)
     pretraining = pretraining if trial.pretraining_epochs else 0
     result = {
         "status": "done",
         **_scores(curves, trial.epochs),
+        **{name: float(value) for name, value in tests.get(trial.epochs, {}).items()},
         "pretraining_flops": pretraining,
         "finetuning_flops": finetuning,
         "flops": pretraining + finetuning,
@@ -174,8 +209,9 @@ def _finetuning_result(trial: Trial, curves: dict, features: int, classes: int) 
         epochs = trial.epochs + trial.extra_epochs
         total = pretraining + cost.finetuning_flops(trial, epochs, features, classes)
         longer = _scores(curves, epochs)
-        for name in ("test_error", "validation_error", "best_epoch"):
+        for name in ("validation_error", "best_epoch"):
             result[f"equal_cost_{name}"] = longer[name]
+        result["equal_cost_test_error"] = float(tests[epochs]["test_error"])
         result["equal_cost_flops"] = total
     if not np.isfinite(curves["train_nll"][: trial.epochs]).all():
         measured = [name for name in result if name != "status" and not name.endswith("flops")]
@@ -184,7 +220,7 @@ def _finetuning_result(trial: Trial, curves: dict, features: int, classes: int) 
 
 
 def _scores(curves: dict, epochs: int) -> dict:
-    """Metrics at the epoch of the lowest validation error, and of the last, of the first epochs."""
+    """What curves say at the epoch of the lowest validation error, and at the last epoch."""
     best = int(np.argmin(curves["validation_error"][:epochs]))
     scores = {name: float(curve[best]) for name, curve in curves.items()}
     final = {

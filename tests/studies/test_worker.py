@@ -63,23 +63,25 @@ def measured(results):
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_report_has_a_curve_and_the_scores_of_every_set(arm, tmp_path):
-    asked = [trial(arm, "report", seed, extra_epochs=1) for seed in (0, 1)]
-    for result in run_cell(cell(*asked), tmp_path):
-        assert result["status"] == "done"
-        curves = result["curves"]
-        names = {"train_nll"} | {
-            f"{s}_{m}" for s in ("validation", "test") for m in ("nll", "error")
-        }
-        assert set(curves) == names
-        assert {len(curve) for curve in curves.values()} == {3}
-        best = int(np.argmin(curves["validation_error"][:2]))
-        assert result["best_epoch"] == best + 1
-        assert result["test_error"] == curves["test_error"][best]
-        assert result["final_test_error"] == curves["test_error"][1]
-        longer = int(np.argmin(curves["validation_error"]))
-        assert result["equal_cost_test_error"] == curves["test_error"][longer]
-        assert 0 < result["test_error"] < 1
+def test_report_is_of_the_epoch_of_the_lowest_validation_error(arm, tmp_path):
+    (result,) = run_cell(cell(trial(arm, "report", extra_epochs=1)), tmp_path)
+    assert result["status"] == "done"
+    curves = result["curves"]
+    assert set(curves) == {"train_nll", "validation_nll", "validation_error"}
+    assert {len(curve) for curve in curves.values()} == {3}
+
+    def stopped(epoch):
+        return run_cell(cell(trial(arm, "report", epochs=epoch)), tmp_path)[0]
+
+    best = int(np.argmin(curves["validation_error"][:2])) + 1
+    assert result["best_epoch"] == best
+    assert result["test_error"] == stopped(best)["final_test_error"]
+    assert result["test_nll"] == stopped(best)["final_test_nll"]
+    assert result["final_test_error"] == stopped(2)["final_test_error"]
+    longer = int(np.argmin(curves["validation_error"])) + 1
+    assert result["equal_cost_best_epoch"] == longer
+    assert result["equal_cost_test_error"] == stopped(longer)["final_test_error"]
+    assert 0 < result["test_error"] < 1
 
 
 @pytest.mark.parametrize("arm", ARMS)
