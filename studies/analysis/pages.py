@@ -335,8 +335,9 @@ def _protocol(scale: Scale) -> str:
         f"hidden layer. Training: {scale.epochs} epochs of plain SGD, batches of "
         f"{scale.batch_size}, learning rate chosen from {rates} per arm and depth, on the "
         f"validation error of {_seeds(scale.selection_seeds)}. Pretraining: "
-        f"{scale.pretraining_epochs} epochs per layer, rate chosen without labels from "
-        f"{pretraining_rates}. Report: {_seeds(scale.report_seeds)}{_headline(scale)}, none of "
+        f"{scale.pretraining_epochs} epochs per layer, at the rate of {pretraining_rates} whose "
+        "first layer reconstructs validation images best, which asks for no labels. "
+        f"Report: {_seeds(scale.report_seeds)}{_headline(scale)}, none of "
         "them among those."
     )
 

@@ -43,7 +43,11 @@ def choose_rate(records: Iterable[Record], arm: str, depth: int, classes: int) -
 
 
 def choose_pretraining_rate(records: Iterable[Record], arm: str) -> float:
-    """Choose the pretraining rate of the lowest reconstruction loss over its trivial baseline.
+    """Choose the pretraining rate whose first stage reconstructs the data best, without labels.
+
+    The score is the first stage's loss on the validation set over its trivial baseline. What later
+    stages reconstruct depends on the rate itself: of saturated codes it is next to nothing. A rate
+    at which any stage diverges is infinitely bad.
 
     Args:
         records: As for `choose_rate`. Only finished pretraining trials of the arm count, so leave

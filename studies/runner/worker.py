@@ -104,10 +104,11 @@ def _pretraining_result(trial: Trial, report, i: int, features: int) -> dict:
     validation = [history["val_loss"].tolist() for history in histories]
     baseline = [float(stage.baseline[i]) for stage in report.stages]
     done = np.isfinite([*loss, *validation]).all()
-    ratios = [losses[-1] / trivial for losses, trivial in zip(validation, baseline, strict=True)]
     return {
         "status": "done" if done else "diverged",
-        "validation_ratio": float(np.mean(ratios)) if done else None,
+        # Of the first stage, which reconstructs the data. A later one reconstructs a code, which is
+        # easy where the stages before have learned nothing.
+        "validation_ratio": validation[0][-1] / baseline[0] if done else None,
         "flops": cost.pretraining_flops(trial, trial.epochs, features),
         "curves": {"loss": loss, "validation_loss": validation, "baseline": baseline},
     }
@@ -115,7 +116,7 @@ def _pretraining_result(trial: Trial, report, i: int, features: int) -> dict:
 
 def _finetune(cell: Cell, cache: Path, source: _Source) -> list[dict]:
     """Trains with labels, from the pretrained stacks if the arm has any."""
-    first, sets = cell.trials[0], [source.load(trial) for trial in cell.trials]
+    sets = [source.load(trial) for trial in cell.trials]
     stacks = _stacks(cell, cache, source)
     models = []
     for trial, data in zip(cell.trials, sets, strict=True):
