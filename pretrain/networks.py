@@ -14,7 +14,7 @@ from pretrain.seeds import derive
 Initializer = str | dict[str, Any] | keras.initializers.Initializer
 
 NORMALIZATIONS = {"batch": layers.BatchNormalization, "layer": layers.LayerNormalization}
-SHORTCUTS = ("residual", "highway")
+SHORTCUTS = ("residual", "highway", "skip_init")
 
 
 def mlp(
@@ -43,15 +43,18 @@ def mlp(
         activation: Name of a Keras activation, a callable, or `None` for linear layers.
         normalization: `None`, `"batch"` (Ioffe & Szegedy, 2015) or `"layer"` (Ba et al., 2016).
             There is no bias in front of batch normalization, which would remove it.
-        shortcut: `None`, `"residual"` (He et al., 2015): h + f(W h); or `"highway"` (Srivastava et
-            al., 2015): T f(W h) + (1 - T) h with the gate T = sigmoid(V h + b), b = -1 initially.
-            One layer per block, the first is plain.
+        shortcut: `None`, `"residual"` (He et al., 2015): h + f(W h); `"skip_init"` (De & Smith,
+            2020): h + a f(W h) with a trainable scalar a = 0 initially, for residual networks
+            without normalization; or `"highway"` (Srivastava et al., 2015): T f(W h) + (1 - T) h
+            with the gate T = sigmoid(V h + b), b = -1 initially. One layer per block, the first is
+            plain.
         initializer: Of all kernels, as `pretrain.initializers.get` takes it. Biases start at zero.
         seed: Integer; `None` draws fresh weights.
 
     Returns:
         An uncompiled functional model, inputs `(batch, *input_shape)`, outputs `(batch, classes)`.
-        Its layers are named `hidden_1`, ..., `normalization_1`, ..., `gate_2`, ..., `head`.
+        Its layers are named `hidden_1`, ..., `normalization_1`, ..., `gate_2`, ..., `scale_2`, ...,
+        `head`.
 
     Raises:
         ValueError: If an argument is out of range, or a shortcut is asked for between layers of
@@ -98,8 +101,9 @@ def convnet(
         activation: Name of a Keras activation, a callable, or `None` for linear layers.
         normalization: `None`, `"batch"` (Ioffe & Szegedy, 2015) or `"layer"` (Ba et al., 2016; over
             the channels). There is no bias in front of batch normalization, which would remove it.
-        shortcut: `None`, `"residual"` (He et al., 2015) or `"highway"` (Srivastava et al., 2015),
-            as in `mlp`, with convolutions in the place of matrices.
+        shortcut: `None`, `"residual"` (He et al., 2015), `"skip_init"` (De & Smith, 2020) or
+            `"highway"` (Srivastava et al., 2015), as in `mlp`, with convolutions in the place of
+            matrices.
         initializer: Of all kernels, as `pretrain.initializers.get` takes it. Biases start at zero.
         seed: Integer; `None` draws fresh weights.
 
@@ -131,6 +135,24 @@ def convnet(
     return keras.Model(inputs, stack.head(pooling(hidden), classes), name="convnet")
 
 
+@keras.saving.register_keras_serializable("pretrain")
+class SkipInit(layers.Layer):
+    """The end of a residual branch: a trainable scalar, initially 0, times the branch.
+
+    A residual block that ends in it is the identity at first, so that networks of any depth can be
+    trained without normalization. To load a saved model with it, import `pretrain.networks` first.
+
+    Reference:
+        [De & Smith, 2020](https://arxiv.org/abs/2002.10444)
+    """
+
+    def build(self, input_shape: tuple) -> None:
+        self.scale = self.add_weight(shape=(), initializer="zeros", name="scale")
+
+    def call(self, x: Any) -> Any:
+        return self.scale * x
+
+
 class _Stack(NamedTuple):
     """What all layers of a network have in common."""
 
@@ -154,6 +176,8 @@ class _Stack(NamedTuple):
             return candidate
         if self.shortcut == "highway":
             candidate = self._gated(hidden, candidate, layer, width)
+        if self.shortcut == "skip_init":
+            candidate = SkipInit(name=f"scale_{layer}")(candidate)
         return layers.Add(name=f"shortcut_{layer}")([hidden, candidate])
 
     def head(self, hidden, classes: int):

@@ -18,7 +18,7 @@ class Arm:
         activation: Activation of the hidden layers, by its Keras name.
         initializer: Name understood by `pretrain.initializers.get`.
         normalization: `None`, `"batch"` or `"layer"`.
-        shortcut: `None`, `"residual"` or `"highway"`.
+        shortcut: `None`, `"residual"`, `"highway"` or `"skip_init"`.
         objective: Config of the objective that pretrains the hidden layers (see
             `pretrain.objectives.from_config`), or `None` for no pretraining.
         pretrained_neighbor: For an arm without pretraining, the arm whose total cost its report

@@ -103,6 +103,7 @@ NETWORKS = {
     ),
     "residual": lambda: small(units=7, shortcut="residual", normalization="batch"),
     "highway": lambda: small(units=7, shortcut="highway"),
+    "skip_init": lambda: small(units=7, shortcut="skip_init"),
 }
 
 

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from pretrain.networks import convnet, mlp
+from pretrain import split_stages
+from pretrain.networks import SHORTCUTS, convnet, mlp
 
-COMBINATIONS = list(itertools.product([None, "batch", "layer"], [None, "residual", "highway"]))
+COMBINATIONS = list(itertools.product([None, "batch", "layer"], [None, *SHORTCUTS]))
 
 
 def sigmoid(x):
@@ -56,6 +57,33 @@ def test_residual_mlp_equals_numpy(x):
         hidden = hidden + np.tanh(affine(model, name, hidden))
     expected = affine(model, "head", hidden)
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+
+
+def test_skip_init_mlp_equals_numpy(x):
+    model = mlp((12,), 4, depth=3, units=7, activation="tanh", shortcut="skip_init", seed=0)
+    randomize_biases(model)
+    hidden = np.tanh(affine(model, "hidden_1", x))
+    for layer, scale in ((2, 0.7), (3, -1.2)):
+        model.get_layer(f"scale_{layer}").scale.assign(scale)
+        hidden = hidden + scale * np.tanh(affine(model, f"hidden_{layer}", hidden))
+    expected = affine(model, "head", hidden)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("build, shape", [(mlp, (12,)), (convnet, (3, 3, 2))])
+def test_with_skip_init_a_deep_network_begins_as_one_layer(build, shape):
+    inputs = np.random.default_rng(0).random((6, *shape), dtype="float32")
+    shallow, deep = (build(shape, 4, depth=d, shortcut="skip_init", seed=0) for d in (1, 5))
+    np.testing.assert_array_equal(
+        deep.predict(inputs, verbose=0), shallow.predict(inputs, verbose=0)
+    )
+
+
+def test_a_block_that_ends_in_skip_init_is_a_stage():
+    stages = split_stages(mlp((12,), depth=3, units=7, shortcut="skip_init"))
+    names = [[operation.name for operation in stage.operations] for stage in stages[1:]]
+    assert names == [[f"hidden_{i}", f"scale_{i}", f"shortcut_{i}"] for i in (2, 3)]
+    assert [stage.flops for stage in stages] == [2 * 12 * 7, 2 * 7 * 7, 2 * 7 * 7]
 
 
 def test_highway_mlp_equals_numpy(x):
@@ -116,7 +144,7 @@ def test_every_combination_trains(build, shape, normalization, shortcut):
 
 
 @pytest.mark.parametrize("build, shape", [(mlp, (4, 4, 1)), (convnet, (4, 4, 1))])
-@pytest.mark.parametrize("shortcut", [None, "residual", "highway"])
+@pytest.mark.parametrize("shortcut", [None, *SHORTCUTS])
 def test_deeper_networks_begin_with_the_layers_of_shallower_ones(build, shape, shortcut):
     deep = build(shape, depth=4, shortcut=shortcut, seed=5)
     shallow = build(shape, depth=2, shortcut=shortcut, seed=5)
@@ -204,8 +232,12 @@ def test_activation_may_be_a_callable(x):
     np.testing.assert_allclose(by_function.predict(x, verbose=0), expected, atol=1e-6)
 
 
-def test_a_network_survives_saving(tmp_path, x):
-    model = mlp((12,), depth=2, units=7, normalization="batch", shortcut="highway", seed=0)
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_a_network_survives_saving(tmp_path, x, shortcut):
+    model = mlp((12,), depth=2, units=7, normalization="batch", shortcut=shortcut, seed=0)
+    for variable in model.weights:
+        # Not what a network starts with.
+        variable.assign(variable + 0.1)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
@@ -246,7 +278,7 @@ def test_bad_widths_are_named(build, shape, name, value):
         build(shape, depth=3, **{name: value})
 
 
-@pytest.mark.parametrize("shortcut", ["residual", "highway"])
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_shortcuts_need_equal_widths(shortcut):
     with pytest.raises(ValueError, match=r"same in all layers.*Received: units=\[8, 9\]"):
         mlp((9,), depth=2, units=[8, 9], shortcut=shortcut)

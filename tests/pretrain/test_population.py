@@ -252,6 +252,10 @@ KINDS = {
         lambda s: networks.mlp((6,), 3, units=5, shortcut="residual", seed=s),
         gaussian(N, 6),
     ),
+    "skip_init": (
+        lambda s: networks.mlp((6,), 3, units=5, shortcut="skip_init", seed=s),
+        gaussian(N, 6),
+    ),
 }
 
 
