@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
+from pretrain_helpers import array, gaussian
 
-from pretrain import initializers
+from pretrain import initializers, networks
 
 
 def draw(initializer, shape=(100, 400)):
@@ -36,6 +38,8 @@ def test_historical_is_known_by_name():
         keras.initializers.serialize(keras.initializers.Orthogonal(gain=2.0, seed=1)),
         {"class_name": "RandomUniform", "config": {"minval": -3.0, "maxval": 3.0, "seed": 1}},
         "historical",
+        "delta_orthogonal",
+        initializers.DeltaOrthogonal(gain=2.0, seed=1),
     ],
 )
 def test_the_seed_alone_decides(identifier):
@@ -74,5 +78,62 @@ def test_what_has_no_seed_is_returned_as_it_is():
     ["he_normall", "get", "", 3, None, np.mean, np.ones(3), {"a": 1}, {"class_name": "Foo"}],
 )
 def test_unknown_ones_are_answered_with_what_is_known(identifier):
-    with pytest.raises(ValueError, match=r"historical, .*he_normal, .*Received: identifier="):
+    with pytest.raises(
+        ValueError, match=r"historical, delta_orthogonal, .*he_normal, .*: identifier="
+    ):
         initializers.get(identifier, 0)
+
+
+# Orthogonal
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30), (3, 3, 4, 20)])
+def test_keras_orthogonal_keeps_its_gain(shape):
+    orthogonal = keras.initializers.Orthogonal(gain=2**0.5)
+    matrix = draw(initializers.get(orthogonal, 3), shape).reshape(-1, shape[-1])
+    products = matrix.T @ matrix if matrix.shape[0] > matrix.shape[1] else matrix @ matrix.T
+    np.testing.assert_allclose(products, 2 * np.eye(len(products)), atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size", [(3,), (1,), (5, 3), (4, 2), (3, 3, 3)])
+def test_delta_orthogonal_convolutions_keep_norms_at_every_position(kernel_size):
+    convolution = getattr(layers, f"Conv{len(kernel_size)}D")
+    x = gaussian(4, *(6, 7, 5)[: len(kernel_size)], 3)
+    outputs = x
+    for seed, filters in enumerate((3, 8)):
+        initializer = initializers.DeltaOrthogonal(gain=2.0, seed=seed)
+        options = {"padding": "same", "kernel_initializer": initializer, "use_bias": False}
+        outputs = convolution(filters, kernel_size, **options)(outputs)
+    norms = np.linalg.norm(array(outputs), axis=-1)
+    np.testing.assert_allclose(norms, 2.0**2 * np.linalg.norm(x, axis=-1), rtol=1e-5)
+
+
+def test_delta_orthogonal_kernels_are_zero_but_at_the_center():
+    kernel = draw(initializers.DeltaOrthogonal(seed=0), (5, 3, 4, 6))
+    center = kernel[2, 1].copy()
+    np.testing.assert_allclose(center @ center.T, np.eye(4), atol=1e-6)
+    kernel[2, 1] = 0
+    assert not kernel.any()
+
+
+def test_delta_orthogonal_matrices_are_orthogonal():
+    expected = draw(keras.initializers.Orthogonal(gain=2.0, seed=3), (9, 4))
+    actual = draw(initializers.DeltaOrthogonal(gain=2.0, seed=3), (9, 4))
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_delta_orthogonal_serves_a_network_that_is_saved(tmp_path):
+    model = networks.convnet((6, 6, 1), 3, filters=4, initializer="delta_orthogonal", seed=0)
+    kernels = [array(model.get_layer(f"hidden_{i}").kernel) for i in (2, 3)]
+    assert not np.allclose(*kernels)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    initializer = loaded.get_layer("hidden_2").kernel_initializer
+    np.testing.assert_array_equal(draw(initializer, (3, 3, 4, 4)), kernels[0])
+
+
+def test_delta_orthogonal_needs_as_many_channels_out_as_in():
+    with pytest.raises(ValueError, match=r"channels out as in.*Received: shape=\(3, 3, 5, 4\), 5"):
+        initializers.DeltaOrthogonal()((3, 3, 5, 4))
+    with pytest.raises(ValueError, match=r"two-dimensional. Received: shape=\(4,\)"):
+        initializers.DeltaOrthogonal()((4,))
