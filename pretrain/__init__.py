@@ -12,6 +12,7 @@ _MODULES = {
     "Report": "report",
     "StageReport": "report",
     "greedy_pretrain": "greedy",
+    "lsuv": "initializers",
     "split_stages": "stages",
     "Stage": "stages",
     "Autoencoder": "objectives",

@@ -1,10 +1,21 @@
-"""Initializers by name: Keras's, and those that Keras lacks."""
+"""Initializers by name, Keras's and those that Keras lacks, and initializations of whole models."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import keras
+import numpy as np
+from keras import layers as kl
 from keras import ops
+
+from pretrain import graph
+from pretrain.checks import check_model, checked_seeds, positive
+from pretrain.graph import Call, Graph
+from pretrain.seeds import derive
+from pretrain.streams import Examples
+from pretrain.supervised import check_inputs
 
 
 def historical(seed: int | None = None) -> keras.initializers.Initializer:
@@ -111,3 +122,145 @@ def _names() -> list[str]:
     exported = vars(keras.initializers).items()
     aliases = [name for name, value in exported if name.islower() and isinstance(value, type)]
     return [*_OWN, *sorted(aliases)]
+
+
+def lsuv(
+    model: keras.Model,
+    x: Any,
+    *,
+    tol: float = 0.02,
+    max_iterations: int = 20,
+    seed: int = 0,
+) -> None:
+    """Initializes a model in place so that pre-activations have unit variance, layer by layer.
+
+    The kernel of every dense and convolution layer becomes orthonormal and is then, from input to
+    output, divided by the standard deviation of what the layer computes from `x` in front of its
+    activation, in inference mode. The variance is over examples, positions and units together, as
+    in the paper: in a deep network of sigmoid units, most of it is between units and little between
+    examples.
+
+    Biases (zero in the paper), frozen layers and layers of other kinds stay as they are. A layer
+    that is called several times is scaled for its first call. For a `Population`, initialize the
+    models that it is made of.
+
+    Args:
+        model: A built Sequential or functional model with one input and one output.
+        x: Inputs (n, ...), or a finite stream of them, all of which are run at once: a thousand
+            are enough.
+        tol: Largest distance of a variance from 1, in (0, 1). The default, and that of
+            `max_iterations`, is that of the authors' code.
+        max_iterations: Most divisions of a kernel, at least 1. One is enough where biases are zero.
+        seed: Seed of the orthonormal kernels, an integer.
+
+    Raises:
+        ValueError: If an argument is out of range, the model has no such layer, all examples are
+            equal, or a variance is zero, not finite or cannot be made 1; the model is then left as
+            it was.
+
+    Reference:
+        [Mishkin & Matas, 2015](https://arxiv.org/abs/1511.06422)
+    """
+    check_model(model, model)
+    flat = graph.flatten(model)
+    by_layer = _kernels_by_layer(flat)
+    kernels = [kernel for own in by_layer.values() for kernel in own]
+    _check_tolerance(tol)
+    positive("max_iterations", max_iterations)
+    (seed,) = checked_seeds([seed])
+    x = ops.convert_to_tensor(_distinct_examples(model, x), model.inputs[0].dtype)
+    # What is assigned in this scope is only noted, so that nothing moves if an error ends it.
+    with keras.StatelessScope() as scope:
+        for i, kernel in enumerate(kernels):
+            orthonormal = keras.initializers.Orthogonal(seed=derive("lsuv", seed, i))
+            # Its decomposition knows no lower precision.
+            kernel.assign(orthonormal(kernel.shape, "float32"))
+        for call, tensors in _steps(flat, x):
+            for kernel in by_layer.pop(call.operation, [])[-1:]:
+                _scale_to_unit_variance(call, kernel, tensors, tol, max_iterations)
+    for kernel in kernels:
+        kernel.assign(scope.get_current_value(kernel))
+
+
+def _kernels_by_layer(flat: Graph) -> dict[Any, list]:
+    """The kernels to initialize of each layer that has some."""
+    kernels = {call.operation: _kernels(call.operation) for call in flat.calls}
+    kernels = {operation: own for operation, own in kernels.items() if own}
+    if not kernels:
+        raise ValueError(
+            "Expected a model with a dense or convolution layer that is not frozen. "
+            f"Received: a model of {[call.operation.name for call in flat.calls]}"
+        )
+    return kernels
+
+
+def _kernels(operation: Any) -> list:
+    """The trainable kernels of a dense or convolution layer, in the order of their application."""
+    dense = isinstance(operation, kl.Dense | kl.EinsumDense)
+    if not dense and not graph.is_convolution(operation):
+        return []
+    names = ("kernel", "depthwise_kernel", "pointwise_kernel")
+    kernels = [getattr(operation, name) for name in names if hasattr(operation, name)]
+    return [kernel for kernel in kernels if kernel.trainable]
+
+
+def _steps(flat: Graph, x: Any) -> Iterator[tuple[Call, dict[int, Any]]]:
+    """Runs a graph on `x`, stopping in front of each call with the tensors that are yet needed."""
+    last = {number: call for call in flat.calls for number in call.inputs.values()}
+    tensors = {flat.input: x}
+    for call in flat.calls:
+        yield call, tensors
+        call.run(tensors, training=False)
+        for number in set(call.inputs.values()):
+            if last[number] is call:
+                del tensors[number]
+
+
+def _scale_to_unit_variance(
+    call: Call, kernel: Any, tensors: dict[int, Any], tol: float, max_iterations: int
+) -> None:
+    """Divides the (last) kernel of a layer until the pre-activations have unit variance."""
+    layer = call.operation
+    linear = type(layer).from_config({**layer.get_config(), "activation": None})
+    linear.build(call.input_shape)
+    for _ in range(max_iterations + 1):
+        variance = _variance(call, linear, tensors)
+        if abs(variance - 1) <= tol:
+            return
+        if not 0 < variance < np.inf:
+            raise ValueError(
+                "Expected pre-activations that are finite and differ. "
+                f"Received: layer {layer.name!r}, whose variance is {variance}"
+            )
+        kernel.assign(kernel / variance**0.5)
+    raise ValueError(
+        f"Expected a variance within tol={tol} of 1 after max_iterations={max_iterations}, which "
+        f"large biases can prevent. Received: layer {layer.name!r}, whose variance is {variance}"
+    )
+
+
+def _variance(call: Call, linear: keras.Layer, tensors: dict[int, Any]) -> float:
+    """Variance of a layer's pre-activations, those of a copy without activation."""
+    # Weights of an activation that is a layer itself come after those of the projection.
+    weights = zip(linear.weights, call.operation.weights, strict=False)
+    outputs = dict(tensors)
+    with keras.StatelessScope(weights):
+        replace(call, operation=linear).run(outputs, training=False)
+    return float(ops.convert_to_numpy(outputs[call.outputs[0]]).astype("float64").var())
+
+
+def _distinct_examples(model: keras.Model, x: Any) -> np.ndarray:
+    examples = Examples(x)
+    check_inputs(model, examples)
+    x = next(examples.blocks())[0].x
+    if (x == x[:1]).all():
+        raise ValueError(
+            "`x` must have examples that differ, to have a variance. "
+            f"Received: {len(x)} equal examples"
+        )
+    return x
+
+
+def _check_tolerance(tol: Any) -> None:
+    if not isinstance(tol, Real) or not 0 < tol < 1:
+        raise ValueError(f"`tol` must be a number in (0, 1). Received: tol={tol!r}")
