@@ -14,6 +14,7 @@ from pretrain import graph
 from pretrain.checks import check_model, checked_seeds, positive
 from pretrain.graph import Call, Graph
 from pretrain.seeds import derive
+from pretrain.stages import split_stages
 from pretrain.streams import Examples
 from pretrain.supervised import check_inputs
 
@@ -180,6 +181,36 @@ def lsuv(
                 _scale_to_unit_variance(call, kernel, tensors, tol, max_iterations)
     for kernel in kernels:
         kernel.assign(scope.get_current_value(kernel))
+
+
+def histogram(model: keras.Model, pretrained: keras.Model, *, seed: int = 0) -> None:
+    """Draws a model's weights, in place, from the distributions of a pretrained model's weights.
+
+    The control that tells whether pretraining finds more than a good scale: every trainable weight
+    array of the layers before the classifier is filled with independent draws, with replacement,
+    from the values of the same array of the pretrained model. The classifier stays as it is.
+
+    Args:
+        model: A built model with a classifier as its last stage (see `pretrain.split_stages`).
+        pretrained: A model of the same architecture; it does not change.
+        seed: Seed of the draws, an integer.
+
+    Raises:
+        ValueError: If the models are not of one architecture or have no stage before a classifier.
+
+    Reference:
+        [Erhan et al., 2010](https://www.jmlr.org/papers/v11/erhan10a.html), Table 1
+    """
+    check_model(pretrained, pretrained)
+    check_model(model, pretrained)
+    (seed,) = checked_seeds([seed])
+    # One stream, in the order of layers: those of a shallower model are drawn alike.
+    random = np.random.RandomState(derive("histogram", seed))
+    for stage, source in zip(split_stages(model), split_stages(pretrained), strict=True):
+        pairs = zip(stage.trainable_variables, source.trainable_variables, strict=True)
+        for variable, values in pairs:
+            values = ops.convert_to_numpy(values).ravel()
+            variable.assign(random.choice(values, tuple(variable.shape)))
 
 
 def _kernels_by_layer(flat: Graph) -> dict[Any, list]:

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from pretrain_helpers import array, gaussian
+from pretrain_helpers import array, digest, gaussian, sequential
+from scipy import stats
 
 from pretrain import initializers, networks
 
@@ -137,3 +138,78 @@ def test_delta_orthogonal_needs_as_many_channels_out_as_in():
         initializers.DeltaOrthogonal()((3, 3, 5, 4))
     with pytest.raises(ValueError, match=r"two-dimensional. Received: shape=\(4,\)"):
         initializers.DeltaOrthogonal()((4,))
+
+
+# The histogram control
+
+
+def network(depth=2, **options):
+    return networks.mlp((50,), 3, depth=depth, units=40, normalization="layer", **options)
+
+
+def pretrained_network(depth=2):
+    """A network whose every array has a skewed distribution and a scale of its own."""
+    model = network(depth)
+    random = np.random.RandomState(0)
+    for i, variable in enumerate(model.trainable_variables[:-2]):
+        variable.assign(random.exponential(i + 1, tuple(variable.shape)))
+    return model
+
+
+def test_the_histogram_keeps_the_distribution_of_every_array_and_nothing_else():
+    model, pretrained = network(), pretrained_network()
+    initializers.histogram(model, pretrained)
+    # Both kernels, with their biases and two arrays of normalization each.
+    pairs = zip(model.trainable_variables[:8], pretrained.trainable_variables, strict=False)
+    for variable, source in pairs:
+        drawn, values = array(variable).ravel(), array(source).ravel()
+        assert np.isin(drawn, values).all()
+        assert stats.ks_2samp(drawn, values).pvalue > 0.01, variable.path
+        assert abs(stats.pearsonr(drawn, values).statistic) < 4 / np.sqrt(values.size)
+        # Of n values, n draws with replacement are expected to find 1 - 1/e.
+        assert abs(len(np.unique(drawn)) / values.size - 0.632) < 2 / np.sqrt(values.size)
+
+
+def test_the_histogram_leaves_the_classifier_and_what_is_not_trained():
+    model, pretrained = (build() for build in (stacked, stacked))
+    before, source = digest(model.variables), digest(pretrained.variables)
+    initializers.histogram(model, pretrained)
+    after = digest(model.variables)
+    moved = {name.split("/", 1)[1] for name in before if before[name] != after[name]}
+    assert moved == {"a/kernel", "a/bias", "n/gamma", "n/beta"}
+    assert digest(pretrained.variables) == source
+
+
+def stacked():
+    norm = layers.BatchNormalization(name="n")
+    stack = [layers.Rescaling(2.0), layers.Dense(7, name="a"), norm, layers.Dense(3, name="head")]
+    return sequential((5,), *stack)
+
+
+def test_the_seed_decides_the_histogram_and_the_depth_does_not():
+    def drawn(seed, depth=2):
+        model = network(depth)
+        initializers.histogram(model, pretrained_network(depth), seed=seed)
+        return [array(model.get_layer(f"hidden_{i}").kernel) for i in (1, 2)]
+
+    one, same, other, deeper = drawn(1), drawn(1), drawn(2), drawn(1, depth=3)
+    for i in range(2):
+        np.testing.assert_array_equal(one[i], same[i])
+        np.testing.assert_array_equal(one[i], deeper[i])
+        assert not np.array_equal(one[i], other[i])
+
+
+@pytest.mark.parametrize(
+    "build, build_pretrained, options, message",
+    [
+        (network, lambda: network(depth=3), {}, "one architecture.*Received: "),
+        (network, lambda: network(activation="tanh"), {}, "one architecture.*Received: "),
+        (lambda: keras.Sequential([layers.Dense(3)]), network, {}, "built Keras model.*Received: "),
+        (network, lambda: "pretrained.keras", {}, "built Keras model.*Received: 'pretrained"),
+        (lambda: sequential((5,), layers.Dense(3)),) * 2 + ({}, "1 of the head.*1 stages"),
+        (network, network, {"seed": None}, r"Received: seeds=\[None\]"),
+    ],
+)
+def test_histograms_of_other_networks_are_refused(build, build_pretrained, options, message):
+    with pytest.raises(ValueError, match=message):
+        initializers.histogram(build(), build_pretrained(), **options)
