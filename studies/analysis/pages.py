@@ -18,7 +18,7 @@ HEADLINE = figures.error_against_depth
 FIGURES = {
     HEADLINE: (
         "Test error against depth.",
-        "Means with their 95 % t intervals over seeds; the dots are seeds. Solid lines: "
+        "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Solid lines: "
         "pretrained; dashed lines: not. Here and below, the error axis is stretched at its low "
         "end: it is even in 1 / sqrt(error).",
     ),
