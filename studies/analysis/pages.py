@@ -336,7 +336,7 @@ def _protocol(scale: Scale) -> str:
         f"{scale.batch_size}, learning rate chosen from {rates} per arm and depth, on the "
         f"validation error of {_seeds(scale.selection_seeds)}. Pretraining: "
         f"{scale.pretraining_epochs} epochs per layer, at the rate of {pretraining_rates} whose "
-        "first layer reconstructs validation images best, which asks for no labels. "
+        "worst layer reconstructs its input best, on validation images, which asks for no labels. "
         f"Report: {_seeds(scale.report_seeds)}{_headline(scale)}, none of "
         "them among those."
     )

@@ -43,11 +43,11 @@ def choose_rate(records: Iterable[Record], arm: str, depth: int, classes: int) -
 
 
 def choose_pretraining_rate(records: Iterable[Record], arm: str) -> float:
-    """Choose the pretraining rate whose first stage reconstructs the data best, without labels.
+    """Choose the pretraining rate whose worst stage reconstructs its input best, without labels.
 
-    The score is the first stage's loss on the validation set over its trivial baseline. What later
-    stages reconstruct depends on the rate itself: of saturated codes it is next to nothing. A rate
-    at which any stage diverges is infinitely bad.
+    The score is the highest, over stages, of the loss on the validation set over its trivial
+    baseline. A mean would reward a stage that learns nothing, whose constant codes the next one
+    reconstructs at once. A rate at which any stage diverges or dies is infinitely bad.
 
     Args:
         records: As for `choose_rate`. Only finished pretraining trials of the arm count, so leave

@@ -104,11 +104,13 @@ def _pretraining_result(trial: Trial, report, i: int, features: int) -> dict:
     validation = [history["val_loss"].tolist() for history in histories]
     baseline = [float(stage.baseline[i]) for stage in report.stages]
     done = np.isfinite([*loss, *validation]).all()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.array(validation)[:, -1] / baseline
     return {
         "status": "done" if done else "diverged",
-        # Of the first stage, which reconstructs the data. A later one reconstructs a code, which is
-        # easy where the stages before have learned nothing.
-        "validation_ratio": validation[0][-1] / baseline[0] if done else None,
+        # Of the worst stage. A mean over stages would reward one that learns nothing: its constant
+        # codes are easily reconstructed by the next. Dead units, all 0, make it NaN.
+        "validation_ratio": float(ratios.max()) if done else None,
         "flops": cost.pretraining_flops(trial, trial.epochs, features),
         "curves": {"loss": loss, "validation_loss": validation, "baseline": baseline},
     }

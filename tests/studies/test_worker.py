@@ -97,8 +97,8 @@ def test_pretraining_reports_every_stage(arm, tmp_path):
     (result,) = run_cell(Cell((trial(arm, "pretraining", learning_rate=0.03),)), tmp_path)
     curves = result["curves"]
     assert np.shape(curves["loss"]) == np.shape(curves["validation_loss"]) == (2, 2)
-    ratio = curves["validation_loss"][0][-1] / curves["baseline"][0]
-    assert result["validation_ratio"] == pytest.approx(ratio)
+    ratios = np.array(curves["validation_loss"])[:, -1] / curves["baseline"]
+    assert result["validation_ratio"] == pytest.approx(max(ratios))
 
 
 @pytest.mark.parametrize("arm", PRETRAINED)
