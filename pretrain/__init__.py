@@ -16,9 +16,15 @@ _MODULES = {
     "split_stages": "stages",
     "Stage": "stages",
     "Autoencoder": "objectives",
+    "ContractiveAutoencoder": "objectives",
     "DenoisingAutoencoder": "objectives",
-    "Masking": "corruption",
+    "RestrictedBoltzmannMachine": "objectives",
+    "SparseAutoencoder": "objectives",
+    "SupervisedGreedy": "objectives",
+    "VariationalAutoencoder": "objectives",
     "Gaussian": "corruption",
+    "Masking": "corruption",
+    "PatchMasking": "corruption",
     "SaltAndPepper": "corruption",
 }
 _SUBMODULES = ("corruption", "datasets", "initializers", "networks", "objectives", "seeds")

@@ -113,6 +113,28 @@ def value_and_gradients(function: Callable, variables: list) -> tuple:
     return value, auxiliary, [tf.convert_to_tensor(g) for g in gradients]
 
 
+def directional_derivative(function: Callable, x: Any, direction: Any) -> tuple[Any, Any]:
+    """A function's value at `x` and its derivative there along a direction.
+
+    It can be differentiated in turn.
+
+    Args:
+        function: Maps an array to an array.
+        x: Where to take the derivative.
+        direction: Array of the shape of x.
+
+    Returns:
+        `(function(x), J direction)`, J the function's Jacobian at x.
+    """
+    if not _TENSORFLOW:
+        return jax.jvp(function, (x,), (direction,))
+    x = tf.convert_to_tensor(x)
+    with tf.autodiff.ForwardAccumulator(x, tf.convert_to_tensor(direction)) as accumulator:
+        value = function(x)
+    derivative = accumulator.jvp(value, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return value, derivative
+
+
 def repeat(steps: int, body: Callable, state: Any) -> Any:
     """`for i in range(steps): state = body(i, state)`, as one loop of the program."""
     if not _TENSORFLOW:
@@ -205,6 +227,16 @@ def normal(shape: tuple, seed: Any) -> Any:
     if _TENSORFLOW:
         return _threefry(tf.random.stateless_normal, tuple(shape))(_seed(seed))
     return jax.random.normal(_seed(seed), shape)
+
+
+def subkey(key: Any, number: int) -> Any:
+    """A key of its own for one of several draws of a step.
+
+    Args:
+        key: Integer array of shape (2,).
+        number: Number of the draw, from 0.
+    """
+    return key + keras.ops.cast([number + 1, 0], key.dtype)
 
 
 def _seed(seed: Any) -> Any:

@@ -6,7 +6,7 @@ target of a denoising autoencoder stays the clean batch.
 
 import math
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from keras import ops
@@ -34,7 +34,86 @@ class Masking:
             x: Array of any shape.
             seed: An integer, or an integer array of shape (2,).
         """
-        return ops.where(uniform(x.shape, seed) < self.rate, ops.zeros_like(x), x)
+        return ops.where(self.selected(x, seed), ops.zeros_like(x), x)
+
+    def selected(self, x: Any, seed: Any) -> Any:
+        """The elements that a call masks, those too that are 0 anyway: booleans of x's shape."""
+        return uniform(x.shape, seed) < self.rate
+
+
+@dataclass(frozen=True)
+class PatchMasking:
+    """Sets a random fraction of the square patches of images to 0, in all channels.
+
+    An image is divided into patches from its upper left corner on; those at the other edges may be
+    cut off.
+
+    Args:
+        rate: Expected fraction of patches that are masked, in [0, 1).
+        size: Height and width of a patch in pixels, at least 1.
+        image_shape: `(height, width, channels)` of images that come flattened, as behind a Flatten
+            layer; `None` if they come as images.
+
+    Reference:
+        [He et al., 2022](https://arxiv.org/abs/2111.06377)
+    """
+
+    rate: float = 0.25
+    size: int = 4
+    image_shape: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+        if not _is_count(self.size):
+            raise ValueError(
+                f"`size` must be an integer of at least 1. Received: size={self.size!r}"
+            )
+        if self.image_shape is not None:
+            shape = self.image_shape
+            if (
+                not isinstance(shape, tuple | list)
+                or len(shape) != 3
+                or not all(map(_is_count, shape))
+            ):
+                raise ValueError(
+                    "`image_shape` must be (height, width, channels), or None. "
+                    f"Received: image_shape={shape!r}"
+                )
+            # A list, if it comes from JSON.
+            object.__setattr__(self, "image_shape", tuple(shape))
+
+    def __call__(self, x: Any, seed: Any) -> Any:
+        """Corrupts a batch.
+
+        Args:
+            x: Images `(n, height, width, channels)`, or `(n, features)` with `image_shape`.
+            seed: An integer, or an integer array of shape (2,).
+
+        Raises:
+            ValueError: If x is of another shape.
+        """
+        return ops.where(self.selected(x, seed), ops.zeros_like(x), x)
+
+    def selected(self, x: Any, seed: Any) -> Any:
+        """The elements that a call masks: booleans of x's shape."""
+        n, height, width, channels = self._image_shape(x)
+        grid = (n, -(-height // self.size), -(-width // self.size), 1)
+        masked = uniform(grid, seed) < self.rate
+        for axis in (1, 2):
+            masked = ops.repeat(masked, self.size, axis=axis)
+        masked = ops.repeat(masked[:, :height, :width], channels, axis=3)
+        return ops.reshape(masked, x.shape)
+
+    def _image_shape(self, x: Any) -> tuple:
+        flat = self.image_shape is not None and len(x.shape) == 2
+        shape = (x.shape[0], *self.image_shape) if flat else tuple(x.shape)
+        if len(shape) != 4 or math.prod(shape) != math.prod(x.shape):
+            raise ValueError(
+                "PatchMasking needs images (n, height, width, channels); state `image_shape` if "
+                f"they come flattened. Received: x.shape={tuple(x.shape)}, "
+                f"image_shape={self.image_shape}"
+            )
+        return shape
 
 
 @dataclass(frozen=True)
@@ -97,10 +176,18 @@ class SaltAndPepper:
         replaced = ops.where(draw < self.rate / 2, self.low, self.high)
         return ops.where(draw < self.rate, ops.cast(replaced, x.dtype), x)
 
+    def selected(self, x: Any, seed: Any) -> Any:
+        """The elements that a call replaces, by what they are already perhaps: booleans."""
+        return uniform(x.shape, seed) < self.rate
+
 
 def _check_rate(rate: Any) -> None:
     if not _is_number(rate) or not 0 <= rate < 1:
         raise ValueError(f"`rate` must be in [0, 1). Received: rate={rate!r}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
 
 
 def _is_number(value: Any) -> bool:

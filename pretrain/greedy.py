@@ -1,6 +1,8 @@
 """Greedy layer-wise pretraining: one stage after another, codes computed once."""
 
+import operator
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,23 +12,22 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
-from pretrain import graph
 from pretrain.checks import positive
-from pretrain.objectives import Autoencoder, DenoisingAutoencoder
-from pretrain.objectives.autoencoder import ReconstructionTask
+from pretrain.objectives import DenoisingAutoencoder, Objective
+from pretrain.objectives.objective import Moments
 from pretrain.population import Population, Trainer, on_device, progress
 from pretrain.program import values_of
 from pretrain.report import Report, StageReport
 from pretrain.seeds import derive
 from pretrain.stages import Stage, in_unit_interval, split_stages
-from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
+from pretrain.streams import MAX_MEMORY, Block, Examples, join, rows_within, split_validation
 from pretrain.supervised import check_inputs
 
 
 def greedy_pretrain(
     model: keras.Model | Population,
     x: Any,
-    objective: Autoencoder | Sequence[Autoencoder] | None = None,
+    objective: Objective | Sequence[Objective] | None = None,
     *,
     y: Any = None,
     epochs: int = 10,
@@ -73,19 +74,15 @@ def greedy_pretrain(
     Reference:
         [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks)
     """
-    if y is not None:
-        raise ValueError(
-            "None of the objectives uses targets: expected y=None. "
-            f"Received: y of type {type(y).__name__}"
-        )
     population = model if isinstance(model, Population) else Population.from_models([model], [seed])
     members = len(population)
-    examples = Examples(x, members=members)
+    examples = Examples(x, y, members=members)
     validation = split_validation(validation_data, members)
     for data in filter(None, (examples, validation)):
         check_inputs(population.template, data)
     cut = _cut(population.template, stages, examples)
     objectives = _one_for_each(objective, len(cut))
+    _check_targets(objectives, examples, validation, y)
     settings = _Settings(
         positive("epochs", epochs),
         positive("batch_size", batch_size),
@@ -94,24 +91,35 @@ def greedy_pretrain(
         verbose,
     )
     dtype, max_memory = _input_dtype(population.template), positive("max_memory", max_memory)
-    data = [_Inputs(examples, dtype, members, max_memory, batch_size)]
+    labeled = any(objective.needs_targets for objective in objectives)
+    data = [_Inputs(examples, dtype, members, max_memory, batch_size, labeled)]
     if validation is not None:
-        data.append(_Inputs(validation, dtype, members, max_memory, 1))
+        data.append(_Inputs(validation, dtype, members, max_memory, 1, labeled))
+    preambles = [[step for step in steps if step] for steps in _between(cut)]
+    _advance(population, data, preambles[0])
+    binary = [data[0].lie_in_unit_interval(), *map(in_unit_interval, preambles[1:])]
     # All before the first is trained: what cannot be trained is found while nothing has moved.
     trainings = [
-        _StageTraining(population, *parts)
-        for parts in zip(cut, objectives, range(len(cut)), strict=True)
+        _StageTraining(population, stage, o.decided(b), number)
+        for number, (stage, o, b) in enumerate(zip(cut, objectives, binary, strict=True))
     ]
     report = Report(seeds=population.seeds)
-    for number, stage in enumerate(cut):
-        steps = [step for step in (*cut[max(0, number - 1) : number], stage.preamble) if step]
-        for step in steps:
-            for inputs in data:
-                inputs.advance(population.part(step))
-        binary = in_unit_interval(steps) if number else data[0].lie_in_unit_interval()
-        task = objectives[number].task(binary)
-        report.stages.append(trainings[number].run(task, *data, settings=settings))
+    for number, training in enumerate(trainings):
+        if number:
+            _advance(population, data, preambles[number])
+        report.stages.append(training.run(*data, settings=settings))
     return report
+
+
+def _between(cut: list[Stage]) -> list[tuple]:
+    """What makes each stage's inputs of those of the stage before."""
+    return [(before, stage.preamble) for before, stage in zip([None, *cut], cut, strict=False)]
+
+
+def _advance(population: Population, data: list["_Inputs"], steps: list) -> None:
+    for step in steps:
+        for inputs in data:
+            inputs.advance(population.part(step))
 
 
 @dataclass(frozen=True)
@@ -137,15 +145,42 @@ def _cut(model: Any, stages: Any, examples: Examples) -> list[Stage]:
     return split_stages(model, stages=stages, input_shape=examples.first()[0].x.shape[1:])
 
 
-def _one_for_each(objective: Any, count: int) -> list[Autoencoder]:
+def _one_for_each(objective: Any, count: int) -> list[Objective]:
     objectives = list(objective) if isinstance(objective, list | tuple) else [objective] * count
     objectives = [DenoisingAutoencoder() if item is None else item for item in objectives]
-    if len(objectives) != count or not all(isinstance(item, Autoencoder) for item in objectives):
+    if len(objectives) != count or not all(isinstance(item, Objective) for item in objectives):
         raise ValueError(
             f"`objective` must be one of pretrain.objectives, or one for each of {count} stages. "
             f"Received: objective={objective!r}"
         )
     return objectives
+
+
+def _check_targets(
+    objectives: list[Objective], examples: Examples, validation: Examples | None, y: Any
+) -> None:
+    classes = [objective.classes for objective in objectives if objective.needs_targets]
+    if not classes:
+        if y is not None:
+            raise ValueError(
+                "None of the objectives uses targets: expected y=None. "
+                f"Received: y of type {type(y).__name__}"
+            )
+        return
+    for name, data in {"y": examples, "validation_data": validation}.items():
+        for block in data.first() if data else ():
+            labels = block.y
+            if labels is None or labels.ndim > 1 or (labels % 1).any():
+                received = "None" if labels is None else f"{labels.dtype} of shape {labels.shape}"
+                raise ValueError(
+                    f"SupervisedGreedy needs targets, integers of shape (n,), in `{name}`. "
+                    f"Received: targets {received}"
+                )
+            if labels.min() < 0 or labels.max() >= min(classes):
+                raise ValueError(
+                    f"Expected labels from 0 to {min(classes) - 1} in `{name}`. "
+                    f"Received: labels from {labels.min()} to {labels.max()}"
+                )
 
 
 def _input_dtype(model: Any) -> str:
@@ -163,32 +198,46 @@ class _Inputs:
         members: Number of members.
         max_memory: Bytes that the inputs of a stage may take.
         multiple: Blocks that are computed anew have a multiple of this many examples.
+        labeled: Whether targets are wanted.
     """
 
     def __init__(
-        self, examples: Examples, dtype: str, members: int, max_memory: int, multiple: int
+        self,
+        examples: Examples,
+        dtype: str,
+        members: int,
+        max_memory: int,
+        multiple: int,
+        labeled: bool,
     ) -> None:
         self._examples = examples
         self._dtype = dtype
         self._members = members
         self._max_memory = max_memory
         self._multiple = multiple
+        self._labeled = labeled
         self._encoders: list[Population] = []
         self._kept = self._keep(self._read(self._rows() if examples.is_stream else None))
 
     def __iter__(self) -> Iterator[list[Block]]:
-        """Consecutive inputs, without targets: a block for all members, or one for each."""
+        """Consecutive examples: a block for all members, or one for each."""
         if self._kept is not None:
             yield self._kept
             return
-        for arrays in self._read(self._rows()):
+        for blocks in self._read(self._rows()):
             for encoder in self._encoders:
-                arrays = _encode(encoder, arrays)
-            yield _on_device(arrays)
+                blocks = _encode(encoder, blocks)
+            yield on_device(blocks)
 
-    def _read(self, rows: int | None) -> Iterator[list[np.ndarray]]:
+    def _read(self, rows: int | None) -> Iterator[list[Block]]:
         for blocks in self._examples.blocks(rows):
-            yield [block.x.astype(self._dtype, copy=False) for block in blocks]
+            yield [
+                Block(block.x.astype(self._dtype, copy=False), self._targets(block))
+                for block in blocks
+            ]
+
+    def _targets(self, block: Block) -> np.ndarray | None:
+        return block.y.astype("int32") if self._labeled else None
 
     def advance(self, encoder: Population) -> None:
         """Makes the inputs what `encoder` computes from what they were."""
@@ -197,23 +246,23 @@ class _Inputs:
         if previous is None:
             self._kept = self._keep(map(_arrays, self))
             return
-        arrays, rows = _arrays(previous), self._rows()
+        blocks, rows = _arrays(previous), self._rows()
         self._kept = self._keep(
-            _encode(encoder, [x[start : start + rows] for x in arrays])
-            for start in range(0, len(arrays[0]), rows)
+            _encode(encoder, [block.take(start, start + rows) for block in blocks])
+            for start in range(0, len(blocks[0].x), rows)
         )
 
-    def _keep(self, parts: Iterable[list[np.ndarray]]) -> list[Block] | None:
-        """All parts as one block per array, or `None` if they take too much memory."""
+    def _keep(self, parts: Iterable[list[Block]]) -> list[Block] | None:
+        """All parts as one, or `None` if they take too much memory."""
         kept, size = [], 0
-        for arrays in parts:
-            kept.append(arrays)
-            size += sum(x.nbytes for x in arrays)
+        for blocks in parts:
+            kept.append(blocks)
+            size += sum(block.x.nbytes for block in blocks)
             if size > self._max_memory and (self._encoders or self._examples.is_stream):
                 return None
         if len(kept) == 1:
-            return _on_device(kept[0])
-        return _on_device([np.concatenate(pieces) for pieces in zip(*kept, strict=True)])
+            return on_device(kept[0])
+        return on_device([join(pieces) for pieces in zip(*kept, strict=True)])
 
     def _rows(self) -> int:
         """Examples in a block that fits in memory at every stage so far."""
@@ -224,18 +273,26 @@ class _Inputs:
             rows.append(rows_within(self._max_memory, codes, self._multiple, self._members))
         return min(rows)
 
-    def moments(self) -> tuple[int, list[np.ndarray], list[np.ndarray]]:
-        """Number of examples, and their mean and mean square for each array of inputs."""
-        n, sums = 0, None
+    def moments(self) -> tuple[int, list[Moments]]:
+        """Number of examples, and their moments for each array of inputs."""
+        n, sums, counts = 0, None, None
         for blocks in self:
-            arrays = [x.astype("float64") for x in _arrays(blocks)]
-            n += len(arrays[0])
+            blocks = _arrays(blocks)
+            n += len(blocks[0].x)
+            arrays = [block.x.astype("float64") for block in blocks]
             new = np.stack([[x.sum(axis=0), (x**2).sum(axis=0)] for x in arrays])
             sums = new if sums is None else sums + new
-        return n, list(sums[:, 0] / n), list(sums[:, 1] / n)
+            if self._labeled:
+                found = [Counter(block.y.tolist()) for block in blocks]
+                counts = found if counts is None else list(map(operator.add, counts, found))
+        frequencies = [np.array(list(c.values())) / n for c in counts] if counts else None
+        return n, [
+            Moments(mean, square, frequencies[i] if frequencies else None)
+            for i, (mean, square) in enumerate(sums / n)
+        ]
 
     def lie_in_unit_interval(self) -> bool:
-        return all(x.min() >= 0 and x.max() <= 1 for blocks in self for x in _arrays(blocks))
+        return all(b.x.min() >= 0 and b.x.max() <= 1 for blocks in self for b in _arrays(blocks))
 
 
 class _StageTraining:
@@ -249,7 +306,7 @@ class _StageTraining:
     """
 
     def __init__(
-        self, population: Population, stage: Stage, objective: Autoencoder, number: int
+        self, population: Population, stage: Stage, objective: Objective, number: int
     ) -> None:
         if not stage.trainable_variables:
             raise ValueError(
@@ -258,80 +315,70 @@ class _StageTraining:
             )
         self.population = population
         self.stage = stage
+        self.objective = objective
         self.stream = f"stage {number}"
         seeds = [derive("decoder", self.stream, seed) for seed in population.seeds]
-        layers = [objective.build(stage, seed, copy=i > 0) for i, seed in enumerate(seeds)]
-        self.decoders = [layer.decoder for layer in layers]
-        first = self.decoders[0].variables
+        self.learners = [objective.build(stage, seed, copy=i > 0) for i, seed in enumerate(seeds)]
+        first = [id(variable) for variable in self.learners[0].own_variables]
+        own = [values_of(learner.own_variables) for learner in self.learners]
         self.part = population.part(
-            layers[0],
-            [dict(zip(map(id, first), values_of(d.variables), strict=True)) for d in self.decoders],
+            self.learners[0], [dict(zip(first, values, strict=True)) for values in own]
         )
 
     def run(
-        self,
-        task: ReconstructionTask,
-        inputs: _Inputs,
-        held_out: _Inputs | None = None,
-        *,
-        settings: _Settings,
+        self, inputs: _Inputs, held_out: _Inputs | None = None, *, settings: _Settings
     ) -> StageReport:
         """Trains the stage and puts its weights back into the population."""
         start = time.perf_counter()
         before = self._weights()
-        n, means, squares = inputs.moments()
-        baselines = [task.baseline(*moments) for moments in zip(means, squares, strict=True)]
-        history = self._train(task, inputs, held_out, settings)
+        n, moments = inputs.moments()
+        history = self._train(inputs, held_out, settings)
         self.population.set_part(self.part)
-        self._fill_decoders()
+        self._fill_companions()
         return StageReport(
             name=self.stage.name,
-            loss=task.objective.loss,
-            baseline=np.resize(baselines, len(self.population)),
+            loss=self.objective.loss_name,
+            baseline=np.resize([*map(self.objective.baseline, moments)], len(self.population)),
             history=history,
             seconds=time.perf_counter() - start,
             flops=self._flops(n, settings),
             movement=_movement(before, self._weights()),
-            decoders=self.decoders,
+            decoders=[learner.decoder for learner in self.learners],
+            heads=[learner.head for learner in self.learners],
         )
 
     def _train(
-        self,
-        task: ReconstructionTask,
-        inputs: _Inputs,
-        held_out: _Inputs | None,
-        settings: _Settings,
+        self, inputs: _Inputs, held_out: _Inputs | None, settings: _Settings
     ) -> pd.DataFrame:
         trainer = Trainer(
             self.part,
-            task,
+            self.objective,
             settings.optimizer,
             settings.learning_rate,
             settings.batch_size,
             stream=self.stream,
         )
-        rows = []
+        history = []
         epochs = range(1, settings.epochs + 1)
         for epoch in progress(epochs, "epochs", settings.verbose, desc=self.stage.name):
-            losses = trainer.epoch(inputs, epoch)[:, 0]
-            validated = None if held_out is None else self._validate(task, held_out)
-            for i, seed in enumerate(self.population.seeds):
-                row = {"member": i, "seed": seed, "epoch": epoch, "loss": losses[i]}
-                rows.append(row if validated is None else row | {"val_loss": validated[i]})
-        return pd.DataFrame(rows)
+            scores = trainer.epoch(inputs, epoch)
+            validated = None if held_out is None else self._validate(held_out)
+            history += self.part.history(self.objective.names, epoch, scores, validated)
+        return pd.DataFrame(history)
 
-    def _validate(self, task: ReconstructionTask, held_out: _Inputs) -> np.ndarray:
+    def _validate(self, held_out: _Inputs) -> np.ndarray:
         total, n = 0.0, 0
         for blocks in held_out:
             count = len(blocks[0].x)
-            scores = self.part.scores(task, blocks, stream=self.stream)
-            total, n = total + count * scores[:, 0], n + count
+            scores = self.part.scores(self.objective, blocks, stream=self.stream)
+            total, n = total + count * scores, n + count
         return total / n
 
-    def _fill_decoders(self) -> None:
-        """Gives every member's decoder its weights; those of tied ones are copies."""
-        for i, decoder in enumerate(self.decoders):
-            for shared, variable in zip(self.decoders[0].variables, decoder.variables, strict=True):
+    def _fill_companions(self) -> None:
+        """Gives what every member has trained beside its stage its weights, tied ones as copies."""
+        first = self.learners[0].own_variables
+        for i, learner in enumerate(self.learners):
+            for shared, variable in zip(first, learner.own_variables, strict=True):
                 variable.assign(ops.copy(self.part.value(i, shared)))
 
     def _weights(self) -> dict[str, np.ndarray]:
@@ -344,9 +391,8 @@ class _StageTraining:
         }
 
     def _flops(self, n: int, settings: _Settings) -> int:
-        decoder = sum(call.flops for call in graph.flatten(self.decoders[0]).calls)
         trained = n // settings.batch_size * settings.batch_size * settings.epochs
-        return 3 * (self.stage.flops + decoder) * trained + self.stage.flops * n
+        return 3 * self.learners[0].flops * trained + self.stage.flops * n
 
 
 def _movement(before: dict, after: dict) -> dict[str, np.ndarray]:
@@ -360,16 +406,20 @@ def _movement(before: dict, after: dict) -> dict[str, np.ndarray]:
     return {name: np.where(np.isfinite(ratio), ratio, np.nan) for name, ratio in ratios.items()}
 
 
-def _encode(encoder: Population, arrays: list) -> list[np.ndarray]:
-    """Outputs of an encoder for the inputs of all members; a fixed encoder serves them all."""
+def _encode(encoder: Population, blocks: list[Block]) -> list[Block]:
+    """Examples with an encoder's outputs as inputs; a fixed encoder serves all members."""
+    arrays = [block.x for block in blocks]
     if len(encoder) == 1:
-        return [encoder.outputs([x])[0] for x in arrays]
-    return encoder.outputs(arrays)
+        codes = [encoder.outputs([x])[0] for x in arrays]
+    else:
+        codes = encoder.outputs(arrays)
+        # Members that share their examples have codes of their own.
+        blocks = blocks if len(blocks) == len(codes) else blocks * len(codes)
+    return [block._replace(x=x) for block, x in zip(blocks, codes, strict=True)]
 
 
-def _arrays(blocks: list[Block]) -> list[np.ndarray]:
-    return [ops.convert_to_numpy(block.x) for block in blocks]
-
-
-def _on_device(arrays: list[np.ndarray]) -> list[Block]:
-    return on_device([Block(x) for x in arrays])
+def _arrays(blocks: list[Block]) -> list[Block]:
+    return [
+        Block(*(None if part is None else ops.convert_to_numpy(part) for part in block))
+        for block in blocks
+    ]

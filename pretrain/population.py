@@ -200,7 +200,7 @@ class Population:
             blocks = resident or map(on_device, map(checked, examples.blocks(rows)))
             scores = trainer.epoch(blocks, epoch)
             validated = held_out and self.scores(task, held_out)
-            history += self._history(task.names, epoch, scores, validated)
+            history += self.history(task.names, epoch, scores, validated)
         table = pd.DataFrame(history)
         table.insert(3, "learning_rate", [trainer.rates[i] for i in table["member"]])
         return table
@@ -280,9 +280,10 @@ class Population:
             return function.each(members, tuple(data[0]))
         return function.each([(*m, *d) for m, d in zip(members, data, strict=True)], ())
 
-    def _history(
+    def history(
         self, names: tuple[str, ...], epoch: int, scores: np.ndarray, validated: np.ndarray | None
     ) -> list[dict]:
+        """Rows of a history: a dict for each member, from scores of shape (members, names)."""
         rows = []
         for i, seed in enumerate(self.seeds):
             row = {"member": i, "seed": seed, "epoch": epoch}

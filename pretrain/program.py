@@ -24,8 +24,8 @@ class Task(Protocol):
     def inputs(self, x: Any, key: Any) -> Any:
         """The network's inputs, from clean examples and a key for random numbers, shape (2,)."""
 
-    def loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
-        """The scalar loss of a batch."""
+    def batch_loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
+        """The scalar that is minimized."""
 
     def scores(self, x: Any, y: Any, outputs: Any) -> list:
         """An array of shape (batch,) for each of `names`."""
@@ -83,7 +83,7 @@ class Program:
 
         def objective(variables):
             outputs, moved, penalties = self._call(variables, fixed, inputs, training=True)
-            loss = self.task.loss(x, y, outputs, weight) + sum(penalties)
+            loss = self.task.batch_loss(x, y, outputs, weight) + sum(penalties)
             return loss, (moved, [ops.mean(s) for s in self.task.scores(x, y, outputs)[1:]])
 
         loss, (fixed, means), gradients = backend.value_and_gradients(objective, trained)

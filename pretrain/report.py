@@ -14,14 +14,20 @@ class StageReport:
     Args:
         name: Name of the stage.
         loss: Name of the loss, decided once.
-        baseline: Loss of the trivial reconstruction (the mean input) for each member.
-        history: A row per member and epoch: `member`, `seed`, `epoch`, `loss` and, with
-            validation data, `val_loss`.
+        baseline: Loss of a trivial model for each member: of the mean input as a reconstruction,
+            or of the classes' frequencies as a prediction. If there is a column `reconstruction`
+            beside the `loss`, it is that one's.
+        history: A row per member and epoch: `member`, `seed`, `epoch`, `loss`, what else the
+            objective reports and, with validation data, each with `val_`.
         seconds: Wall-clock time.
         flops: FLOPs of each member: 2 per multiply-add, training 3 times the forward pass.
         movement: For each weight, `||w - w_0|| / ||w_0||` for each member.
-        decoders: The decoder of each member, from code to pre-activation of the reconstruction;
-            its output needs a sigmoid if the loss is `"binary_crossentropy"`.
+        decoders: The decoder of each member, from code (or latent variables) to pre-activation of
+            the reconstruction, which needs a sigmoid if inputs are binary or in [0, 1]; `None` if
+            the objective has none.
+        heads: What else each member reads from the stage's output: the classifier of
+            `SupervisedGreedy`; the mean and the log-variance, shape (n, 2, latent), of
+            `VariationalAutoencoder`; else `None`.
     """
 
     name: str
@@ -31,7 +37,8 @@ class StageReport:
     seconds: float
     flops: int
     movement: dict[str, np.ndarray]
-    decoders: list[keras.Model]
+    decoders: list[keras.Model | None]
+    heads: list[keras.Model | None]
 
 
 @dataclass
@@ -57,15 +64,15 @@ class Report:
         """A row per stage and member.
 
         Returns:
-            Columns `stage`, `member`, `seed`, `loss_name`, `baseline`, `loss` (of the last epoch),
-            `val_loss` (with validation data), `seconds` (of the stage, all members together),
-            `flops` and `movement` (of the first weight matrix).
+            Columns `stage`, `member`, `seed`, `loss_name`, `baseline`, the scores of the last epoch
+            (see `StageReport.history`), `seconds` (of the stage, all members together), `flops` and
+            `movement` (of the first weight matrix).
         """
         rows = []
         for stage in self.stages:
             last = stage.history[stage.history["epoch"] == stage.history["epoch"].max()]
             for i, (_, scores) in enumerate(last.iterrows()):
-                losses = {key: scores[key] for key in ("loss", "val_loss") if key in scores}
+                losses = scores.drop(["member", "seed", "epoch"]).to_dict()
                 rows.append(
                     {
                         "stage": stage.name,

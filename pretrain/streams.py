@@ -1,7 +1,7 @@
 """Examples to train on: arrays, or a stream that is read in blocks."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -231,15 +231,16 @@ def _regroup(stream: Any, rows: float) -> Iterator[Block]:
     for batch in _batches(stream):
         waiting.append(batch)
         while sum(len(block.x) for block in waiting) >= rows:
-            joined = _join(waiting)
+            joined = join(waiting)
             yield joined.take(0, int(rows))
             rest = joined.take(int(rows), len(joined.x))
             waiting = [rest] if len(rest.x) else []
     if waiting:
-        yield _join(waiting)
+        yield join(waiting)
 
 
-def _join(blocks: list[Block]) -> Block:
+def join(blocks: Sequence[Block]) -> Block:
+    """Consecutive blocks as one."""
     shapes = {tuple(None if p is None else p.shape[1:] for p in block) for block in blocks}
     if len(shapes) > 1:
         raise ValueError(

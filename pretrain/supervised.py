@@ -33,7 +33,7 @@ class Supervised:
     def inputs(self, x: Any, key: Any) -> Any:
         return x
 
-    def loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
+    def batch_loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
         return self.function(y, outputs, sample_weight=weight)
 
     def scores(self, x: Any, y: Any, outputs: Any) -> list:

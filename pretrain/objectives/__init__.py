@@ -4,17 +4,43 @@ import dataclasses
 from typing import Any
 
 from pretrain import corruption
-from pretrain.objectives.autoencoder import Autoencoder, DenoisingAutoencoder
+from pretrain.objectives.autoencoder import (
+    Autoencoder,
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    SparseAutoencoder,
+)
+from pretrain.objectives.boltzmann import RestrictedBoltzmannMachine
+from pretrain.objectives.objective import Objective
+from pretrain.objectives.supervised import SupervisedGreedy
+from pretrain.objectives.variational import VariationalAutoencoder
 
-__all__ = ["Autoencoder", "DenoisingAutoencoder", "from_config", "to_config"]
+__all__ = [
+    "Autoencoder",
+    "ContractiveAutoencoder",
+    "DenoisingAutoencoder",
+    "Objective",
+    "RestrictedBoltzmannMachine",
+    "SparseAutoencoder",
+    "SupervisedGreedy",
+    "VariationalAutoencoder",
+    "from_config",
+    "to_config",
+]
 
 _CLASSES = {
     kind.__name__: kind
     for kind in (
         Autoencoder,
+        ContractiveAutoencoder,
         DenoisingAutoencoder,
-        corruption.Masking,
+        RestrictedBoltzmannMachine,
+        SparseAutoencoder,
+        SupervisedGreedy,
+        VariationalAutoencoder,
         corruption.Gaussian,
+        corruption.Masking,
+        corruption.PatchMasking,
         corruption.SaltAndPepper,
     )
 }

@@ -1,0 +1,174 @@
+"""Restricted Boltzmann machines."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from pretrain.backend import normal, subkey, uniform
+from pretrain.checks import positive
+from pretrain.objectives.autoencoder import (
+    LOSSES,
+    reconstruction_losses,
+    sum_of_features,
+    trivial_losses,
+)
+from pretrain.objectives.decoders import build_decoder
+from pretrain.objectives.dense import DenseStage, is_dense
+from pretrain.objectives.objective import Learner, Moments, Objective, check_choice
+from pretrain.stages import Stage, in_unit_interval
+
+VISIBLE = ("binary", "gaussian")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestrictedBoltzmannMachine(Objective):
+    """A stage as the hidden units of a restricted Boltzmann machine; stacked, a deep belief net.
+
+    Minimizes F(v) - F(v_k), v_k held constant: v_k is what k steps of Gibbs sampling make of v
+    (contrastive divergence), or of chains that go on from batch to batch. The free energy is
+    F(v) = -b'v - sum_j log(1 + exp(c_j + W_j v)) with binary visible units; with Gaussian ones, of
+    variance 1, ||v - b||^2 / 2 stands in the place of -b'v. W and c are the stage's kernel and
+    bias, and its output, P(h = 1 | v), is the code. What is not 0 or 1 of binary units is taken
+    for their probability.
+
+    Reported are the loss, the `reconstruction` loss of h's and v's mean field, a mean over the
+    features, which the baseline is compared with, and the `free_energy`: that of validation data
+    growing away from that of training data is over-fitting.
+
+    Args:
+        k: Steps of Gibbs sampling in every update, at least 1.
+        persistent: Whether the chains go on (Tieleman, 2008).
+        chains: Number of chains that go on, at least 1.
+        visible: `"binary"`, `"gaussian"`, or `"auto"`: binary where the input is the output of a
+            sigmoid, or is the first stage's and in [0, 1].
+
+    Reference:
+        [Hinton et al., 2006](https://doi.org/10.1162/neco.2006.18.7.1527)
+    """
+
+    k: int = 1
+    persistent: bool = False
+    chains: int = 100
+    visible: str = "auto"
+
+    names = ("loss", "reconstruction", "free_energy")
+
+    def __post_init__(self) -> None:
+        positive("k", self.k)
+        positive("chains", self.chains)
+        check_choice("persistent", self.persistent, (True, False))
+        check_choice("visible", self.visible, ("auto", *VISIBLE))
+
+    def decided(self, binary: bool) -> Self:
+        if self.visible != "auto":
+            return self
+        return replace(self, visible=VISIBLE[0 if binary else 1])
+
+    @property
+    def loss_name(self) -> str:
+        return "persistent_contrastive_divergence" if self.persistent else "contrastive_divergence"
+
+    def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
+        if not is_dense(stage) or not in_unit_interval([stage]):
+            raise ValueError(
+                "A restricted Boltzmann machine needs a stage that is one Dense layer of sigmoid "
+                f"units. Received: stage {stage.name!r} of "
+                f"{[operation.name for operation in stage.operations]}"
+            )
+        return BoltzmannMachine(stage, build_decoder(stage, True, seed, copy), self, seed)
+
+    def inputs(self, x: Any, key: Any) -> dict[str, Any]:
+        return {"x": x, "key": key}
+
+    def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
+        energy = outputs["free_energy"]
+        losses = reconstruction_losses(self._reconstruction_loss, x, outputs["reconstruction"])
+        n = np.prod(losses.shape[1:])
+        return [energy - outputs["free_energy_of_chains"], sum_of_features(losses) / n, energy]
+
+    def baseline(self, moments: Moments) -> float:
+        return float(trivial_losses(self._reconstruction_loss, moments).mean())
+
+    @property
+    def _reconstruction_loss(self) -> str:
+        return LOSSES[VISIBLE.index(self.visible)]
+
+
+class BoltzmannMachine(Learner):
+    """A stage and its transpose, with a bias for the visible units.
+
+    Args:
+        stage: The stage.
+        decoder: Its tied decoder.
+        objective: The objective.
+        seed: Seed of the first states of chains that go on.
+    """
+
+    def __init__(
+        self, stage: Stage, decoder: keras.Model, objective: RestrictedBoltzmannMachine, seed: int
+    ) -> None:
+        super().__init__(stage, decoder)
+        self._objective = objective
+        self._chains = None
+        if objective.persistent:
+            start = uniform((objective.chains, *stage.features_in), seed)
+            self._chains = self.add_weight(
+                shape=tuple(start.shape), initializer="zeros", trainable=False, name="chains"
+            )
+            self._chains.assign(ops.cast(start < 0.5, self._chains.dtype))
+
+    @property
+    def state(self) -> list:
+        return [] if self._chains is None else [self._chains]
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """Runs the chains.
+
+        Args:
+            inputs: `"x"`, states of the visible units; `"key"`, a key for random numbers.
+            training: Whether chains go on from where they get to.
+
+        Returns:
+            `"free_energy"` of each example; `"free_energy_of_chains"`, of the end of its chain, or
+            the mean over all chains if they go on; `"reconstruction"`, pre-activation of the
+            mean field.
+        """
+        x, start = inputs["x"], inputs["x"] if self._chains is None else self._chains.value
+        end = ops.stop_gradient(self.gibbs(start, inputs["key"]))
+        energies = self.free_energy(end)
+        if self._chains is not None:
+            energies = ops.mean(energies) * ops.ones(x.shape[0], energies.dtype)
+            if training:
+                self._chains.assign(end)
+        return {
+            "free_energy": self.free_energy(x),
+            "free_energy_of_chains": energies,
+            "reconstruction": self.decoder(self.stage(x)),
+        }
+
+    def free_energy(self, v: Any) -> Any:
+        """Free energy of states of the visible units, shape (batch,)."""
+        bias = self.decoder(ops.zeros((1, *self.stage.features_out), v.dtype))
+        binary = self._objective.visible == VISIBLE[0]
+        energy = -v * bias if binary else ops.square(v - bias) / 2
+        hidden = ops.softplus(DenseStage(self.stage).pre_activation(v))
+        return sum_of_features(energy) - sum_of_features(hidden)
+
+    def gibbs(self, v: Any, key: Any) -> Any:
+        """States of the visible units after `k` steps, of the hidden and then the visible units."""
+        for step in range(self._objective.k):
+            h = _sample(self.stage(v), subkey(key, 2 * step))
+            v = self._visible(self.decoder(h), subkey(key, 2 * step + 1))
+        return v
+
+    def _visible(self, pre_activation: Any, key: Any) -> Any:
+        if self._objective.visible == VISIBLE[0]:
+            return _sample(ops.sigmoid(pre_activation), key)
+        return pre_activation + ops.cast(normal(pre_activation.shape, key), pre_activation.dtype)
+
+
+def _sample(p: Any, key: Any) -> Any:
+    return ops.cast(ops.cast(uniform(p.shape, key), p.dtype) < p, p.dtype)

@@ -1,0 +1,108 @@
+"""Greedy supervised training: a stage is trained to make the classes easy for a small head."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import keras
+from keras import layers as kl
+from keras import ops
+from scipy.special import entr
+
+from pretrain import graph
+from pretrain.checks import positive
+from pretrain.objectives.objective import Learner, Moments, Objective
+from pretrain.seeds import derive
+from pretrain.stages import Stage
+
+
+@dataclass(frozen=True)
+class SupervisedGreedy(Objective):
+    """A stage that lets an auxiliary head tell the classes apart.
+
+    Minimizes -log p(y | h), p the softmax of a head of k layers on the stage's output h: k - 1 of
+    the stage's width and rectified (3 x 3 convolutions on images, whose means over the image are
+    then taken), and a linear one. With k = 1 and dense stages this is the greedy supervised
+    training of Bengio et al. (2006). Needs `y`.
+
+    Reported are the loss and the `accuracy`; the baseline is the entropy of the classes'
+    frequencies.
+
+    Args:
+        classes: Number of classes, at least 2; `y` holds integers from 0 to it, excluded.
+        k: Layers of the head, at least 1.
+
+    Reference:
+        [Belilovsky et al., 2019](https://arxiv.org/abs/1812.11446)
+    """
+
+    classes: int
+    k: int = 1
+
+    names = ("loss", "accuracy")
+    needs_targets = True
+
+    def __post_init__(self) -> None:
+        positive("classes", self.classes)
+        positive("k", self.k)
+
+    def decided(self, binary: bool) -> Self:
+        return self
+
+    @property
+    def loss_name(self) -> str:
+        return "sparse_categorical_crossentropy"
+
+    def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
+        return Classifier(stage, head=_head(stage, self.classes, self.k, seed))
+
+    def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
+        labels = ops.cast(y, "int32")
+        logits = ops.cast(outputs["logits"], keras.config.floatx())
+        losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        hits = ops.cast(ops.argmax(logits, axis=-1), "int32") == labels
+        return [losses, ops.cast(hits, losses.dtype)]
+
+    def baseline(self, moments: Moments) -> float:
+        return float(entr(moments.frequencies).sum())
+
+
+class Classifier(Learner):
+    """A stage followed by an auxiliary head."""
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """Classifies a batch.
+
+        Args:
+            inputs: `"x"`, inputs of the stage.
+            training: Whether the stage is trained.
+
+        Returns:
+            `"logits"` of the classes.
+        """
+        code = self.stage(inputs["x"], training=training)
+        return {"logits": self.head(code, training=training)}
+
+
+def _head(stage: Stage, classes: int, k: int, seed: int) -> keras.Model:
+    images = graph.is_convolution(stage.projection.operation) and len(stage.features_out) > 1
+    layers = [_hidden(stage, images, derive("head", i, seed)) for i in range(k - 1)]
+    if len(stage.features_out) > 1:
+        layers.append(_mean(len(stage.features_out) - 1) if images else kl.Flatten())
+    initializer = keras.initializers.GlorotUniform(derive("head", "logits", seed))
+    logits = kl.Dense(classes, kernel_initializer=initializer, name="logits")
+    layers = [keras.Input(stage.features_out), *layers, logits]
+    return keras.Sequential(layers, name=f"{stage.name}_head")
+
+
+def _hidden(stage: Stage, images: bool, seed: int) -> keras.Layer:
+    width, rank = stage.features_out[-1], len(stage.features_out) - 1
+    settings = {"activation": "relu", "kernel_initializer": keras.initializers.HeNormal(seed)}
+    if not images:
+        return kl.Dense(width, **settings)
+    convolution = {1: kl.Conv1D, 2: kl.Conv2D, 3: kl.Conv3D}[rank]
+    return convolution(width, 3, padding="same", **settings)
+
+
+def _mean(rank: int) -> keras.Layer:
+    kinds = (kl.GlobalAveragePooling1D, kl.GlobalAveragePooling2D, kl.GlobalAveragePooling3D)
+    return kinds[rank - 1]()

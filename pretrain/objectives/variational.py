@@ -1,0 +1,163 @@
+"""Variational autoencoders."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import keras
+from keras import layers as kl
+from keras import ops
+
+from pretrain.backend import normal
+from pretrain.checks import positive
+from pretrain.objectives.autoencoder import (
+    LOSSES,
+    reconstruction_losses,
+    sum_of_features,
+    trivial_losses,
+)
+from pretrain.objectives.decoders import build_decoder
+from pretrain.objectives.objective import Learner, Moments, Objective, check_choice, check_number
+from pretrain.seeds import derive
+from pretrain.stages import Stage
+
+OUTPUTS = ("bernoulli", "gaussian")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariationalAutoencoder(Objective):
+    """A stage as the hidden layer of a variational autoencoder's encoder.
+
+    Minimizes -E log p(x | z) + beta KL(q(z | x) || p(z)) with z = m + s * noise: the negative
+    evidence lower bound at beta = 1, in nats per example. q is N(m, diag(s^2)), m and log s^2 are
+    linear in the stage's output h; p(z) = N(0, I), so that the divergence is
+    sum_j (m_j^2 + s_j^2 - 1 - log s_j^2) / 2. The decoder mirrors the encoder: z, a layer of h's
+    shape and of the stage's activation, a projection to x's shape; p(x | z) is a Bernoulli
+    distribution of these logits, or N(projection, stddev^2 I). The code is h; the heads for m and
+    log s^2 stay in the report.
+
+    Reported are the loss, the `reconstruction` -E log p(x | z), and `kl`, the divergence.
+
+    Args:
+        latent: Number of latent variables, at least 1.
+        beta: Weight of the divergence, at least 0 (Higgins et al., 2017).
+        output: `"bernoulli"`, `"gaussian"`, or `"auto"`: Bernoulli where the input is the output of
+            a sigmoid, or is the first stage's and in [0, 1].
+        stddev: Standard deviation of a Gaussian output, in units of x, above 0.
+
+    Reference:
+        [Kingma & Welling, 2013](https://arxiv.org/abs/1312.6114)
+    """
+
+    latent: int = 20
+    beta: float = 1.0
+    output: str = "auto"
+    stddev: float = 1.0
+
+    names = ("loss", "reconstruction", "kl")
+
+    def __post_init__(self) -> None:
+        positive("latent", self.latent)
+        check_number("beta", self.beta)
+        check_choice("output", self.output, ("auto", *OUTPUTS))
+        check_number("stddev", self.stddev)
+        if self.stddev == 0:
+            raise ValueError(f"`stddev` must be above 0. Received: stddev={self.stddev!r}")
+
+    def decided(self, binary: bool) -> Self:
+        if self.output != "auto":
+            return self
+        return replace(self, output=OUTPUTS[0 if binary else 1])
+
+    @property
+    def loss_name(self) -> str:
+        return f"negative_evidence_lower_bound_{self.output}"
+
+    def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
+        return Variational(stage, self.latent, seed)
+
+    def inputs(self, x: Any, key: Any) -> dict[str, Any]:
+        return {"x": x, "key": key}
+
+    def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
+        reconstruction = self.negative_log_likelihood(x, outputs["reconstruction"])
+        divergence = gaussian_divergence(outputs["mean"], outputs["log_variance"])
+        return [reconstruction + self.beta * divergence, reconstruction, divergence]
+
+    def baseline(self, moments: Moments) -> float:
+        losses = trivial_losses(LOSSES[OUTPUTS.index(self.output)], moments)
+        return float(self._nats(losses.sum(), losses.size))
+
+    def negative_log_likelihood(self, x: Any, reconstruction: Any) -> Any:
+        """-log p(x | z) of a reconstruction's pre-activation, shape (batch,)."""
+        losses = reconstruction_losses(LOSSES[OUTPUTS.index(self.output)], x, reconstruction)
+        return self._nats(sum_of_features(losses), math.prod(losses.shape[1:]))
+
+    def _nats(self, losses: Any, features: int) -> Any:
+        if self.output == OUTPUTS[0]:
+            return losses
+        normalizer = features * math.log(2 * math.pi * self.stddev**2)
+        return (losses / self.stddev**2 + normalizer) / 2
+
+
+class Variational(Learner):
+    """A stage, the heads that make a distribution of its output, and a decoder of samples.
+
+    Args:
+        stage: The stage.
+        latent: Number of latent variables.
+        seed: Seed of the initial weights of heads and decoder.
+    """
+
+    def __init__(self, stage: Stage, latent: int, seed: int) -> None:
+        super().__init__(stage, _decoder(stage, latent, seed), _head(stage, latent, seed))
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """Encodes a batch, draws from the codes' distributions and decodes what is drawn.
+
+        Args:
+            inputs: `"x"`, inputs of the stage; `"key"`, a key for random numbers.
+            training: Whether the stage is trained.
+
+        Returns:
+            `"mean"` and `"log_variance"` of the latent variables, shape (batch, latent);
+            `"reconstruction"`, pre-activation of the decoded draw.
+        """
+        code = self.stage(inputs["x"], training=training)
+        mean, log_variance = ops.unstack(self.head(code), 2, axis=1)
+        noise = ops.cast(normal(mean.shape, inputs["key"]), mean.dtype)
+        z = mean + ops.exp(log_variance / 2) * noise
+        return {
+            "mean": mean,
+            "log_variance": log_variance,
+            "reconstruction": self.decoder(z, training=training),
+        }
+
+
+def gaussian_divergence(mean: Any, log_variance: Any) -> Any:
+    """KL(N(mean, diag(exp(log_variance))) || N(0, I)) of each example, in nats."""
+    return ops.sum(ops.square(mean) + ops.exp(log_variance) - 1 - log_variance, axis=-1) / 2
+
+
+def _head(stage: Stage, latent: int, seed: int) -> keras.Model:
+    """From a stage's output to mean and log-variance, shape (batch, 2, latent)."""
+    flatten = [kl.Flatten()] if len(stage.features_out) > 1 else []
+    dense = kl.Dense(2 * latent, kernel_initializer=_initializer("head", seed), name="moments")
+    layers = [keras.Input(stage.features_out), *flatten, dense, kl.Reshape((2, latent))]
+    return keras.Sequential(layers, name=f"{stage.name}_head")
+
+
+def _decoder(stage: Stage, latent: int, seed: int) -> keras.Model:
+    hidden = kl.Dense(
+        math.prod(stage.features_out),
+        activation=getattr(stage.projection.operation, "activation", None),
+        kernel_initializer=_initializer("hidden", seed),
+        name="hidden",
+    )
+    projection = build_decoder(stage, False, seed)
+    layers = [keras.Input((latent,)), hidden, kl.Reshape(stage.features_out), *projection.layers]
+    return keras.Sequential(layers, name=f"{stage.name}_decoder")
+
+
+def _initializer(*stream: str | int) -> keras.initializers.Initializer:
+    return keras.initializers.GlorotUniform(derive("variational", *stream))
