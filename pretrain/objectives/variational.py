@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import keras
+import numpy as np
 from keras import layers as kl
 from keras import ops
 
@@ -132,6 +133,54 @@ class Variational(Learner):
             "log_variance": log_variance,
             "reconstruction": self.decoder(z, training=training),
         }
+
+
+def importance_weighted_bound(
+    objective: VariationalAutoencoder,
+    head: keras.Model,
+    decoder: keras.Model,
+    x: Any,
+    code: Any,
+    *,
+    samples: int = 100,
+    seed: int = 0,
+) -> np.ndarray:
+    """The importance-weighted bound on log p(x), which grows to it with the number of samples.
+
+    log mean_s p(x | z_s) p(z_s) / q(z_s | x), z_s drawn from q(z | x). With one sample its mean is
+    the evidence lower bound.
+
+    Args:
+        objective: What the stage was trained on, its `output` decided.
+        head: The stage's head, from the report.
+        decoder: The stage's decoder, from the report.
+        x: Inputs of the stage (n, ...).
+        code: The stage's outputs for them (n, ...).
+        samples: Number of samples, at least 1.
+        seed: Seed of the samples.
+
+    Returns:
+        The bound for each example in nats, shape (n,).
+
+    Raises:
+        ValueError: If the output is not decided, or an argument is out of range.
+
+    Reference:
+        [Burda et al., 2016](https://arxiv.org/abs/1509.00519)
+    """
+    if objective.output == "auto":
+        raise ValueError(f"`output` must be one of {OUTPUTS}. Received: output='auto'")
+    x = ops.convert_to_tensor(x)
+    mean, log_variance = ops.unstack(head(ops.convert_to_tensor(code)), 2, axis=1)
+    total = None
+    for sample in range(positive("samples", samples)):
+        noise = ops.cast(normal(mean.shape, derive("bound", seed, sample)), mean.dtype)
+        z = mean + ops.exp(log_variance / 2) * noise
+        # log p(z) - log q(z | x): their normalizers cancel.
+        prior = ops.sum(ops.square(noise) - ops.square(z) + log_variance, axis=-1) / 2
+        weight = prior - objective.negative_log_likelihood(x, decoder(z))
+        total = weight if total is None else ops.logaddexp(total, weight)
+    return ops.convert_to_numpy(total) - math.log(samples)
 
 
 def gaussian_divergence(mean: Any, log_variance: Any) -> Any:
