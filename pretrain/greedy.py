@@ -1,6 +1,7 @@
 """Greedy layer-wise pretraining: one stage after another, codes computed once."""
 
 import operator
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,10 +13,12 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
-from pretrain.checks import positive
-from pretrain.objectives import DenoisingAutoencoder, Objective
+from pretrain.checkpoint import StageFolder, digest
+from pretrain.checks import checked_optimizer, positive
+from pretrain.graph import Call
+from pretrain.objectives import DenoisingAutoencoder, Objective, to_config
 from pretrain.objectives.objective import Moments
-from pretrain.population import Population, Trainer, on_device, progress
+from pretrain.population import BestEpoch, Population, Trainer, on_device, progress
 from pretrain.program import values_of
 from pretrain.report import Report, StageReport
 from pretrain.seeds import derive
@@ -37,6 +40,9 @@ def greedy_pretrain(
     seed: int = 0,
     stages: int | Sequence[Sequence[str]] | None = None,
     validation_data: Any = None,
+    patience: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    folder: str | os.PathLike | None = None,
     max_memory: int = MAX_MEMORY,
     verbose: Any = "auto",
 ) -> Report:
@@ -61,6 +67,14 @@ def greedy_pretrain(
         stages: Names of the layers of each stage, as for `split_stages`; or an integer, to
             pretrain only that many of the first stages; `None` is all but the classifier.
         validation_data: Inputs, `(x,)` or `(x, y)`, or a stream: their loss is reported.
+        patience: Epochs without a lower validation loss after which a stage ends, for each member
+            by itself, at least 1. The stage then has the weights of its best epoch. `None`: it has
+            all epochs, and the weights of the last.
+        callbacks: Keras callbacks, which see every stage as a training of its own: its logs are
+            means over members, and `callback.model` is the stage with its decoder, with the weights
+            of the first member. Setting `callback.model.stop_training` ends the stage.
+        folder: Where every stage is kept as it ends. Called again with the same arguments, after an
+            interruption or in another process, those stages are read instead of trained.
         max_memory: Bytes that the inputs of a stage may take, all members together; beyond it they
             are computed anew in every epoch, block by block.
         verbose: `"auto"` shows a progress bar in a terminal, 0 never.
@@ -69,45 +83,58 @@ def greedy_pretrain(
         A report, which also holds the decoders.
 
     Raises:
-        ValueError: If an argument is out of range, or the model has no stage to pretrain.
+        ValueError: If an argument is out of range, the model has no stage to pretrain, or `folder`
+            holds stages that were made with other arguments.
+        OSError: If `folder` cannot be written to.
 
     Reference:
         [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks)
     """
     population = model if isinstance(model, Population) else Population.from_models([model], [seed])
-    members = len(population)
+    template, members = population.template, len(population)
     examples = Examples(x, y, members=members)
     validation = split_validation(validation_data, members)
     for data in filter(None, (examples, validation)):
-        check_inputs(population.template, data)
-    cut = _cut(population.template, stages, examples)
+        check_inputs(template, data)
+    cut = _cut(template, stages, examples)
     objectives = _one_for_each(objective, len(cut))
     _check_targets(objectives, examples, validation, y)
+    _check_patience(patience, validation)
     settings = _Settings(
         positive("epochs", epochs),
         positive("batch_size", batch_size),
-        optimizer,
+        checked_optimizer(optimizer),
         learning_rate,
+        patience,
+        tuple(callbacks),
         verbose,
     )
-    dtype, max_memory = _input_dtype(population.template), positive("max_memory", max_memory)
-    labeled = any(objective.needs_targets for objective in objectives)
-    data = [_Inputs(examples, dtype, members, max_memory, batch_size, labeled)]
+    options = {
+        "dtype": _input_dtype(template),
+        "members": members,
+        "max_memory": positive("max_memory", max_memory),
+        "labeled": any(o.needs_targets for o in objectives),
+    }
+    data = [_Inputs(examples, multiple=batch_size, **options)]
     if validation is not None:
-        data.append(_Inputs(validation, dtype, members, max_memory, 1, labeled))
+        data.append(_Inputs(validation, multiple=1, **options))
     preambles = [[step for step in steps if step] for steps in _between(cut)]
     _advance(population, data, preambles[0])
     binary = [data[0].lie_in_unit_interval(), *map(in_unit_interval, preambles[1:])]
+    objectives = [o.decided(b) for o, b in zip(objectives, binary, strict=True)]
+    kept = folder and StageFolder(
+        folder, [_describe(population, cut, objectives), settings.describe(), _digests(data)]
+    )
     # All before the first is trained: what cannot be trained is found while nothing has moved.
     trainings = [
-        _StageTraining(population, stage, o.decided(b), number)
-        for number, (stage, o, b) in enumerate(zip(cut, objectives, binary, strict=True))
+        _StageTraining(population, *parts)
+        for parts in zip(cut, objectives, range(len(cut)), strict=True)
     ]
     report = Report(seeds=population.seeds)
     for number, training in enumerate(trainings):
         if number:
             _advance(population, data, preambles[number])
-        report.stages.append(training.run(*data, settings=settings))
+        report.stages.append(training.run(*data, settings=settings, kept=kept))
     return report
 
 
@@ -130,7 +157,47 @@ class _Settings:
     batch_size: int
     optimizer: Any
     learning_rate: Any
+    patience: int | None
+    callbacks: tuple
     verbose: Any
+
+    def describe(self) -> list:
+        """What the result depends on."""
+        # Keras numbers the names.
+        optimizer = {k: v for k, v in self.optimizer.get_config().items() if k != "name"}
+        rates = None if self.learning_rate is None else np.asarray(self.learning_rate).tolist()
+        kind = type(self.optimizer).__name__
+        return [self.epochs, self.batch_size, rates, self.patience, kind, optimizer]
+
+
+def _describe(population: Population, cut: list[Stage], objectives: list[Objective]) -> list:
+    return [
+        [[_describe_call(call) for call in stage.graph.calls] for stage in cut],
+        [to_config(objective) for objective in objectives],
+        population.seeds,
+    ]
+
+
+def _describe_call(call: Call) -> list:
+    """The same in every process, which `graph.fingerprint` is not."""
+    activation = getattr(call.operation, "activation", None)
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return [type(call.operation).__name__, name, call.input_shape, call.output_shape]
+
+
+def _digests(data: list["_Inputs"]) -> list[str]:
+    return [inputs.digest() for inputs in data]
+
+
+def _check_patience(patience: Any, validation: Examples | None) -> None:
+    if patience is None:
+        return
+    positive("patience", patience)
+    if validation is None:
+        raise ValueError(
+            "`patience` waits for a lower validation loss: expected `validation_data`. "
+            f"Received: patience={patience}, validation_data=None"
+        )
 
 
 def _cut(model: Any, stages: Any, examples: Examples) -> list[Stage]:
@@ -204,6 +271,7 @@ class _Inputs:
     def __init__(
         self,
         examples: Examples,
+        *,
         dtype: str,
         members: int,
         max_memory: int,
@@ -291,6 +359,10 @@ class _Inputs:
             for i, (mean, square) in enumerate(sums / n)
         ]
 
+    def digest(self) -> str:
+        """A text that is equal for equal examples; of a stream, the first batch is asked."""
+        return digest(self._examples.first())
+
     def lie_in_unit_interval(self) -> bool:
         return all(b.x.min() >= 0 and b.x.max() <= 1 for blocks in self for b in _arrays(blocks))
 
@@ -315,6 +387,7 @@ class _StageTraining:
             )
         self.population = population
         self.stage = stage
+        self.number = number
         self.objective = objective
         self.stream = f"stage {number}"
         seeds = [derive("decoder", self.stream, seed) for seed in population.seeds]
@@ -326,26 +399,50 @@ class _StageTraining:
         )
 
     def run(
-        self, inputs: _Inputs, held_out: _Inputs | None = None, *, settings: _Settings
+        self,
+        inputs: _Inputs,
+        held_out: _Inputs | None = None,
+        *,
+        settings: _Settings,
+        kept: StageFolder | None = None,
     ) -> StageReport:
-        """Trains the stage and puts its weights back into the population."""
+        """Trains the stage, or reads it, and puts its weights back into the population."""
+        found = kept.read(self.number) if kept else None
+        report = self._restore(*found) if found else self._report(inputs, held_out, settings)
+        self.population.set_part(self.part)
+        self._fill_companions()
+        if kept and not found:
+            stacked = [np.stack(values) for values in zip(*self.part.values(), strict=True)]
+            kept.write(self.number, stacked, report.to_config())
+        return report
+
+    def _report(
+        self, inputs: _Inputs, held_out: _Inputs | None, settings: _Settings
+    ) -> StageReport:
         start = time.perf_counter()
         before = self._weights()
         n, moments = inputs.moments()
         history = self._train(inputs, held_out, settings)
-        self.population.set_part(self.part)
-        self._fill_companions()
         return StageReport(
             name=self.stage.name,
             loss=self.objective.loss_name,
             baseline=np.resize([*map(self.objective.baseline, moments)], len(self.population)),
             history=history,
             seconds=time.perf_counter() - start,
-            flops=self._flops(n, settings),
+            flops=self._flops(n, history, settings),
             movement=_movement(before, self._weights()),
-            decoders=[learner.decoder for learner in self.learners],
-            heads=[learner.head for learner in self.learners],
+            **self._companions(),
         )
+
+    def _companions(self) -> dict[str, list]:
+        return {
+            "decoders": [learner.decoder for learner in self.learners],
+            "heads": [learner.head for learner in self.learners],
+        }
+
+    def _restore(self, values: list[np.ndarray], config: dict) -> StageReport:
+        self.part = self.part.with_values([list(own) for own in zip(*values, strict=True)])
+        return StageReport.from_config(config, **self._companions())
 
     def _train(
         self, inputs: _Inputs, held_out: _Inputs | None, settings: _Settings
@@ -359,12 +456,39 @@ class _StageTraining:
             stream=self.stream,
         )
         history = []
+        running = np.ones(len(self.part), bool)
+        waited, best = np.zeros(len(self.part), int), BestEpoch(self.part)
+        callbacks = self._callbacks(settings)
+        callbacks.on_train_begin()
         epochs = range(1, settings.epochs + 1)
         for epoch in progress(epochs, "epochs", settings.verbose, desc=self.stage.name):
+            callbacks.on_epoch_begin(epoch - 1)
             scores = trainer.epoch(inputs, epoch)
             validated = None if held_out is None else self._validate(held_out)
-            history += self.part.history(self.objective.names, epoch, scores, validated)
+            rows = self.part.history(self.objective.names, epoch, scores, validated)
+            history += [row for row, runs in zip(rows, running, strict=True) if runs]
+            if settings.patience:
+                waited = np.where(best.update(validated[:, 0], among=running), 0, waited + 1)
+                running &= waited < settings.patience
+            self._log(callbacks, epoch, rows)
+            if not running.any() or self.learners[0].stop_training:
+                break
+        callbacks.on_train_end()
+        if settings.patience:
+            self.part = best.population
         return pd.DataFrame(history)
+
+    def _callbacks(self, settings: _Settings) -> keras.callbacks.CallbackList:
+        self.learners[0].stop_training = False
+        return keras.callbacks.CallbackList(list(settings.callbacks), model=self.learners[0])
+
+    def _log(self, callbacks: keras.callbacks.CallbackList, epoch: int, rows: list[dict]) -> None:
+        if not callbacks.callbacks:
+            return
+        for variable in self.learners[0].variables:
+            variable.assign(ops.copy(self.part.value(0, variable)))
+        logs = pd.DataFrame(rows).drop(columns=["member", "seed", "epoch"]).mean().to_dict()
+        callbacks.on_epoch_end(epoch - 1, logs)
 
     def _validate(self, held_out: _Inputs) -> np.ndarray:
         total, n = 0.0, 0
@@ -383,15 +507,16 @@ class _StageTraining:
 
     def _weights(self) -> dict[str, np.ndarray]:
         """The stage's trainable weights, matrices first, each stacked over members."""
-        return {
-            variable.path: np.stack(
-                [ops.convert_to_numpy(self.part.value(i, variable)) for i in range(len(self.part))]
-            )
-            for variable in sorted(self.stage.trainable_variables, key=lambda v: len(v.shape) < 2)
-        }
+        matrices_first = sorted(self.stage.trainable_variables, key=lambda v: len(v.shape) < 2)
+        return {variable.path: self._stacked(variable) for variable in matrices_first}
 
-    def _flops(self, n: int, settings: _Settings) -> int:
-        trained = n // settings.batch_size * settings.batch_size * settings.epochs
+    def _stacked(self, variable: keras.Variable) -> np.ndarray:
+        members = range(len(self.part))
+        return np.stack([ops.convert_to_numpy(self.part.value(i, variable)) for i in members])
+
+    def _flops(self, n: int, history: pd.DataFrame, settings: _Settings) -> np.ndarray:
+        epochs = history.groupby("member")["epoch"].max().to_numpy()
+        trained = n // settings.batch_size * settings.batch_size * epochs
         return 3 * self.learners[0].flops * trained + self.stage.flops * n
 
 

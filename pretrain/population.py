@@ -316,6 +316,26 @@ class Population:
             [values(layer.non_trainable_variables, i) for i in members],
         )
 
+    def with_values(self, members: list[list]) -> "Population":
+        """A population of the same template with other weights.
+
+        Args:
+            members: For each member, the values of the template's variables, trainable ones first.
+        """
+        trained = len(self.template.trainable_variables)
+        tensors = [[ops.convert_to_tensor(value) for value in values] for values in members]
+        return self._from_values(
+            self.template,
+            self.seeds,
+            [values[:trained] for values in tensors],
+            [values[trained:] for values in tensors],
+        )
+
+    def values(self) -> list[list[np.ndarray]]:
+        """For each member, the values of the template's variables, trainable ones first."""
+        members = zip(self._trained, self._fixed, strict=True)
+        return [[ops.convert_to_numpy(v) for v in [*own, *fixed]] for own, fixed in members]
+
     def set_part(self, part: "Population") -> None:
         """Takes over the weights of a part, and gives them to the models the members are from."""
         for variable in _variables(part.template):
@@ -348,6 +368,43 @@ class Population:
         for variable, value in zip(_variables(model), values, strict=True):
             # A copy: training with Keras on JAX deletes the arrays that a model held.
             variable.assign(ops.copy(value))
+
+
+class BestEpoch:
+    """The members of a population, each as it was when its score was lowest.
+
+    Args:
+        population: The population, which goes on being trained.
+    """
+
+    def __init__(self, population: Population) -> None:
+        self._population = population
+        self._scores = np.full(len(population), np.inf)
+        self._members = [self._now()] * len(population)
+
+    def update(self, scores: np.ndarray, among: Any = True) -> np.ndarray:
+        """Keeps the members as they are now whose score is lower than ever.
+
+        Args:
+            scores: A score for each member; NaN is never low.
+            among: Which members are asked about, booleans.
+
+        Returns:
+            Which members were kept, booleans.
+        """
+        better = (scores < self._scores) & among
+        self._scores = np.where(better, scores, self._scores)
+        now = self._now()
+        self._members = [now if b else old for b, old in zip(better, self._members, strict=True)]
+        return better
+
+    @property
+    def population(self) -> Population:
+        """The members as they were kept; those that never had a score, as they were at first."""
+        return Population.assembled(self._members)
+
+    def _now(self) -> Population:
+        return self._population.part(self._population.template)
 
 
 class Trainer:

@@ -1,6 +1,7 @@
 """What pretraining did, stage by stage."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,7 +21,8 @@ class StageReport:
         history: A row per member and epoch: `member`, `seed`, `epoch`, `loss`, what else the
             objective reports and, with validation data, each with `val_`.
         seconds: Wall-clock time.
-        flops: FLOPs of each member: 2 per multiply-add, training 3 times the forward pass.
+        flops: FLOPs of each member, an array: 2 per multiply-add, training 3 times the forward
+            pass.
         movement: For each weight, `||w - w_0|| / ||w_0||` for each member.
         decoders: The decoder of each member, from code (or latent variables) to pre-activation of
             the reconstruction, which needs a sigmoid if inputs are binary or in [0, 1]; `None` if
@@ -35,10 +37,36 @@ class StageReport:
     baseline: np.ndarray
     history: pd.DataFrame
     seconds: float
-    flops: int
+    flops: np.ndarray
     movement: dict[str, np.ndarray]
     decoders: list[keras.Model | None]
     heads: list[keras.Model | None]
+
+    def to_config(self) -> dict[str, Any]:
+        """All but the models, as plain data for JSON."""
+        return {
+            "name": self.name,
+            "loss": self.loss,
+            "baseline": self.baseline.tolist(),
+            "history": self.history.to_dict("list"),
+            "seconds": self.seconds,
+            "flops": self.flops.tolist(),
+            "movement": {path: values.tolist() for path, values in self.movement.items()},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **models: list) -> "StageReport":
+        """A report from what `to_config` returned, and its `decoders` and `heads`."""
+        return cls(
+            name=config["name"],
+            loss=config["loss"],
+            baseline=np.array(config["baseline"]),
+            history=pd.DataFrame(config["history"]),
+            seconds=config["seconds"],
+            flops=np.array(config["flops"]),
+            movement={path: np.array(values) for path, values in config["movement"].items()},
+            **models,
+        )
 
 
 @dataclass
@@ -70,7 +98,7 @@ class Report:
         """
         rows = []
         for stage in self.stages:
-            last = stage.history[stage.history["epoch"] == stage.history["epoch"].max()]
+            last = stage.history.groupby("member").tail(1).sort_values("member")
             for i, (_, scores) in enumerate(last.iterrows()):
                 losses = scores.drop(["member", "seed", "epoch"]).to_dict()
                 rows.append(
@@ -82,7 +110,7 @@ class Report:
                         "baseline": stage.baseline[i],
                         **losses,
                         "seconds": stage.seconds,
-                        "flops": stage.flops,
+                        "flops": stage.flops[i],
                         "movement": next(iter(stage.movement.values()))[i],
                     }
                 )

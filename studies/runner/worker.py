@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from pretrain import Population, datasets, greedy_pretrain, networks, objectives
-from pretrain.population import Trainer, on_device
+from pretrain.population import BestEpoch, Trainer, on_device
 from pretrain.streams import Block
 from pretrain.supervised import Supervised, supervised_task
 from studies.arms import ARMS
@@ -160,17 +160,15 @@ def _train(
     test_set = on_device([Block(*sets[0].test).take(0, first.test_size)]) if tested else []
     last = first.epochs + first.extra_epochs
     curves = {"train_nll": [], "validation_nll": [], "validation_error": []}
-    tests, best, lowest = {}, [population] * len(trials), np.full(len(trials), np.inf)
+    tests, best = {}, BestEpoch(population)
     for epoch in range(1, last + 1):
         curves["train_nll"].append(trainer.epoch([training], epoch)[:, 0])
         nll, error = _evaluate(population, task, held_out)
-        now = population.part(population.template)
-        best = [now if better else old for better, old in zip(error < lowest, best, strict=True)]
-        lowest = np.minimum(error, lowest)
+        best.update(error)
         curves["validation_nll"].append(nll)
         curves["validation_error"].append(error)
         if tested and epoch in (first.epochs, last):
-            tests[epoch] = _test(Population.assembled(best), now, task, test_set)
+            tests[epoch] = _test(best.population, population, task, test_set)
     return {name: np.array(values, dtype="float64") for name, values in curves.items()}, tests
 
 

@@ -30,6 +30,10 @@ def machine(visible="binary", **options):
     return model, objective, learner
 
 
+def key(seed):
+    return ops.convert_to_tensor(np.array([seed, 0], "int32"))
+
+
 def parameters(learner):
     dense = learner.stage.projection.operation
     return [array(v) for v in (dense.kernel, dense.bias, learner.decoder.layers[0].bias)]
@@ -104,7 +108,7 @@ def test_the_gradient_of_many_gibbs_steps_is_the_exact_one():
     _, objective, learner = machine(k=20)
     x = np.tile(patterns(50), (400, 1))
     trained = [ops.convert_to_tensor(array(v)) for v in learner.trainable_variables]
-    inputs = {"x": ops.convert_to_tensor(x), "key": ops.convert_to_tensor(np.array([5, 2]), "int32")}
+    inputs = {"x": ops.convert_to_tensor(x), "key": key(5)}
 
     def loss(variables):
         outputs, _ = learner.stateless_call(variables, [], inputs, training=True)
@@ -155,7 +159,7 @@ def test_the_free_energy_gap_tells_over_fitting():
 
 def test_chains_go_on():
     _, objective, learner = machine(persistent=True, chains=7)
-    inputs = {"x": ops.zeros((3, VISIBLE)), "key": ops.convert_to_tensor(np.array([1, 0]), "int32")}
+    inputs = {"x": ops.zeros((3, VISIBLE)), "key": key(1)}
     state = [array(v).copy() for v in learner.non_trainable_variables]
     assert state[0].shape == (7, VISIBLE)
     trained = [v.value for v in learner.trainable_variables]

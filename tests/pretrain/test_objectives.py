@@ -15,7 +15,6 @@ from pretrain import (
     DenoisingAutoencoder,
     Gaussian,
     Masking,
-    PatchMasking,
     RestrictedBoltzmannMachine,
     SaltAndPepper,
     SparseAutoencoder,
