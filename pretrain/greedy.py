@@ -130,7 +130,8 @@ def greedy_pretrain(
         _StageTraining(population, *parts)
         for parts in zip(cut, objectives, range(len(cut)), strict=True)
     ]
-    report = Report(seeds=population.seeds)
+    named = None if stages is None or isinstance(stages, int) else stages
+    report = Report(seeds=population.seeds, layers=named)
     for number, training in enumerate(trainings):
         if number:
             _advance(population, data, preambles[number])
@@ -425,6 +426,7 @@ class _StageTraining:
         history = self._train(inputs, held_out, settings)
         return StageReport(
             name=self.stage.name,
+            objective=self.objective,
             loss=self.objective.loss_name,
             baseline=np.resize([*map(self.objective.baseline, moments)], len(self.population)),
             history=history,

@@ -1,11 +1,14 @@
 """What pretraining did, stage by stage."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
+
+from pretrain.objectives.objective import Objective
 
 
 @dataclass
@@ -14,6 +17,7 @@ class StageReport:
 
     Args:
         name: Name of the stage.
+        objective: What it was trained on, with nothing left open.
         loss: Name of the loss, decided once.
         baseline: Loss of a trivial model for each member: of the mean input as a reconstruction,
             or of the classes' frequencies as a prediction. If there is a column `reconstruction`
@@ -33,6 +37,7 @@ class StageReport:
     """
 
     name: str
+    objective: Objective
     loss: str
     baseline: np.ndarray
     history: pd.DataFrame
@@ -76,10 +81,12 @@ class Report:
     Args:
         stages: A report for each stage.
         seeds: Seed of each member.
+        layers: Names of the layers of each stage, if the caller named them.
     """
 
     stages: list[StageReport] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
+    layers: Sequence[Sequence[str]] | None = None
 
     @property
     def history(self) -> pd.DataFrame:

@@ -80,6 +80,10 @@ class Autoencoder(Objective):
     def loss_name(self) -> str:
         return self.loss
 
+    @property
+    def binary(self) -> bool:
+        return self.loss == LOSSES[0]
+
     def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
         return [self._reduced(self._losses(x, outputs))]
 

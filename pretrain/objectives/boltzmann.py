@@ -71,6 +71,10 @@ class RestrictedBoltzmannMachine(Objective):
     def loss_name(self) -> str:
         return "persistent_contrastive_divergence" if self.persistent else "contrastive_divergence"
 
+    @property
+    def binary(self) -> bool:
+        return self.visible == VISIBLE[0]
+
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
         if not is_dense(stage) or not in_unit_interval([stage]):
             raise ValueError(

@@ -136,7 +136,7 @@ def _copy(layer: Any, input_shape: tuple) -> Any:
     return copied
 
 
-class _Tied(keras.layers.Layer):
+class Tied(keras.layers.Layer):
     """The transpose of a layer, with a bias of its own.
 
     Args:
@@ -156,13 +156,13 @@ class _Tied(keras.layers.Layer):
         return {**super().get_config(), "encoder": encoder}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "_Tied":
+    def from_config(cls, config: dict[str, Any]) -> "Tied":
         encoder = keras.saving.deserialize_keras_object(config["encoder"])
         return cls(**{**config, "encoder": encoder})
 
 
 @keras.saving.register_keras_serializable("pretrain")
-class TiedDense(_Tied):
+class TiedDense(Tied):
     """The transpose of a Dense layer, with a bias of its own."""
 
     def call(self, x: Any) -> Any:
@@ -170,7 +170,7 @@ class TiedDense(_Tied):
 
 
 @keras.saving.register_keras_serializable("pretrain")
-class TiedConvolution(_Tied):
+class TiedConvolution(Tied):
     """The transpose of a convolution, channels last, with a bias of its own.
 
     Args:

@@ -40,6 +40,11 @@ class Objective:
         """Name of the loss, once decided."""
         raise NotImplementedError
 
+    @property
+    def binary(self) -> bool:
+        """Whether a decoder gives logits of values in [0, 1], once decided."""
+        return False
+
     def decided(self, binary: bool) -> Self:
         """The objective with nothing left open, for one stage.
 

@@ -74,6 +74,10 @@ class VariationalAutoencoder(Objective):
     def loss_name(self) -> str:
         return f"negative_evidence_lower_bound_{self.output}"
 
+    @property
+    def binary(self) -> bool:
+        return self.output == OUTPUTS[0]
+
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
         return Variational(stage, self.latent, seed)
 
