@@ -179,6 +179,80 @@ def chain(layers: Iterable[Any], input_shape: tuple, dtype: str) -> Graph:
     return Graph(flattener.calls, start, end, input_shape)
 
 
+def to_config(graph: Graph) -> dict[str, Any]:
+    """A graph as data that Keras can save, its operations included but not their weights.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        What `from_config` makes an equal graph of.
+    """
+    operations = list(dict.fromkeys(call.operation for call in graph.calls))
+    return {
+        "operations": [keras.saving.serialize_keras_object(item) for item in operations],
+        "calls": [_call_config(call, operations.index(call.operation)) for call in graph.calls],
+        "input": graph.input,
+        "output": graph.output,
+        "input_shape": graph.input_shape,
+        "dtype": _input_dtype(graph),
+    }
+
+
+def from_config(config: dict[str, Any]) -> Graph:
+    """A graph of new operations, from what `to_config` returned.
+
+    Args:
+        config: The data.
+
+    Returns:
+        The graph.
+    """
+    operations = [keras.saving.deserialize_keras_object(item) for item in config["operations"]]
+    input_shape = tuple(config["input_shape"])
+    tensors = {config["input"]: keras.KerasTensor(input_shape, config["dtype"])}
+    calls = [_replay(call, operations[call["operation"]], tensors) for call in config["calls"]]
+    return Graph(calls, config["input"], config["output"], input_shape)
+
+
+def _call_config(call: Call, operation: int) -> dict[str, Any]:
+    def bare(value: Any) -> Any:
+        tensor = isinstance(value, keras.KerasTensor)
+        return keras.KerasTensor(value.shape, value.dtype) if tensor else value
+
+    # Without their history, which names operations that may be outside of the graph.
+    arguments = list(call.arguments.convert(bare))
+    return {
+        "operation": operation,
+        "arguments": keras.saving.serialize_keras_object(arguments),
+        "inputs": [call.inputs[id(tensor)] for tensor in call.arguments.keras_tensors],
+        "outputs": call.outputs,
+    }
+
+
+def _input_dtype(graph: Graph) -> str:
+    read = [(call, t) for call in graph.calls for t in call.arguments.keras_tensors]
+    return next(t.dtype for call, t in read if call.inputs[id(t)] == graph.input)
+
+
+def _replay(config: dict[str, Any], operation: Any, tensors: dict[int, Any]) -> Call:
+    """Calls an operation on symbolic tensors, by number, and adds what it returns to them."""
+    inputs, outputs = config["inputs"], tuple(config["outputs"])
+    numbers = iter(inputs)
+
+    def fill(value: Any) -> Any:
+        return tensors[next(numbers)] if isinstance(value, keras.KerasTensor) else value
+
+    saved = keras.saving.deserialize_keras_object(config["arguments"])
+    args, kwargs = keras.tree.map_structure(fill, saved)
+    results = keras.tree.flatten(operation(*args, **kwargs))
+    tensors.update(zip(outputs, results, strict=True))
+    arguments = keras.src.ops.symbolic_arguments.SymbolicArguments(*args, **kwargs)
+    read = {id(tensors[number]): number for number in inputs}
+    shapes = tuple(tensors[inputs[0]].shape), tuple(results[0].shape)
+    return Call(operation, arguments, read, outputs, *shapes)
+
+
 def fingerprint(calls: list[Call]) -> str:
     """A text that is equal for calls of the same architecture, whatever names and initial values.
 

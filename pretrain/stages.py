@@ -46,6 +46,7 @@ _RANGE_KEEPING = _ARRANGING + (
 )
 
 
+@keras.saving.register_keras_serializable("pretrain")
 class Segment(keras.layers.Layer):
     """A piece of a model's graph with one input and one output, run as a layer.
 
@@ -73,6 +74,15 @@ class Segment(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], *self.features_out)
+
+    def get_config(self) -> dict[str, Any]:
+        output_shape = (None, *self.features_out)
+        config = {"graph": graph.to_config(self.graph), "output_shape": output_shape}
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Segment":
+        return cls(**{**config, "graph": graph.from_config(config["graph"])})
 
     @property
     def flops(self) -> int:
