@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 _MODULES = {
+    "DeepAutoencoder": "unrolling",
     "Population": "population",
     "Report": "report",
     "StageReport": "report",
@@ -15,6 +16,7 @@ _MODULES = {
     "lsuv": "initializers",
     "split_stages": "stages",
     "Stage": "stages",
+    "unroll": "unrolling",
     "Autoencoder": "objectives",
     "ContractiveAutoencoder": "objectives",
     "DenoisingAutoencoder": "objectives",

@@ -1,0 +1,374 @@
+"""The deep autoencoder of a pretrained stack: its encoder, and its decoders from the top down."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers as kl
+from scipy.special import ndtri
+
+from pretrain import graph
+from pretrain.checks import positive
+from pretrain.graph import Call
+from pretrain.objectives import VariationalAutoencoder
+from pretrain.objectives.decoders import Tied, build_decoder
+from pretrain.report import Report, StageReport
+from pretrain.stages import Segment, Stage, split_stages
+
+_BATCH = 1000
+# In inference, and in what is unrolled, they pass on what they get.
+_IDENTITIES = (kl.Dropout, kl.GaussianDropout, kl.GaussianNoise, kl.Identity)
+
+
+@keras.saving.register_keras_serializable("pretrain")
+class DeepAutoencoder(keras.Model):
+    """An encoder and a decoder as one model from inputs to their reconstructions.
+
+    It can be compiled, trained, saved and loaded as any Keras model; import this class, or
+    `unroll`, before `keras.saving.load_model`.
+
+    Args:
+        encoder: Model from inputs to codes.
+        decoder: Model from codes to reconstructions.
+        variational: Whether codes are latent variables with a standard normal prior.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Sequential,
+        decoder: keras.Sequential,
+        variational: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.variational = variational
+        self.built = True
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return self.decoder(self.encoder(x, training=training), training=training)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], *self.decoder.output_shape[1:])
+
+    def encode(self, x: Any) -> np.ndarray:
+        """Codes of inputs, in inference mode.
+
+        Args:
+            x: Inputs (n, ...).
+
+        Returns:
+            Codes (n, ...); the means of the latent variables (n, latent) if it is variational.
+        """
+        return _in_batches(self.encoder, x)
+
+    def decode(self, code: Any) -> np.ndarray:
+        """Reconstructions from codes, in inference mode.
+
+        Args:
+            code: Codes (n, ...), or values of the latent variables (n, latent).
+
+        Returns:
+            Reconstructions (n, ...).
+        """
+        return _in_batches(self.decoder, code)
+
+    def reconstruct(self, x: Any) -> np.ndarray:
+        """`decode(encode(x))`.
+
+        Args:
+            x: Inputs (n, ...).
+
+        Returns:
+            Reconstructions (n, ...).
+        """
+        return _in_batches(self, x)
+
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """Decodes draws from the prior of the latent variables.
+
+        Args:
+            n: Number of draws, at least 1.
+            seed: Seed of the draws.
+
+        Returns:
+            What is decoded (n, ...): means of p(x | z), not draws from it.
+
+        Raises:
+            ValueError: If the model is not variational or `n` is out of range.
+
+        Reference:
+            [Kingma & Welling, 2013](https://arxiv.org/abs/1312.6114)
+        """
+        latent = self._latent("sample")
+        draws = np.random.default_rng(seed).standard_normal((positive("n", n), latent))
+        return self.decode(draws.astype("float32"))
+
+    def interpolate(self, a: Any, b: Any, steps: int) -> np.ndarray:
+        """Decodes the straight line between the codes of two inputs.
+
+        For a line between codes, `decode(np.linspace(a, b, steps))`.
+
+        Args:
+            a: Input at the start, of the shape of one input.
+            b: Input at the end, likewise.
+            steps: Number of points, both ends among them, at least 2.
+
+        Returns:
+            What is decoded (steps, ...).
+
+        Raises:
+            ValueError: If the model is not variational, or an argument is out of range.
+        """
+        self._latent("interpolate")
+        if positive("steps", steps) < 2:
+            raise ValueError(f"`steps` must be an integer of at least 2. Received: steps={steps}")
+        shape = tuple(self.encoder.input_shape[1:])
+        if not np.shape(a) == np.shape(b) == shape:
+            raise ValueError(
+                f"`a` and `b` must be single inputs, of shape {shape}. "
+                f"Received: a of shape {np.shape(a)}, b of shape {np.shape(b)}"
+            )
+        return self.decode(np.linspace(*self.encode(np.stack([a, b])), steps))
+
+    def latent_grid(self, size: int) -> np.ndarray:
+        """Decodes a grid of two latent variables: the manifold that was learned.
+
+        The grid's coordinates are the quantiles (i + 1/2) / size of the standard normal.
+
+        Args:
+            size: Number of points in each direction, at least 1.
+
+        Returns:
+            What is decoded (size, size, ...); the first latent variable grows along the first
+            axis, the second along the second.
+
+        Raises:
+            ValueError: If the model is not variational, has another number of latent variables
+                than 2, or `size` is out of range.
+
+        Reference:
+            [Kingma & Welling, 2013, figure 4](https://arxiv.org/abs/1312.6114)
+        """
+        latent = self._latent("latent_grid")
+        if latent != 2:
+            raise ValueError(
+                "`latent_grid` needs 2 latent variables: VariationalAutoencoder(latent=2). "
+                f"Received: a model with {latent}"
+            )
+        quantiles = ndtri((np.arange(positive("size", size)) + 0.5) / size)
+        grid = np.stack(np.meshgrid(quantiles, quantiles, indexing="ij"), axis=-1)
+        decoded = self.decode(grid.reshape(-1, 2).astype("float32"))
+        return decoded.reshape(size, size, *decoded.shape[1:])
+
+    def _latent(self, method: str) -> int:
+        """Number of latent variables; refuses a model that has none."""
+        if not self.variational:
+            raise ValueError(
+                f"`{method}` needs latent variables with a prior: pretrain the last stage with "
+                "VariationalAutoencoder. Received: a deep autoencoder whose last stage was "
+                "pretrained with another objective"
+            )
+        return self.decoder.input_shape[-1]
+
+    def get_config(self) -> dict[str, Any]:
+        # Keras loads as one object what was marked when it was saved, from its second time on.
+        for layer in _tied_layers(self.decoder):
+            keras.saving.serialize_keras_object(layer.encoder)
+        return {
+            **super().get_config(),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "variational": self.variational,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "DeepAutoencoder":
+        encoder = keras.saving.deserialize_keras_object(config["encoder"])
+        decoder = keras.saving.deserialize_keras_object(config["decoder"])
+        return cls(**{**config, "encoder": encoder, "decoder": decoder})
+
+
+def unroll(model: keras.Model, report: Report, member: int | None = None) -> DeepAutoencoder:
+    """The deep autoencoder of a pretrained stack, ready for joint fine-tuning.
+
+    The pretrained stages up to the last one encode; from its code down, their decoders decode,
+    each to the pre-activation of its stage's input, with a sigmoid where that input was taken for
+    binary (cross-entropy, Bernoulli). A variational last stage encodes to, and one below decodes
+    through, the means of its latent variables: nothing is drawn, so that fine-tuning is an
+    autoencoder's, without the divergence from the prior.
+
+    The layers are shared, not copied: fine-tuning it moves the stages of `model`, and the decoders
+    in `report`. Dropout and augmentation are off in it, as in pretraining.
+
+    ```python
+    deep = unroll(model, report)
+    deep.compile("adam", "binary_crossentropy")
+    deep.fit(x, x)
+    ```
+
+    The output is the first stage's input, arranged as the model's: where `model` starts by
+    rescaling or normalizing, it is in the units after that, and so must be the targets of `fit`:
+    `deep.fit(x, x / 255)` after `Rescaling(1 / 255)`.
+
+    Args:
+        model: The pretrained model; `population.member(i)` for a member of a population.
+        report: What `greedy_pretrain` returned for it.
+        member: Number of the member that `model` is, from 0, if a population was pretrained.
+
+    Returns:
+        The deep autoencoder, from (n, ...) to (n, ...) of the same shape, in [0, 1] if the first
+        stage's input was taken for binary.
+
+    Raises:
+        ValueError: If model, report and member do not belong together, a stage has no decoder, or
+            what stands between two stages cannot be undone.
+
+    Reference:
+        [Hinton & Salakhutdinov, 2006](https://doi.org/10.1126/science.1127647)
+    """
+    member = _checked_member(report, member)
+    stages = _cut(model, report, member)
+    encoder, decoder = [], []
+    for stage, trained in zip(stages, report.stages, strict=True):
+        last = trained is report.stages[-1]
+        encoder += _encoding(stage, trained, member, last)
+        decoder = _decoding(stage, trained, member, last) + _undoing(stage, stages[0]) + decoder
+    shape = (stages[0].preamble or stages[0]).features_in
+    dtype = model.inputs[0].dtype if getattr(model, "inputs", None) else None
+    encoder = keras.Sequential([keras.Input(shape, dtype=dtype), *encoder], name="encoder")
+    code = keras.Input(encoder.output_shape[1:])
+    decoder = keras.Sequential([code, *decoder], name="decoder")
+    return DeepAutoencoder(encoder, decoder, _is_variational(report.stages[-1]))
+
+
+def _checked_member(report: Any, member: Any) -> int:
+    """Number of a member that a report is of."""
+    if not isinstance(report, Report) or not report.stages:
+        raise ValueError(
+            "`report` must be what greedy_pretrain returned, of one stage at least. "
+            f"Received: report={report!r}"
+        )
+    count = len(report.seeds)
+    if member is None and count > 1:
+        raise ValueError(
+            "A population was pretrained: expected one of its members, "
+            f"unroll(population.member(i), report, member=i). Received: member=None of {count}"
+        )
+    number = 0 if member is None else member
+    if not isinstance(number, int | np.integer) or not 0 <= number < count:
+        raise ValueError(
+            f"`member` must be an integer from 0 to {count - 1}. Received: member={member!r}"
+        )
+    return int(number)
+
+
+def _cut(model: Any, report: Report, member: int) -> list[Stage]:
+    """The stages of the model that the report is of."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "Expected a Keras model; of a population, population.member(i) and member=i. "
+            f"Received: model={model!r}"
+        )
+    for trained in report.stages:
+        if trained.decoders[member] is None:
+            raise ValueError(
+                "Expected stages with a decoder, which reconstructs their input. Received: stage "
+                f"{trained.name!r}, pretrained with {type(trained.objective).__name__}"
+            )
+    shape = report.stages[0].decoders[member].output_shape[1:]
+    stages = split_stages(model, stages=report.layers, input_shape=shape)[: len(report.stages)]
+    found = [(stage.features_in, stage.features_out) for stage in stages]
+    expected = [_features(trained, member) for trained in report.stages]
+    if found != expected:
+        raise ValueError(
+            "Expected the model that was pretrained, with stages of inputs and outputs of shapes "
+            f"{expected}. Received: a model with {found}"
+        )
+    return stages
+
+
+def _features(trained: StageReport, member: int) -> tuple[tuple, tuple]:
+    """Shapes of the inputs and outputs of the stage that was pretrained."""
+    decoder = trained.decoders[member]
+    reader = trained.heads[member] if _is_variational(trained) else decoder
+    return decoder.output_shape[1:], reader.input_shape[1:]
+
+
+def _is_variational(trained: StageReport) -> bool:
+    return isinstance(trained.objective, VariationalAutoencoder)
+
+
+def _encoding(stage: Stage, trained: StageReport, member: int, last: bool) -> list[keras.Layer]:
+    """Layers from the output of the stage before to a stage's own, or to its latent variables."""
+    preamble = [stage.preamble] if stage.preamble else []
+    segment = Segment(stage.graph, (None, *stage.features_out), name=stage.name)
+    mean = _mean(trained.heads[member]) if last and _is_variational(trained) else []
+    return [*preamble, segment, *mean]
+
+
+def _decoding(stage: Stage, trained: StageReport, member: int, last: bool) -> list[keras.Layer]:
+    """Layers from a stage's output, or its latent variables, to what its input was."""
+    mean = _mean(trained.heads[member]) if not last and _is_variational(trained) else []
+    decoder = _tied_to(stage, trained.decoders[member])
+    sigmoid = [kl.Activation("sigmoid")] if trained.objective.binary else []
+    return [*mean, decoder, *sigmoid]
+
+
+def _mean(head: keras.Model) -> list[keras.Layer]:
+    """Layers from a variational stage's output to the means, the first of what the head reads."""
+    return [head, kl.Cropping1D((0, 1)), kl.Reshape(head.output_shape[2:])]
+
+
+def _tied_to(stage: Stage, decoder: keras.Model) -> keras.Model:
+    """A decoder that is tied, if it is, to the stage itself.
+
+    The decoder of a population's member may be tied to a copy of the member's weights.
+    """
+    tied = _tied_layers(decoder)
+    if not tied or tied[0].encoder is stage.projection.operation:
+        return decoder
+    rebuilt = build_decoder(stage, tied=True, seed=0)
+    _tied_layers(rebuilt)[0].bias.assign(tied[0].bias)
+    return rebuilt
+
+
+def _tied_layers(decoder: keras.Model) -> list[Tied]:
+    return [layer for layer in decoder._flatten_layers() if isinstance(layer, Tied)]
+
+
+def _undoing(stage: Stage, first: Stage) -> list[keras.Layer]:
+    """Layers from a stage's input to the output of the stage before, or the model's input."""
+    calls = stage.preamble.graph.calls if stage.preamble else []
+    return [layer for call in reversed(calls) for layer in _inverse(call, stage, stage is first)]
+
+
+def _inverse(call: Call, stage: Stage, leading: bool) -> list[keras.Layer]:
+    """Layers that undo a call; before the first stage, what keeps the arrangement is left."""
+    operation, shape = call.operation, call.input_shape[1:]
+    if isinstance(operation, kl.Flatten | kl.Reshape):
+        return [kl.Reshape(shape)]
+    if isinstance(operation, kl.Permute):
+        return [kl.Permute(tuple(int(axis) + 1 for axis in np.argsort(operation.dims)))]
+    if isinstance(operation, _IDENTITIES):
+        return []
+    alone = len(call.inputs) == 1 and not graph.matrices(operation)
+    if leading and alone and call.output_shape == call.input_shape:
+        return []
+    where = "before the first stage" if leading else "between stages"
+    raise ValueError(
+        f"Only Flatten, Reshape and Permute layers can be undone {where}: name other layers in "
+        "`stages`, with the stage that they belong to. Received: layer "
+        f"{operation.name!r} ({type(operation).__name__}) before stage {stage.name!r}"
+    )
+
+
+def _in_batches(model: keras.Model, x: Any) -> np.ndarray:
+    """Outputs of a model in inference mode."""
+    x = np.asarray(x)
+    parts = [
+        keras.ops.convert_to_numpy(model(x[start : start + _BATCH], training=False))
+        for start in range(0, max(1, len(x)), _BATCH)
+    ]
+    return np.concatenate(parts)
