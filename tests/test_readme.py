@@ -23,6 +23,18 @@ def test_the_library_in_fifteen_lines(capsys):
     assert "hidden_3" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_a_pretrained_stack_is_unrolled(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code = next(c for c in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "unroll(" in c)
+    found = {}
+    exec(code, found)
+    printed = capsys.readouterr().out
+    pretrained, tuned = (float(error) for error in re.findall(r"ed: (\S+)", printed))
+    assert tuned < pretrained < found["x"].var(axis=0).mean()
+    assert Path("deep.keras").exists()
+
+
 def test_links_lead_to_files():
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
