@@ -230,16 +230,16 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
     """
     member = _checked_member(report, member)
     stages = _cut(model, report, member)
-    encoder, decoder = [], []
+    up, down = [], []
     for stage, trained in zip(stages, report.stages, strict=True):
         last = trained is report.stages[-1]
-        encoder += _encoding(stage, trained, member, last)
-        decoder = _decoding(stage, trained, member, last) + _undoing(stage, stages[0]) + decoder
+        up += _encoding(stage, trained, member, last)
+        down = _decoding(stage, trained, member, last) + _undoing(stage, stages[0]) + down
     shape = (stages[0].preamble or stages[0]).features_in
     dtype = model.inputs[0].dtype if getattr(model, "inputs", None) else None
-    encoder = keras.Sequential([keras.Input(shape, dtype=dtype), *encoder], name="encoder")
+    encoder = keras.Sequential([keras.Input(shape, dtype=dtype), *up], name="encoder")
     code = keras.Input(encoder.output_shape[1:])
-    decoder = keras.Sequential([code, *decoder], name="decoder")
+    decoder = keras.Sequential([code, *down], name="decoder")
     return DeepAutoencoder(encoder, decoder, _is_variational(report.stages[-1]))
 
 
