@@ -228,13 +228,15 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_any_architecture_can_be_unrolled_fine_tuned_saved_and_loaded(name, tmp_path):
+@pytest.mark.parametrize(
+    "name, tied", [("convnet", False), ("convnet", True), ("residual", False), ("nested", True)]
+)
+def test_any_architecture_can_be_unrolled_fine_tuned_saved_and_loaded(name, tied, tmp_path):
     model = MODELS[name]()
     before = [len(layer._inbound_nodes) for layer in model._flatten_layers()]
     names = [layer.name for layer in model._flatten_layers()]
     stages = split_stages(model)
-    deep = unroll(model, pretrained(model, *[Autoencoder()] * len(stages)))
+    deep = unroll(model, pretrained(model, *[Autoencoder(tied=tied)] * len(stages)))
     x = uniform(8, *model.input_shape[1:])
     code = x
     for stage in stages:
@@ -247,6 +249,7 @@ def test_any_architecture_can_be_unrolled_fine_tuned_saved_and_loaded(name, tmp_
     loaded = reloaded(deep, tmp_path)
     assert deep.reconstruct(x).shape == x.shape
     np.testing.assert_allclose(loaded.reconstruct(x), deep.reconstruct(x), **CLOSE)
+    assert len(loaded.trainable_variables) == len(deep.trainable_variables)
     assert [len(layer._inbound_nodes) for layer in model._flatten_layers()] == before
     assert [layer.name for layer in model._flatten_layers()] == names
 
