@@ -1,10 +1,8 @@
 """Greedy layer-wise pretraining: one stage after another, codes computed once."""
 
-import operator
 import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +11,17 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
-from pretrain.checkpoint import StageFolder, digest
+from pretrain.checkpoint import StageFolder
 from pretrain.checks import checked_optimizer, positive
 from pretrain.graph import Call
+from pretrain.inputs import StageInputs
 from pretrain.objectives import DenoisingAutoencoder, Objective, to_config
-from pretrain.objectives.objective import Moments
-from pretrain.population import BestEpoch, Population, Trainer, on_device, progress
+from pretrain.population import BestEpoch, Population, Trainer, progress
 from pretrain.program import values_of
 from pretrain.report import Report, StageReport
 from pretrain.seeds import derive
 from pretrain.stages import Stage, in_unit_interval, split_stages
-from pretrain.streams import MAX_MEMORY, Block, Examples, join, rows_within, split_validation
+from pretrain.streams import MAX_MEMORY, Examples, split_validation
 from pretrain.supervised import check_inputs
 
 
@@ -55,7 +53,8 @@ def greedy_pretrain(
     Args:
         model: A built Keras model with a classifier as its last stage, or a `Population`.
         x: Inputs (n, ...); or a list with such an array for each member of a population; or a
-            finite stream (`tf.data.Dataset`, `keras.utils.PyDataset`), whose targets are ignored.
+            finite stream (`tf.data.Dataset`, `keras.utils.PyDataset`), whose targets are ignored
+            by objectives that use none.
         objective: An objective for all stages, or one for each; `None` is
             `DenoisingAutoencoder(Masking(0.25))`.
         y: Targets, for objectives that use them.
@@ -115,15 +114,20 @@ def greedy_pretrain(
         "max_memory": positive("max_memory", max_memory),
         "labeled": any(o.needs_targets for o in objectives),
     }
-    data = [_Inputs(examples, multiple=batch_size, **options)]
+    data = [StageInputs(examples, multiple=batch_size, **options)]
     if validation is not None:
-        data.append(_Inputs(validation, multiple=1, **options))
+        data.append(StageInputs(validation, multiple=1, **options))
     preambles = [[step for step in steps if step] for steps in _between(cut)]
     _advance(population, data, preambles[0])
     binary = [data[0].lie_in_unit_interval(), *map(in_unit_interval, preambles[1:])]
     objectives = [o.decided(b) for o, b in zip(objectives, binary, strict=True)]
     kept = folder and StageFolder(
-        folder, [_describe(population, cut, objectives), settings.describe(), _digests(data)]
+        folder,
+        [
+            _describe(population, cut, objectives),
+            settings.describe(),
+            [inputs.digest() for inputs in data],
+        ],
     )
     # All before the first is trained: what cannot be trained is found while nothing has moved.
     trainings = [
@@ -144,7 +148,7 @@ def _between(cut: list[Stage]) -> list[tuple]:
     return [(before, stage.preamble) for before, stage in zip([None, *cut], cut, strict=False)]
 
 
-def _advance(population: Population, data: list["_Inputs"], steps: list) -> None:
+def _advance(population: Population, data: list[StageInputs], steps: list) -> None:
     for step in steps:
         for inputs in data:
             inputs.advance(population.part(step))
@@ -184,10 +188,6 @@ def _describe_call(call: Call) -> list:
     activation = getattr(call.operation, "activation", None)
     name = getattr(activation, "__name__", type(activation).__name__)
     return [type(call.operation).__name__, name, call.input_shape, call.output_shape]
-
-
-def _digests(data: list["_Inputs"]) -> list[str]:
-    return [inputs.digest() for inputs in data]
 
 
 def _check_patience(patience: Any, validation: Examples | None) -> None:
@@ -257,117 +257,6 @@ def _input_dtype(model: Any) -> str:
     return inputs[0].dtype if inputs else keras.config.floatx()
 
 
-class _Inputs:
-    """Inputs of the stage at hand for every member, kept if they fit in memory.
-
-    Args:
-        examples: Inputs of the model.
-        dtype: Data type of the model's input.
-        members: Number of members.
-        max_memory: Bytes that the inputs of a stage may take.
-        multiple: Blocks that are computed anew have a multiple of this many examples.
-        labeled: Whether targets are wanted.
-    """
-
-    def __init__(
-        self,
-        examples: Examples,
-        *,
-        dtype: str,
-        members: int,
-        max_memory: int,
-        multiple: int,
-        labeled: bool,
-    ) -> None:
-        self._examples = examples
-        self._dtype = dtype
-        self._members = members
-        self._max_memory = max_memory
-        self._multiple = multiple
-        self._labeled = labeled
-        self._encoders: list[Population] = []
-        self._kept = self._keep(self._read(self._rows() if examples.is_stream else None))
-
-    def __iter__(self) -> Iterator[list[Block]]:
-        """Consecutive examples: a block for all members, or one for each."""
-        if self._kept is not None:
-            yield self._kept
-            return
-        for blocks in self._read(self._rows()):
-            for encoder in self._encoders:
-                blocks = _encode(encoder, blocks)
-            yield on_device(blocks)
-
-    def _read(self, rows: int | None) -> Iterator[list[Block]]:
-        for blocks in self._examples.blocks(rows):
-            yield [
-                Block(block.x.astype(self._dtype, copy=False), self._targets(block))
-                for block in blocks
-            ]
-
-    def _targets(self, block: Block) -> np.ndarray | None:
-        return block.y.astype("int32") if self._labeled else None
-
-    def advance(self, encoder: Population) -> None:
-        """Makes the inputs what `encoder` computes from what they were."""
-        previous, self._kept = self._kept, None
-        self._encoders.append(encoder)
-        if previous is None:
-            self._kept = self._keep(map(_arrays, self))
-            return
-        blocks, rows = _arrays(previous), self._rows()
-        self._kept = self._keep(
-            _encode(encoder, [block.take(start, start + rows) for block in blocks])
-            for start in range(0, len(blocks[0].x), rows)
-        )
-
-    def _keep(self, parts: Iterable[list[Block]]) -> list[Block] | None:
-        """All parts as one, or `None` if they take too much memory."""
-        kept, size = [], 0
-        for blocks in parts:
-            kept.append(blocks)
-            size += sum(block.x.nbytes for block in blocks)
-            if size > self._max_memory and (self._encoders or self._examples.is_stream):
-                return None
-        if len(kept) == 1:
-            return on_device(kept[0])
-        return on_device([join(pieces) for pieces in zip(*kept, strict=True)])
-
-    def _rows(self) -> int:
-        """Examples in a block that fits in memory at every stage so far."""
-        x = self._examples.first()[0].x
-        rows = [rows_within(self._max_memory, x, self._multiple)]
-        for encoder in self._encoders:
-            codes = np.empty((0, *encoder.template.features_out), keras.config.floatx())
-            rows.append(rows_within(self._max_memory, codes, self._multiple, self._members))
-        return min(rows)
-
-    def moments(self) -> tuple[int, list[Moments]]:
-        """Number of examples, and their moments for each array of inputs."""
-        n, sums, counts = 0, None, None
-        for blocks in self:
-            blocks = _arrays(blocks)
-            n += len(blocks[0].x)
-            arrays = [block.x.astype("float64") for block in blocks]
-            new = np.stack([[x.sum(axis=0), (x**2).sum(axis=0)] for x in arrays])
-            sums = new if sums is None else sums + new
-            if self._labeled:
-                found = [Counter(block.y.tolist()) for block in blocks]
-                counts = found if counts is None else list(map(operator.add, counts, found))
-        frequencies = [np.array(list(c.values())) / n for c in counts] if counts else None
-        return n, [
-            Moments(mean, square, frequencies[i] if frequencies else None)
-            for i, (mean, square) in enumerate(sums / n)
-        ]
-
-    def digest(self) -> str:
-        """A text that is equal for equal examples; of a stream, the first batch is asked."""
-        return digest(self._examples.first())
-
-    def lie_in_unit_interval(self) -> bool:
-        return all(b.x.min() >= 0 and b.x.max() <= 1 for blocks in self for b in _arrays(blocks))
-
-
 class _StageTraining:
     """The pretraining of one stage of a population.
 
@@ -401,8 +290,8 @@ class _StageTraining:
 
     def run(
         self,
-        inputs: _Inputs,
-        held_out: _Inputs | None = None,
+        inputs: StageInputs,
+        held_out: StageInputs | None = None,
         *,
         settings: _Settings,
         kept: StageFolder | None = None,
@@ -418,7 +307,7 @@ class _StageTraining:
         return report
 
     def _report(
-        self, inputs: _Inputs, held_out: _Inputs | None, settings: _Settings
+        self, inputs: StageInputs, held_out: StageInputs | None, settings: _Settings
     ) -> StageReport:
         start = time.perf_counter()
         before = self._weights()
@@ -426,28 +315,29 @@ class _StageTraining:
         history = self._train(inputs, held_out, settings)
         return StageReport(
             name=self.stage.name,
-            objective=self.objective,
             loss=self.objective.loss_name,
             baseline=np.resize([*map(self.objective.baseline, moments)], len(self.population)),
             history=history,
             seconds=time.perf_counter() - start,
             flops=self._flops(n, history, settings),
             movement=_movement(before, self._weights()),
-            **self._companions(),
+            **self._trained(),
         )
 
-    def _companions(self) -> dict[str, list]:
+    def _trained(self) -> dict[str, Any]:
+        """What a report holds of the stage that is not plain data."""
         return {
+            "objective": self.objective,
             "decoders": [learner.decoder for learner in self.learners],
             "heads": [learner.head for learner in self.learners],
         }
 
     def _restore(self, values: list[np.ndarray], config: dict) -> StageReport:
         self.part = self.part.with_values([list(own) for own in zip(*values, strict=True)])
-        return StageReport.from_config(config, **self._companions())
+        return StageReport.from_config(config, **self._trained())
 
     def _train(
-        self, inputs: _Inputs, held_out: _Inputs | None, settings: _Settings
+        self, inputs: StageInputs, held_out: StageInputs | None, settings: _Settings
     ) -> pd.DataFrame:
         trainer = Trainer(
             self.part,
@@ -492,7 +382,7 @@ class _StageTraining:
         logs = pd.DataFrame(rows).drop(columns=["member", "seed", "epoch"]).mean().to_dict()
         callbacks.on_epoch_end(epoch - 1, logs)
 
-    def _validate(self, held_out: _Inputs) -> np.ndarray:
+    def _validate(self, held_out: StageInputs) -> np.ndarray:
         total, n = 0.0, 0
         for blocks in held_out:
             count = len(blocks[0].x)
@@ -531,22 +421,3 @@ def _movement(before: dict, after: dict) -> dict[str, np.ndarray]:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = {name: norm(after[name] - w) / norm(w) for name, w in before.items()}
     return {name: np.where(np.isfinite(ratio), ratio, np.nan) for name, ratio in ratios.items()}
-
-
-def _encode(encoder: Population, blocks: list[Block]) -> list[Block]:
-    """Examples with an encoder's outputs as inputs; a fixed encoder serves all members."""
-    arrays = [block.x for block in blocks]
-    if len(encoder) == 1:
-        codes = [encoder.outputs([x])[0] for x in arrays]
-    else:
-        codes = encoder.outputs(arrays)
-        # Members that share their examples have codes of their own.
-        blocks = blocks if len(blocks) == len(codes) else blocks * len(codes)
-    return [block._replace(x=x) for block, x in zip(blocks, codes, strict=True)]
-
-
-def _arrays(blocks: list[Block]) -> list[Block]:
-    return [
-        Block(*(None if part is None else ops.convert_to_numpy(part) for part in block))
-        for block in blocks
-    ]

@@ -1,0 +1,144 @@
+"""The inputs of the stage at hand: codes, computed once."""
+
+import operator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import keras
+import numpy as np
+from keras import ops
+
+from pretrain.checkpoint import digest
+from pretrain.objectives.objective import Moments
+from pretrain.population import Population, on_device
+from pretrain.streams import Block, Examples, join, rows_within
+
+
+class StageInputs:
+    """Inputs of the stage at hand for every member, kept if they fit in memory.
+
+    Args:
+        examples: Inputs of the model.
+        dtype: Data type of the model's input.
+        members: Number of members.
+        max_memory: Bytes that the inputs of a stage may take.
+        multiple: Blocks that are computed anew have a multiple of this many examples.
+        labeled: Whether targets are wanted.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        dtype: str,
+        members: int,
+        max_memory: int,
+        multiple: int,
+        labeled: bool,
+    ) -> None:
+        self._examples = examples
+        self._dtype = dtype
+        self._members = members
+        self._max_memory = max_memory
+        self._multiple = multiple
+        self._labeled = labeled
+        self._encoders: list[Population] = []
+        self._kept = self._keep(self._read(self._rows() if examples.is_stream else None))
+
+    def __iter__(self) -> Iterator[list[Block]]:
+        """Consecutive examples: a block for all members, or one for each."""
+        if self._kept is not None:
+            yield self._kept
+            return
+        for blocks in self._read(self._rows()):
+            for encoder in self._encoders:
+                blocks = _encode(encoder, blocks)
+            yield on_device(blocks)
+
+    def _read(self, rows: int | None) -> Iterator[list[Block]]:
+        for blocks in self._examples.blocks(rows):
+            yield [
+                Block(block.x.astype(self._dtype, copy=False), self._targets(block))
+                for block in blocks
+            ]
+
+    def _targets(self, block: Block) -> np.ndarray | None:
+        return block.y.astype("int32") if self._labeled else None
+
+    def advance(self, encoder: Population) -> None:
+        """Makes the inputs what `encoder` computes from what they were."""
+        previous, self._kept = self._kept, None
+        self._encoders.append(encoder)
+        if previous is None:
+            self._kept = self._keep(map(_arrays, self))
+            return
+        blocks, rows = _arrays(previous), self._rows()
+        self._kept = self._keep(
+            _encode(encoder, [block.take(start, start + rows) for block in blocks])
+            for start in range(0, len(blocks[0].x), rows)
+        )
+
+    def _keep(self, parts: Iterable[list[Block]]) -> list[Block] | None:
+        """All parts as one, or `None` if they take too much memory."""
+        kept, size = [], 0
+        for blocks in parts:
+            kept.append(blocks)
+            size += sum(block.x.nbytes for block in blocks)
+            if size > self._max_memory and (self._encoders or self._examples.is_stream):
+                return None
+        if len(kept) == 1:
+            return on_device(kept[0])
+        return on_device([join(pieces) for pieces in zip(*kept, strict=True)])
+
+    def _rows(self) -> int:
+        """Examples in a block that fits in memory at every stage so far."""
+        x = self._examples.first()[0].x
+        rows = [rows_within(self._max_memory, x, self._multiple)]
+        for encoder in self._encoders:
+            codes = np.empty((0, *encoder.template.features_out), keras.config.floatx())
+            rows.append(rows_within(self._max_memory, codes, self._multiple, self._members))
+        return min(rows)
+
+    def moments(self) -> tuple[int, list[Moments]]:
+        """Number of examples, and their moments for each array of inputs."""
+        n, sums, counts = 0, None, None
+        for blocks in self:
+            blocks = _arrays(blocks)
+            n += len(blocks[0].x)
+            arrays = [block.x.astype("float64") for block in blocks]
+            new = np.stack([[x.sum(axis=0), (x**2).sum(axis=0)] for x in arrays])
+            sums = new if sums is None else sums + new
+            if self._labeled:
+                found = [Counter(block.y.tolist()) for block in blocks]
+                counts = found if counts is None else list(map(operator.add, counts, found))
+        frequencies = [np.array(list(c.values())) / n for c in counts] if counts else None
+        return n, [
+            Moments(mean, square, frequencies[i] if frequencies else None)
+            for i, (mean, square) in enumerate(sums / n)
+        ]
+
+    def digest(self) -> str:
+        """A text that is equal for equal examples; of a stream, the first batch is asked."""
+        return digest(self._examples.first())
+
+    def lie_in_unit_interval(self) -> bool:
+        return all(b.x.min() >= 0 and b.x.max() <= 1 for blocks in self for b in _arrays(blocks))
+
+
+def _encode(encoder: Population, blocks: list[Block]) -> list[Block]:
+    """Examples with an encoder's outputs as inputs; a fixed encoder serves all members."""
+    arrays = [block.x for block in blocks]
+    if len(encoder) == 1:
+        codes = [encoder.outputs([x])[0] for x in arrays]
+    else:
+        codes = encoder.outputs(arrays)
+        # Members that share their examples have codes of their own.
+        blocks = blocks if len(blocks) == len(codes) else blocks * len(codes)
+    return [block._replace(x=x) for block, x in zip(blocks, codes, strict=True)]
+
+
+def _arrays(blocks: list[Block]) -> list[Block]:
+    return [
+        Block(*(None if part is None else ops.convert_to_numpy(part) for part in block))
+        for block in blocks
+    ]
