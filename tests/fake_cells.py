@@ -37,6 +37,11 @@ SCALE = Scale(
 STORM = replace(SCALE, depths=tuple(range(1, 9)))
 
 
+def hear_ctrl_c():
+    """Where tests run in the background, Ctrl-C is ignored, and processes inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run(cell, cache, **_):
     """Results that depend on the trial alone."""
     _log(cell, cache)

@@ -135,7 +135,7 @@ def test_ctrl_c_keeps_what_is_recorded_and_says_how_to_go_on(results):
         "sys.exit(main(sys.argv[1:], fake_cells.slow))"
     )
     command = ["run", "depth", "--workers", "1", "--results", str(results)]
-    process = spawn("-c", code, *command, start_new_session=True)
+    process = spawn("-c", code, *command, start_new_session=True, preexec_fn=fake_cells.hear_ctrl_c)
     path = results / "depth" / "quick" / "records.jsonl"
     while not journal.read(path):
         time.sleep(0.02)

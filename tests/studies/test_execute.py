@@ -55,6 +55,7 @@ def driver(run, function, *room):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=fake_cells.hear_ctrl_c,
     )
 
 
