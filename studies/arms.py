@@ -16,11 +16,11 @@ class Arm:
         family: `"sigmoid"` (the literature's) or `"relu"` (today's). Claims compare within one.
         paper: Where it comes from.
         activation: Activation of the hidden layers, by its Keras name.
-        initializer: Name understood by `pretrain.initializers.get`.
+        initializer: What `pretrain.initializers.get` takes, by name or as plain data.
         normalization: `None`, `"batch"` or `"layer"`.
         shortcut: `None`, `"residual"`, `"highway"` or `"skip_init"`.
         objective: Config of the objective that pretrains the hidden layers (see
-            `pretrain.objectives.from_config`), or `None` for no pretraining.
+            `pretrain.objectives.from_config`), or one for each of them; `None` for no pretraining.
         pretrained_neighbor: For an arm without pretraining, the arm whose total cost its report
             runs are also trained to, so that both can be compared at equal cost.
         version: Raise it when the meaning of the arm changes: its records are then made anew.
@@ -30,16 +30,21 @@ class Arm:
     family: str
     paper: str
     activation: str
-    initializer: str
+    initializer: str | dict
     normalization: str | None = None
     shortcut: str | None = None
-    objective: dict | None = None
+    objective: dict | tuple[dict, ...] | None = None
     pretrained_neighbor: str | None = None
     version: int = 1
 
     @property
     def pretrained(self) -> bool:
         return self.objective is not None
+
+    @property
+    def stages(self) -> int | None:
+        """The number of hidden layers that have an objective each; `None` if all have one."""
+        return len(self.objective) if isinstance(self.objective, tuple) else None
 
 
 # The literature's loss of a stage is summed over the features, not averaged.
@@ -48,6 +53,12 @@ _DENOISING = {
     "name": "DenoisingAutoencoder",
     "corruption": {"name": "Masking", "rate": 0.25},
     "reduction": "sum",
+}
+
+# Four times Glorot's, which the tutorial gives to sigmoid layers.
+_GLOROT_SIGMOID = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 16.0, "mode": "fan_avg", "distribution": "uniform"},
 }
 
 _ARMS = [
@@ -133,6 +144,17 @@ _ARMS = [
         initializer="he_normal",
         normalization="batch",
         shortcut="residual",
+    ),
+    Arm(
+        "tutorial",
+        "sigmoid",
+        "Deep Learning Tutorials, Stacked Denoising Autoencoders",
+        activation="sigmoid",
+        initializer=_GLOROT_SIGMOID,
+        objective=tuple(
+            {**_DENOISING, "corruption": {"name": "Masking", "rate": rate}, "tied": True}
+            for rate in (0.1, 0.2, 0.3)
+        ),
     ),
 ]
 

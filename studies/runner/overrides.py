@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from typing import get_args
+from typing import get_args, get_origin
 
 from studies.runner.scale import Scale
 
@@ -21,12 +21,13 @@ def add_axes(parser: argparse.ArgumentParser) -> None:
     )
     for axis in _AXES:
         kinds = get_args(axis.type)
+        many = get_origin(axis.type) is tuple
         group.add_argument(
             _FLAGS.get(axis.name, f"--{axis.name.replace('_', '-')}"),
             dest=axis.name,
-            nargs="+" if kinds else None,
+            nargs="+" if many else None,
             type=kinds[0] if kinds else axis.type,
-            metavar="X" if kinds else "N",
+            metavar="X" if many else "N",
         )
 
 

@@ -1,7 +1,7 @@
 """What to run next, and how much there is: pure functions of a scale and its records.
 
 A *group* is what the scale wants of one arm, role and depth: selection seeds times rates, or report
-seeds at the chosen rate; only a part of the seeds if the data of all would take too much memory.
+seeds at the chosen rate; only a part of the seeds if all would take too much memory or time.
 Those of its trials that have no result yet are a cell. How many groups and trials there are does
 not depend on the rates chosen, so the total is known from the start.
 """
@@ -26,6 +26,8 @@ Trials = tuple[Trial, ...]
 _UNKNOWN = math.nan
 # Bytes: every seed has a split of the data of its own.
 _DATA_OF_A_CELL = 4 * 2**30
+# FLOPs, some ten minutes of a core: what an interruption may cost.
+_WORK_OF_A_CELL = 3e13
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,11 @@ def _arm_groups(scale: Scale, arm: Arm, final: dict[str, dict]) -> Iterator[Grou
     tuned = stacks = ()
     rate = 0.0
     if arm.pretrained:
-        tuned = _pretraining(scale, arm, _selection_seeds(scale), scale.pretraining_rates)
+        stack = _pretraining(scale, arm)
+        smaller = replace(stack, train_size=_selection_train_size(scale))
+        tuned = _spread(smaller, _selection_seeds(scale), scale.pretraining_rates)
         rate = _chosen(tuned, final, lambda rs: choose_pretraining_rate(rs, arm.name))
-        stacks = _pretraining(scale, arm, _stack_seeds(scale, arm), (rate,))
+        stacks = _spread(stack, _stack_seeds(scale, arm), (rate,))
         yield Group(tuned)
         yield Group(stacks, ready=not _missing(tuned, final))
     for depth in scale.depths:
@@ -149,29 +153,31 @@ def _arm_groups(scale: Scale, arm: Arm, final: dict[str, dict]) -> Iterator[Grou
 
 
 def _parts(group: Group, scale: Scale) -> list[Group]:
-    """Cut a group between seeds, so that the data of each part fit in a worker's memory."""
+    """Cut a group between seeds, so that each part fits in a worker's memory, and in minutes."""
     examples = scale.train_size + scale.validation_size + scale.test_size
-    seeds = max(1, _DATA_OF_A_CELL // (4 * scale.features * examples))
-    step = seeds * sum(t.seed == group.trials[0].seed for t in group.trials)
+    of_a_seed = [trial for trial in group.trials if trial.seed == group.trials[0].seed]
+    fit = _DATA_OF_A_CELL // (4 * scale.features * examples)
+    seeds = max(1, min(fit, int(_WORK_OF_A_CELL / flops(scale, of_a_seed))))
+    step = seeds * len(of_a_seed)
     starts = range(0, len(group.trials), step)
     return [replace(group, trials=group.trials[start : start + step]) for start in starts]
 
 
-def _pretraining(scale: Scale, arm: Arm, seeds: range, rates: tuple[float, ...]) -> Trials:
+def _pretraining(scale: Scale, arm: Arm) -> Trial:
     # The greatest depth serves all others: layers 1..d of a deep stack are a stack of depth d.
-    trial = replace(
+    return replace(
         _common(scale, arm),
         role="pretraining",
         depth=max(scale.depths),
         epochs=scale.pretraining_epochs,
     )
-    return _spread(trial, seeds, rates)
 
 
 def _selection(scale: Scale, arm: Arm, depth: int, pretraining_rate: float) -> Trials:
     trial = replace(
         _common(scale, arm),
         role="selection",
+        train_size=_selection_train_size(scale),
         depth=depth,
         epochs=scale.epochs,
         pretraining_epochs=scale.pretraining_epochs if arm.pretrained else 0,
@@ -181,7 +187,8 @@ def _selection(scale: Scale, arm: Arm, depth: int, pretraining_rate: float) -> T
 
 
 def _report(scale: Scale, arm: Arm, selection: Trial, rate: float) -> Trials:
-    trial = replace(selection, role="report", test_size=scale.test_size)
+    sizes = {"train_size": scale.train_size, "test_size": scale.test_size}
+    trial = replace(selection, role="report", **sizes)
     trial = replace(trial, extra_epochs=_extra_epochs(scale, arm, trial))
     return _spread(trial, scale.seeds(arm.name, trial.depth), (rate,))
 
@@ -214,6 +221,10 @@ def _extra_epochs(scale: Scale, arm: Arm, trial: Trial) -> int:
 @lru_cache(maxsize=4096)
 def _spread(trial: Trial, seeds: range, rates: tuple[float, ...]) -> Trials:
     return tuple(replace(trial, seed=s, learning_rate=rate) for s in seeds for rate in rates)
+
+
+def _selection_train_size(scale: Scale) -> int:
+    return scale.selection_train_size or scale.train_size
 
 
 def _selection_seeds(scale: Scale) -> range:

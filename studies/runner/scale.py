@@ -26,6 +26,7 @@ class Scale:
         arms: Names of arms in `studies.arms.ARMS`, in the order of tables and legends.
         depths: Numbers of hidden layers.
         train_size: Number of training examples.
+        selection_train_size: Number of them that rates are chosen with; by default all.
         validation_size: Number of validation examples.
         test_size: Number of test examples.
         epochs: Epochs of supervised training.
@@ -66,6 +67,7 @@ class Scale:
     headline_seeds: int = 29
     width: int = 200
     batch_size: int = 20
+    selection_train_size: int | None = None
     dataset: str = "mnist"
     features: int = 784
     classes: int = 10
@@ -88,6 +90,18 @@ class Scale:
                 "An epoch must have at least one whole batch. "
                 f"Received: batch_size={self.batch_size}, train_size={self.train_size}"
             )
+        size = self.selection_train_size
+        if size is not None and not self.batch_size <= size <= self.train_size:
+            raise ValueError(
+                f"Rates are chosen with from {self.batch_size} (a batch) to {self.train_size} "
+                f"training examples. Received: selection_train_size={size}"
+            )
+        for arm in self.arms:
+            if ARMS[arm].stages not in (None, max(self.depths)):
+                raise ValueError(
+                    f"The arm {arm!r} says how each of {ARMS[arm].stages} hidden layers is "
+                    f"pretrained: expected that as the greatest depth. Received: {self.depths}"
+                )
         for name in ("report_seeds", "headline_seeds"):
             if getattr(self, name) > FIRST_SELECTION_SEED:
                 raise ValueError(

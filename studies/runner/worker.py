@@ -14,10 +14,11 @@ import keras
 import numpy as np
 
 from pretrain import Population, datasets, greedy_pretrain, networks, objectives
+from pretrain.objectives import Objective
 from pretrain.population import BestEpoch, Trainer, on_device
 from pretrain.streams import Block
 from pretrain.supervised import Supervised, supervised_task
-from studies.arms import ARMS
+from studies.arms import ARMS, Arm
 from studies.runner import cost
 from studies.runner.machine import processor
 from studies.runner.trial import Cell, Trial
@@ -77,6 +78,12 @@ def _build(trial: Trial, data: datasets.Dataset) -> keras.Model:
     )
 
 
+def _objective(arm: Arm) -> Objective | list[Objective]:
+    if arm.stages is None:
+        return objectives.from_config(arm.objective)
+    return [objectives.from_config(config) for config in arm.objective]
+
+
 def _pretrain(trials: tuple[Trial, ...], cache: Path, source: _Source) -> list[dict]:
     """Pretrains a stack for each trial and keeps it in the cache."""
     first, sets = trials[0], [source.load(trial) for trial in trials]
@@ -84,7 +91,7 @@ def _pretrain(trials: tuple[Trial, ...], cache: Path, source: _Source) -> list[d
     report = greedy_pretrain(
         Population.from_models(models, [trial.seed for trial in trials]),
         [data.train[0] for data in sets],
-        objectives.from_config(ARMS[first.arm].objective),
+        _objective(ARMS[first.arm]),
         epochs=first.epochs,
         batch_size=first.batch_size,
         optimizer="sgd",

@@ -1,0 +1,57 @@
+"""Does a stacked denoising autoencoder reach the error that its tutorial publishes?
+
+Question: which test error on MNIST has the net of the Deep Learning Tutorials
+(http://deeplearning.net/tutorial/SdA.html): 3 layers of 1,000 sigmoid units, pretrained as
+denoising autoencoders with tied weights, of whose inputs 10, 20 and 30 % are masked?
+
+Expected: 1.3 %, which the tutorial publishes; 17 hours on one thread of its day (585 minutes of
+pretraining, 444 of fine-tuning).
+
+Refuted if: the mean test error is above 1.3 %.
+
+Other than the tutorial: batches of 20 images, not of 1, and thus other rates, chosen on 10,000
+images, with one seed; 40 epochs of fine-tuning, not up to 1,000 with early stopping (which ended
+it after 36); the output layer starts with random weights, not at zero.
+"""
+
+import sys
+
+from studies.runner.scale import Scale
+
+SCALES = {
+    "quick": Scale(
+        arms=("tutorial",),
+        depths=(3,),
+        width=200,
+        train_size=5_000,
+        validation_size=2_000,
+        test_size=10_000,
+        epochs=20,
+        learning_rates=(0.3, 1.0, 3.0),
+        pretraining_epochs=10,
+        pretraining_rates=(0.1, 0.3),
+        selection_seeds=1,
+        report_seeds=2,
+        demonstration=True,
+    ),
+    "standard": Scale(
+        arms=("tutorial",),
+        depths=(3,),
+        width=1_000,
+        train_size=50_000,
+        selection_train_size=10_000,
+        validation_size=10_000,
+        test_size=10_000,
+        epochs=40,
+        learning_rates=(0.1, 0.3, 1.0, 3.0, 10.0),
+        pretraining_epochs=15,
+        pretraining_rates=(0.03, 0.1, 0.3, 1.0),
+        selection_seeds=1,
+        report_seeds=2,
+    ),
+}
+
+if __name__ == "__main__":
+    from studies.__main__ import run_study
+
+    sys.exit(run_study("tutorial_sda"))
