@@ -6,14 +6,18 @@ one cause. To add an arm, add an entry to `ARMS` and name it in the `SCALES` of 
 
 from dataclasses import dataclass
 
+# What a net is for: to name the class of an image, or to give images a probability density.
+CLASSIFICATION, DENSITY = "classification", "density"
+
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to make a deep network trainable.
+    """What is compared: a way to make a deep network trainable, or a model of the inputs' density.
 
     Args:
         name: Unique name, as it stands in records and tables.
-        family: `"sigmoid"` (the literature's) or `"relu"` (today's). Claims compare within one.
+        family: `"sigmoid"` (the literature's), `"relu"` (today's) or `"variational"`. Claims
+            compare within one.
         paper: Where it comes from.
         activation: Activation of the hidden layers, by its Keras name.
         initializer: What `pretrain.initializers.get` takes, by name or as plain data.
@@ -21,8 +25,11 @@ class Arm:
         shortcut: `None`, `"residual"`, `"highway"` or `"skip_init"`.
         objective: Config of the objective that pretrains the hidden layers (see
             `pretrain.objectives.from_config`), or one for each of them; `None` for no pretraining.
+            That of a density arm is all that it is trained on.
         pretrained_neighbor: For an arm without pretraining, the arm whose total cost its report
             runs are also trained to, so that both can be compared at equal cost.
+        task: `CLASSIFICATION`, judged by the error, or `DENSITY`, by the bound on log p(x).
+        optimizer: Keras's name of the optimizer that the learning rates are for.
         version: Raise it when the meaning of the arm changes: its records are then made anew.
     """
 
@@ -35,11 +42,13 @@ class Arm:
     shortcut: str | None = None
     objective: dict | tuple[dict, ...] | None = None
     pretrained_neighbor: str | None = None
+    task: str = CLASSIFICATION
+    optimizer: str = "sgd"
     version: int = 1
 
     @property
     def pretrained(self) -> bool:
-        return self.objective is not None
+        return self.objective is not None and self.task == CLASSIFICATION
 
     @property
     def stages(self) -> int | None:
@@ -155,6 +164,23 @@ _ARMS = [
             {**_DENOISING, "corruption": {"name": "Masking", "rate": rate}, "tied": True}
             for rate in (0.1, 0.2, 0.3)
         ),
+    ),
+    *(
+        Arm(
+            f"latent_{latent}",
+            "variational",
+            "Kingma and Welling 2013",
+            activation="tanh",
+            initializer="glorot_uniform",
+            objective={
+                "name": "VariationalAutoencoder",
+                "latent": latent,
+                "output": "bernoulli",
+            },
+            task=DENSITY,
+            optimizer="adam",
+        )
+        for latent in (2, 3, 5, 10, 20, 200)
     ),
 ]
 

@@ -12,30 +12,45 @@ from typing import Literal
 MARGIN = 0.25
 
 
+# Units of the metrics that claims are about.
+UNITS = {
+    "test_error": "points",
+    "test_bound": "nats",
+    "bound_gap": "nats",
+    "active_units": "variables",
+}
+
+
 @dataclass(frozen=True)
 class Runs:
-    """The test errors of an arm's report seeds at a depth.
+    """What an arm's report seeds at a depth are judged by.
 
     Args:
         arm: Name of the arm.
         depth: Number of hidden layers.
         equal_cost: Whether a control is trained on to the cost of its pretrained neighbor.
+        metric: A metric of `UNITS`: the `"test_error"`; of a density, the `"test_bound"` on log
+            p(x), the `"bound_gap"` from the training bound down to it, or the number of
+            `"active_units"` among the latent variables.
     """
 
     arm: str
     depth: int
     equal_cost: bool = False
+    metric: str = "test_error"
 
     def __str__(self) -> str:
+        if self.metric != "test_error":
+            return f"{self.metric}({self.arm})"
         return f"{self.arm}({self.depth})" + (" at equal cost" if self.equal_cost else "")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A sum of test errors minus another, seed by seed, in points of percent.
+    """A sum of metrics minus another, seed by seed; of test errors, in points of percent.
 
     One error minus another is a paired difference; a difference minus one at another depth says how
-    it grows.
+    it grows. With nothing to subtract, it is the metric itself.
 
     Args:
         plus: What is added.
@@ -54,7 +69,7 @@ class Difference:
 
     def __str__(self) -> str:
         text = " + ".join(map(str, self.plus)) + "".join(f" - {runs}" for runs in self.minus)
-        return f"{self.average} of {text}, points"
+        return f"{self.average} of {text}, {UNITS[self.plus[0].metric]}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from studies.arms import ARMS, Arm
+from studies.arms import ARMS, DENSITY, Arm
 from studies.runner.trial import Trial
 
 
@@ -39,8 +39,18 @@ def pretraining_flops(trial: Trial, epochs: int, features: int) -> int:
     return 3 * 2 * forward * _examples(trial) * epochs + codes
 
 
+def density_flops(trial: Trial, epochs: int, features: int) -> int:
+    """FLOPs of `epochs` epochs of a variational autoencoder: encoder, heads and the mirror."""
+    latent = ARMS[trial.arm].objective["latent"]
+    heads, hidden = 2 * trial.width * 2 * latent, 2 * latent * trial.width
+    forward = 2 * sum(layer_flops(trial, features)) + heads + hidden
+    return 3 * forward * _examples(trial) * epochs
+
+
 def trial_flops(trial: Trial, features: int, classes: int) -> int:
     """FLOPs that running the trial takes, without its (shared) stack."""
+    if ARMS[trial.arm].task == DENSITY:
+        return density_flops(trial, trial.epochs, features)
     if trial.role == "pretraining":
         return pretraining_flops(trial, trial.epochs, features)
     return finetuning_flops(trial, trial.epochs + trial.extra_epochs, features, classes)

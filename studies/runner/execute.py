@@ -3,7 +3,7 @@
 It never imports Keras. Whatever happens to it, the journal is all that it needs to go on.
 """
 
-import math
+import shutil
 import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from studies.runner import journal
+from studies.runner import arrays, journal
 from studies.runner.journal import Journal, JournalError
 from studies.runner.plan import flops, plan, progress
 from studies.runner.scale import CUSTOM, Scale, save
-from studies.runner.selection import SCORES, chance, lowest, mean_by_rate, score
+from studies.runner.selection import lowest, mean_by_rate, metric, score
 from studies.runner.trial import Cell, Trial
 
 RunCell = Callable[[Cell, Path], list[dict]]
@@ -84,7 +84,8 @@ def train(
         data_folder: Where to look for datasets first.
 
     Returns:
-        For each trial, in order, its `status`, metrics, `curves` and `provenance`.
+        For each trial, in order, its `status`, metrics, `curves` and `provenance`, and `arrays` by
+        name if figures need any.
     """
     # Only here: this module is the driver's too, and the driver does without Keras.
     from studies.runner.worker import run_cell
@@ -165,12 +166,13 @@ def _attempt(run_cell: RunCell, cell: Cell, cache: Path) -> list[dict] | _Failur
 
 def _check(cell: Cell, results: list[dict]) -> None:
     """Raise if these are no results of the cell: once in the journal, they would stay there."""
-    metric = SCORES[cell.trials[0].role]
-    sound = [r["status"] == "diverged" or r["status"] == "done" and metric in r for r in results]
+    first = cell.trials[0]
+    needed = metric(first.arm, first.role)
+    sound = [r["status"] == "diverged" or r["status"] == "done" and needed in r for r in results]
     if sound != [True] * len(cell.trials):
         raise ValueError(
             f"Expected {len(cell.trials)} results, each of status diverged, or done with a "
-            f"{metric}. Received: {len(results)} results, {sum(sound)} of them such"
+            f"{needed}. Received: {len(results)} results, {sum(sound)} of them such"
         )
 
 
@@ -236,6 +238,9 @@ class _Driver:
         if known:
             # They take no time, and must not make the rest look as fast.
             self.bar.total -= flops(self._run.scale, known)
+            for trial in known:
+                for path in self._run.results.glob(f"*/*/{arrays.file_name(trial.key)}"):
+                    shutil.copyfile(path, self._run.folder / path.name)
             self._record(Cell(known, cell.stacks), [self._elsewhere[t.key] for t in known])
         return bool(known)
 
@@ -254,6 +259,10 @@ class _Driver:
         self._say(f"{cell}: {_summary(records, self._run.scale)}")
 
     def _append(self, cell: Cell, results: list[dict]) -> list[dict]:
+        # First, since a record is never without its arrays.
+        for trial, result in zip(cell.trials, results, strict=True):
+            if "arrays" in result:
+                arrays.save(self._run.folder, trial.key, result.pop("arrays"))
         pairs = zip(cell.trials, results, strict=True)
         records = [_record(self._run.study, cell, trial, result) for trial, result in pairs]
         self._journal.append(records)
@@ -294,13 +303,11 @@ def _record(study: str, cell: Cell, trial: Trial, result: dict) -> dict:
 
 def _summary(records: list[dict], scale: Scale) -> str:
     """Say in a few words what came out of a cell: the mean score, at the best rate."""
-    role = records[0]["role"]
-    pretraining = role == "pretraining"
-    diverged = math.inf if pretraining else chance(scale.classes)
-    means = mean_by_rate(records, lambda record: score(record, diverged))
+    name = metric(records[0]["arm"], records[0]["role"])
+    means = mean_by_rate(records, lambda record: score(record, scale.classes))
     rate = lowest(means)
-    value = f"{means[rate]:.3f}" if pretraining else f"{means[rate]:.2%}"
+    value = f"{means[rate]:.2%}" if name.endswith("_error") else f"{abs(means[rate]):.4g}"
     where = f" at rate {rate:g}" if len(means) > 1 else ""
     count = sum(record["status"] == "diverged" for record in records)
     note = f", {count} diverged" if count else ""
-    return f"{SCORES[role].replace('_', ' ')} {value}{where}{note}"
+    return f"{name.replace('_', ' ')} {value}{where}{note}"

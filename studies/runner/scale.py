@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from studies.arms import ARMS
+from studies.arms import ARMS, DENSITY
 
 # Report seeds count from 0, so that both kinds stay apart for any number of them below this.
 FIRST_SELECTION_SEED = 1000
@@ -29,12 +29,12 @@ class Scale:
         selection_train_size: Number of them that rates are chosen with; by default all.
         validation_size: Number of validation examples.
         test_size: Number of test examples.
-        epochs: Epochs of supervised training.
+        epochs: Epochs of training, the pretraining apart.
         learning_rates: Grid of rates, the same for all arms and depths.
-        pretraining_epochs: Epochs of every pretrained stage.
-        pretraining_rates: Grid of pretraining rates, chosen from without labels.
         selection_seeds: Number of seeds that rates are chosen on.
         report_seeds: Number of fresh seeds that results are reported on.
+        pretraining_epochs: Epochs of every pretrained stage; `None` if no arm is pretrained.
+        pretraining_rates: Grid of pretraining rates, chosen from without labels.
         headline_arms: Arms of the headline claim, which is judged on more seeds.
         headline_depths: Its depths.
         headline_seeds: Number of report seeds of these arms at these depths. With 29 pairs, an arm
@@ -58,10 +58,10 @@ class Scale:
     test_size: int
     epochs: int
     learning_rates: tuple[float, ...]
-    pretraining_epochs: int
-    pretraining_rates: tuple[float, ...]
     selection_seeds: int
     report_seeds: int
+    pretraining_epochs: int | None = None
+    pretraining_rates: tuple[float, ...] = ()
     headline_arms: tuple[str, ...] = ()
     headline_depths: tuple[int, ...] = ()
     headline_seeds: int = 29
@@ -76,14 +76,14 @@ class Scale:
     def __post_init__(self):
         _check_axis("arms", self.arms, f"one of {', '.join(ARMS)}", ARMS.__contains__)
         _check_axis("depths", self.depths, "an integer of at least 1", _is_count)
-        for name in ("learning_rates", "pretraining_rates"):
+        pretrained = any(ARMS[arm].pretrained for arm in self.arms)
+        for name in ("learning_rates", *(["pretraining_rates"] if pretrained else [])):
             _check_axis(name, getattr(self, name), "a positive number", lambda rate: rate > 0)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and not _is_count(value):
+        counts = [field.name for field in dataclasses.fields(self) if field.type is int]
+        for name in (*counts, *(["pretraining_epochs"] if pretrained else [])):
+            if not _is_count(value := getattr(self, name)):
                 raise ValueError(
-                    f"`{field.name}` must be an integer of at least 1. "
-                    f"Received: {field.name}={value!r}"
+                    f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
                 )
         if self.batch_size > self.train_size:
             raise ValueError(
@@ -95,6 +95,12 @@ class Scale:
             raise ValueError(
                 f"Rates are chosen with from {self.batch_size} (a batch) to {self.train_size} "
                 f"training examples. Received: selection_train_size={size}"
+            )
+        density = [ARMS[arm].task == DENSITY for arm in self.arms]
+        if any(density) and not (all(density) and self.depths == (1,)):
+            raise ValueError(
+                "Models of the density are compared with one another, at depth 1. "
+                f"Received: arms={self.arms}, depths={self.depths}"
             )
         for arm in self.arms:
             if ARMS[arm].stages not in (None, max(self.depths)):
@@ -108,6 +114,11 @@ class Scale:
                     f"At most {FIRST_SELECTION_SEED} report seeds stay apart from the selection "
                     f"seeds. Received: {name}={getattr(self, name)}"
                 )
+
+    @property
+    def task(self) -> str:
+        """What all of its arms are for."""
+        return ARMS[self.arms[0]].task
 
     def seeds(self, arm: str, depth: int) -> range:
         """The report seeds of an arm at a depth: those of the headline go on where others end."""

@@ -1,7 +1,8 @@
 """How rates are chosen: pure functions of the records, for the plan and for the reports alike.
 
-A learning rate is chosen on labels, per arm and depth; a pretraining rate without, per arm. What
-diverged is a result: it has the error of chance, or a reconstruction that is infinitely bad.
+A learning rate is chosen per arm and depth, on labels or, for a density, on the bound; a
+pretraining rate without labels, per arm. What diverged is a result: it has the error of chance, or
+is infinitely bad.
 """
 
 import math
@@ -9,20 +10,26 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 
+from studies.arms import ARMS, DENSITY
 from studies.runner.journal import FINAL
 
 Record = Mapping[str, object]
 
-# What the trials of each role are judged by; lower is better.
-SCORES = {
+_ERRORS = {
     "pretraining": "validation_ratio",
     "selection": "validation_error",
     "report": "test_error",
 }
+_BOUNDS = {"selection": "validation_bound", "report": "test_bound"}
+
+
+def metric(arm: str, role: str) -> str:
+    """Name of the metric that the trials of an arm and role are judged by."""
+    return (_BOUNDS if ARMS[arm].task == DENSITY else _ERRORS)[role]
 
 
 def choose_rate(records: Iterable[Record], arm: str, depth: int, classes: int) -> float:
-    """Choose the learning rate of the lowest mean validation error over the selection seeds.
+    """Choose the learning rate of the best mean validation score over the selection seeds.
 
     Args:
         records: Records as they stand in a journal, or the rows of a DataFrame of them
@@ -39,7 +46,7 @@ def choose_rate(records: Iterable[Record], arm: str, depth: int, classes: int) -
     """
     chosen = [r for r in records if _is(r, "selection", arm) and r["depth"] == depth]
     _check(chosen, f"selection trial of arm {arm!r} at depth {depth}")
-    return lowest(mean_by_rate(chosen, lambda r: score(r, chance(classes))))
+    return lowest(mean_by_rate(chosen, lambda r: score(r, classes)))
 
 
 def choose_pretraining_rate(records: Iterable[Record], arm: str) -> float:
@@ -62,21 +69,25 @@ def choose_pretraining_rate(records: Iterable[Record], arm: str) -> float:
     """
     chosen = [r for r in records if _is(r, "pretraining", arm)]
     _check(chosen, f"pretraining trial of arm {arm!r}")
-    return lowest(mean_by_rate(chosen, lambda r: score(r, math.inf)))
+    return lowest(mean_by_rate(chosen, score))
 
 
-def score(record: Record, diverged: float) -> float:
-    """Return what a finished trial is judged by, `SCORES` of its role; lower is better.
+def score(record: Record, classes: int | None = None) -> float:
+    """Return what a finished trial is judged by; lower is better.
 
     Args:
         record: The record.
-        diverged: The score of a diverged run.
+        classes: Number of classes, if it is judged by its error.
 
     Returns:
-        The score.
+        The error, the ratio, or the bound with its sign changed. A diverged run has the error of
+        chance, or else infinity.
     """
-    value = record[SCORES[record["role"]]] if record["status"] == "done" else None
-    return diverged if value is None or not math.isfinite(value) else value
+    name = metric(record["arm"], record["role"])
+    value = record[name] if record["status"] == "done" else None
+    if value is None or not math.isfinite(value):
+        return chance(classes) if name.endswith("_error") else math.inf
+    return -value if name.endswith("_bound") else value
 
 
 def chance(classes: int) -> float:

@@ -27,7 +27,7 @@ class Trial:
         epochs: Epochs of training (of every stage, if `role` is `"pretraining"`).
         extra_epochs: Epochs that a control trains on after `epochs`, to the total cost of its
             pretrained neighbor.
-        learning_rate: Rate of plain SGD.
+        learning_rate: Rate of the arm's optimizer (in pretraining, of plain SGD).
         pretraining_epochs: Epochs of every stage of the stack the trial starts from.
         pretraining_rate: Learning rate of that stack; 0 is no pretraining.
         seed: Seed of the streams split, order, init and corruption.

@@ -1,4 +1,4 @@
-"""What a worker does: trains a cell's trials as one population. The only module with Keras."""
+"""What a worker does: trains a cell's trials as one population. It, and `density`, have Keras."""
 
 import functools
 import os
@@ -18,8 +18,8 @@ from pretrain.objectives import Objective
 from pretrain.population import BestEpoch, Trainer, on_device
 from pretrain.streams import Block
 from pretrain.supervised import Supervised, supervised_task
-from studies.arms import ARMS, Arm
-from studies.runner import cost
+from studies.arms import ARMS, DENSITY, Arm
+from studies.runner import cost, density
 from studies.runner.machine import processor
 from studies.runner.trial import Cell, Trial
 
@@ -40,11 +40,15 @@ def run_cell(
         data_folder: Where to look for datasets first.
 
     Returns:
-        For each trial, in order, its `status`, metrics, `curves` and `provenance`.
+        For each trial, in order, its `status`, metrics, `curves` and `provenance`, and `arrays` by
+        name if figures need any.
     """
     start = time.perf_counter()
     source = _Source(dataset or cell.trials[0].dataset, data_folder)
-    if cell.trials[0].role == "pretraining":
+    if ARMS[cell.trials[0].arm].task == DENSITY:
+        sets = [source.load(trial) for trial in cell.trials]
+        results = density.train(cell.trials, list(map(_build, cell.trials, sets)), sets)
+    elif cell.trials[0].role == "pretraining":
         results = _pretrain(cell.trials, cache, source)
     else:
         results = _finetune(cell, cache, source)

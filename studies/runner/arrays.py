@@ -1,0 +1,55 @@
+"""Arrays that figures are drawn from, in a small file beside the records."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+
+def file_name(key: str) -> str:
+    """Name of the file with the arrays of a trial, by its key."""
+    return f"{key}.npz"
+
+
+def save(folder: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
+    """Write the arrays of a trial, whole or not at all.
+
+    Args:
+        folder: The folder of the scale's results.
+        key: Key of the trial.
+        arrays: Arrays by name.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path = folder / file_name(key)
+    new = folder / f"{path.name}.new"
+    try:
+        with new.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        new.replace(path)
+    except OSError as error:
+        raise OSError(
+            f"Could not write the arrays of a trial: {error.strerror or error}. Expected a folder "
+            f"that can be written to, on a disk with space left. Received: {path}"
+        ) from error
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+
+
+def load(folder: Path, key: str) -> dict[str, np.ndarray] | None:
+    """Read the arrays of a trial.
+
+    Args:
+        folder: The folder of the scale's results.
+        key: Key of the trial.
+
+    Returns:
+        The arrays by name; `None` if the trial has none.
+    """
+    path = folder / file_name(key)
+    if not path.exists():
+        return None
+    with np.load(path) as arrays:
+        return dict(arrays)
