@@ -45,7 +45,7 @@ SCALES = {
         epochs=40,
         learning_rates=(0.1, 0.3, 1.0, 3.0, 10.0),
         pretraining_epochs=15,
-        pretraining_rates=(0.03, 0.1, 0.3, 1.0),
+        pretraining_rates=(0.1, 0.3, 1.0, 3.0),
         selection_seeds=1,
         report_seeds=2,
     ),

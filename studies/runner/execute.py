@@ -306,7 +306,8 @@ def _summary(records: list[dict], scale: Scale) -> str:
     name = metric(records[0]["arm"], records[0]["role"])
     means = mean_by_rate(records, lambda record: score(record, scale.classes))
     rate = lowest(means)
-    value = f"{means[rate]:.2%}" if name.endswith("_error") else f"{abs(means[rate]):.4g}"
+    best = -means[rate] if name.endswith("_bound") else means[rate]
+    value = f"{best:.2%}" if name.endswith("_error") else f"{best:.4g}"
     where = f" at rate {rate:g}" if len(means) > 1 else ""
     count = sum(record["status"] == "diverged" for record in records)
     note = f", {count} diverged" if count else ""
