@@ -9,9 +9,14 @@ pretraining, 444 of fine-tuning).
 
 Refuted if: the mean test error is above 1.3 %.
 
-Other than the tutorial: batches of 20 images, not of 1, and thus other rates, chosen on 10,000
-images, with one seed; 40 epochs of fine-tuning, not up to 1,000 with early stopping (which ended
-it after 36); the output layer starts with random weights, not at zero.
+Other than the tutorial: batches of 20 images, not of 1, and thus 20 times its pretraining rate of
+0.001, and another rate of fine-tuning, chosen on 10,000 images, with one seed; 40 epochs of
+fine-tuning, not up to 1,000 with early stopping (which ended it after 36); the output layer starts
+with random weights, not at zero.
+
+A first run, whose records are kept, chose the pretraining rate by the worst layer's reconstruction
+instead: 1.0 of 0.03 to 3, which reconstructs the first layer's input worse than lower rates, and
+ended at 2.0 and 2.4 %.
 """
 
 import sys
@@ -43,9 +48,9 @@ SCALES = {
         validation_size=10_000,
         test_size=10_000,
         epochs=40,
-        learning_rates=(0.1, 0.3, 1.0, 3.0, 10.0),
+        learning_rates=(0.3, 1.0, 3.0, 10.0),
         pretraining_epochs=15,
-        pretraining_rates=(0.1, 0.3, 1.0, 3.0),
+        pretraining_rates=(0.02,),
         selection_seeds=1,
         report_seeds=2,
     ),
