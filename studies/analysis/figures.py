@@ -99,7 +99,7 @@ def error_against_depth(frame: pd.DataFrame, scale: Scale) -> Figure:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     axes[0].set_ylabel("test error (%)")
     _percent_axis(axes, _reported(frame)["test_error"])
-    figure.suptitle(_title("Test error against depth", scale, _report_seeds(scale)))
+    figure.suptitle(title_of("Test error against depth", scale, _report_seeds(scale)))
     return figure
 
 
@@ -118,7 +118,7 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Figure:
         row[0].set_ylabel(f"{_FAMILIES.get(family, family)}\ntest error (%)")
     figure.supxlabel("depth (hidden layers)", fontsize="medium")
     _percent_axis(axes.ravel(), _reported(frame)["test_error"])
-    figure.suptitle(_title("Test error of every seed", scale, _report_seeds(scale)))
+    figure.suptitle(title_of("Test error of every seed", scale, _report_seeds(scale)))
     return figure
 
 
@@ -137,7 +137,20 @@ def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Figure:
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_locator(LogLocator(base=100))
-    figure.suptitle(_title("Validation NLL against training NLL", scale, _report_seeds(scale)))
+    figure.suptitle(title_of("Validation NLL against training NLL", scale, _report_seeds(scale)))
+    return figure
+
+
+def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Figure:
+    """Validation error of every seed and its mean, epoch by epoch; the reported epoch marked."""
+    figure, panels = _grid(scale, "epoch", "validation error (%)")
+    for ax, arm, runs in _cells(_reported(frame), scale, panels):
+        _learning_curves(ax, arm, runs[runs["status"] == "done"], scale.epochs)
+    for ax in panels.values():
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    shown = [line.get_ydata() for ax in panels.values() for line in ax.lines]
+    _percent_axis(panels.values(), pd.Series(np.concatenate([*shown, []])))
+    figure.suptitle(title_of("Validation error against epoch", scale, _report_seeds(scale)))
     return figure
 
 
@@ -149,7 +162,7 @@ def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Figure:
     for ax in panels.values():
         _flops_axis(ax)
     _percent_axis(panels.values(), _reported(frame)["test_error"])
-    figure.suptitle(_title("Test error against cost", scale, _report_seeds(scale)))
+    figure.suptitle(title_of("Test error against cost", scale, _report_seeds(scale)))
     return figure
 
 
@@ -167,7 +180,7 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Figure:
         ax.tick_params(axis="x", rotation=45 if len(scale.learning_rates) > 4 else 0)
     _percent_axis(panels.values(), selection["validation_error"])
     figure.suptitle(
-        _title("Validation error against learning rate", scale, [scale.selection_seeds])
+        title_of("Validation error against learning rate", scale, [scale.selection_seeds])
     )
     return figure
 
@@ -186,11 +199,12 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Figure:
         _flops_axis(ax)
     _percent_axis(panels.values(), selection["validation_error"])
     title = "Expected validation error against tuning budget"
-    figure.suptitle(_title(title, scale, [scale.selection_seeds]))
+    figure.suptitle(title_of(title, scale, [scale.selection_seeds]))
     return figure
 
 
-def _title(text: str, scale: Scale, seeds: list[int]) -> str:
+def title_of(text: str, scale: Scale, seeds: list[int]) -> str:
+    """The title of a figure, with what it stands on."""
     kind = "demonstration: " if scale.demonstration else f"{scale.dataset}, "
     plural = "s" if max(seeds) > 1 else ""
     count = " or ".join(map(str, seeds))
@@ -202,7 +216,7 @@ def _report_seeds(scale: Scale) -> list[int]:
     return sorted({len(scale.seeds(arm, d)) for arm in scale.arms for d in scale.depths})
 
 
-def _look(arm: str) -> dict:
+def look_of(arm: str) -> dict:
     """Color, marker and line of an arm: pretrained ones are solid, others dashed."""
     i = list(ARMS).index(arm)
     return {
@@ -243,7 +257,7 @@ def _grid(
     figure = Figure(figsize=(width, 2.5 * len(families) + 0.6), layout="constrained")
     axes = figure.subplots(len(families), columns, sharex=True, sharey=True, squeeze=False)
     for row, family in zip(axes, families, strict=True):
-        handles = [Line2D([], [], **_look(arm) | look) for arm in _members(scale, family)]
+        handles = [Line2D([], [], **look_of(arm) | look) for arm in _members(scale, family)]
         row[-1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5))
         row[0].set_ylabel(f"{_FAMILIES.get(family, family)}\n{ylabel}")
     for ax, depth in zip(axes[0], scale.depths, strict=True):
@@ -315,7 +329,7 @@ def _depth_line(ax: Axes, frame: pd.DataFrame, arm: str, shift: float) -> None:
     depths = np.array([depth for depth, _ in errors]) + shift
     middle = np.array([m.estimate for m in medians])
     reach = [[m.estimate - m.low for m in medians], [m.high - m.estimate for m in medians]]
-    look = _look(arm)
+    look = look_of(arm)
     ax.errorbar(depths, middle, yerr=np.nan_to_num(reach), elinewidth=1, zorder=3, **look)
     for x, (_, values) in zip(depths, errors, strict=True):
         ax.plot([x] * len(values), values, ".", color=look["color"], alpha=0.35, markersize=4)
@@ -325,7 +339,7 @@ def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
     # Takes two seconds to import.
     from seaborn import stripplot
 
-    look, rows = _look(arm), _reported(frame)
+    look, rows = look_of(arm), _reported(frame)
     runs = rows[rows["arm"] == arm]
     points = {"color": look["color"], "marker": look["marker"], "size": 4, "alpha": 0.6}
     places = {"x": "depth", "y": "test_error", "order": scale.depths}
@@ -355,9 +369,20 @@ def _trajectory(ax: Axes, arm: str, runs: pd.DataFrame, epochs: int) -> None:
         return
     names = ("train_nll", "validation_nll")
     x, y = (np.mean([_values(c[name]) for c in curves], 0) for name in names)
-    look = _look(arm)
+    look = look_of(arm)
     ax.plot(x[:epochs], y[:epochs], markevery=[epochs - 1], **look)
     ax.plot(x[epochs - 1 :], y[epochs - 1 :], ":", color=look["color"], linewidth=1)
+
+
+def _learning_curves(ax: Axes, arm: str, runs: pd.DataFrame, epochs: int) -> None:
+    look = look_of(arm)
+    curves = [_values(c["validation_error"])[:epochs] for c in runs["curves"]]
+    x = np.arange(1, epochs + 1)
+    for curve, best in zip(curves, runs["best_epoch"].astype(int), strict=True):
+        ax.plot(x, curve, color=look["color"], linewidth=0.7, alpha=0.5)
+        ax.plot(best, curve[best - 1], look["marker"], color=look["color"])
+    if curves:
+        ax.plot(x, np.mean(curves, 0), color=look["color"], linestyle=look["linestyle"])
 
 
 def _values(curve: list) -> np.ndarray:
@@ -365,7 +390,7 @@ def _values(curve: list) -> np.ndarray:
 
 
 def _cost_point(ax: Axes, arm: str, runs: pd.DataFrame) -> None:
-    look = _look(arm)
+    look = look_of(arm)
     flops, error = runs["flops"].mean(), runs["test_error"].mean()
     ax.plot(flops, error, **look)
     longer = runs[runs["extra_epochs"] > 0]
@@ -387,11 +412,11 @@ def _budget_line(ax: Axes, arm: str, runs: pd.DataFrame) -> None:
     errors = expected_best(runs.groupby("learning_rate")["validation_error"].mean())
     # Of a run that diverged at once, the cost may be unknown; all of a cell cost the same.
     flops = runs["flops"].mean() * runs["seed"].nunique()
-    ax.plot(flops * np.arange(1, len(errors) + 1), errors, **_look(arm))
+    ax.plot(flops * np.arange(1, len(errors) + 1), errors, **look_of(arm))
 
 
 def _rate_line(ax: Axes, arm: str, runs: pd.DataFrame) -> None:
-    look = _look(arm)
+    look = look_of(arm)
     errors = runs.groupby("learning_rate")["validation_error"].mean()
     ax.plot(errors.index, errors, **look)
     chosen = runs[runs["chosen"]].groupby("learning_rate")["validation_error"].mean()

@@ -4,66 +4,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 
 import pandas as pd
 
-from studies.analysis import figures, tables, verdicts
-from studies.analysis.statistics import sampling_error
+from studies.analysis import classification, density, tables, verdicts
 from studies.analysis.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, Judgment
+from studies.arms import CLASSIFICATION, DENSITY
 from studies.runner.journal import FINAL
 from studies.runner.scale import CUSTOM, Scale
-
-HEADLINE = figures.error_against_depth
-# Title and caption.
-FIGURES = {
-    HEADLINE: (
-        "Test error against depth.",
-        "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Solid lines: "
-        "pretrained; dashed lines: not. Here and below, the error axis is stretched at its low "
-        "end: it is even in 1 / sqrt(error).",
-    ),
-    figures.error_over_seeds: (
-        "Test error of every seed.",
-        "The bar is the median.",
-    ),
-    figures.nll_trajectories: (
-        "Optimizer or regularizer?",
-        "Mean validation NLL against mean training NLL, from the first epoch (upper right) to the "
-        "last (marker); the dotted line is what a control goes through when trained on to the cost "
-        "of its pretrained neighbor. Of two arms at one training NLL, the lower one generalizes "
-        "better (Erhan et al. 2010, figure 7).",
-    ),
-    figures.error_against_cost: (
-        "Test error against cost.",
-        "Means over seeds; a run's cost is that of its pretraining in full and its training. Open "
-        "markers: the control trained on to the cost of its pretrained neighbor.",
-    ),
-    figures.rate_sensitivity: (
-        "Validation error against learning rate.",
-        "Means over the selection seeds. Ringed: the chosen rate, which the reported runs have.",
-    ),
-    figures.tuning_budget: (
-        "Expected validation error against tuning budget.",
-        "The expected error of the best of n learning rates, drawn from the grid without "
-        "replacement, for n from 1 to all of them (Dodge et al. 2019), against what the selection "
-        "runs at n rates cost, the pretraining of each in full.",
-    ),
-}
-
-_EQUAL_COST = """\
-Controls are trained on, at their chosen rate, to the total cost of their pretrained neighbor; each
-net is read where its validation error is lowest. Pretrained arms are as above; arms that have no
-pretrained neighbor are left out."""
-_COLUMNS = """\
-- *error %*: at the epoch of the lowest validation error; *last epoch %*: at the last one. A
-  diverged run counts as chance error.
-- *points from control*: error minus that of the control with the same seed, with its interval.
-- *rate*: learning rate, chosen on the validation error of other seeds.
-- *FLOPs*: of one run, the pretraining of its layers in full.
-- *at equal cost*: a control, trained on to the cost of its pretrained neighbor; for a pretrained
-  arm, its error minus that of its control so trained.
-- A – does not apply."""
-
 
 _LEDGER = """\
 What the literature says and what is found here. Every claim and its check were fixed before the
@@ -92,7 +41,7 @@ class Findings:
         study: Name of the study.
         name: Name of the scale.
         scale: The scale.
-        table: Its `tables.main_table`.
+        table: Its main table.
         counts: Number of its trials by status, from `plan.tally`.
         judgments: What its claims come to; empty if the scale judges none.
     """
@@ -103,6 +52,11 @@ class Findings:
     table: pd.DataFrame
     counts: Counter
     judgments: list[Judgment]
+
+    @property
+    def shown(self) -> ModuleType:
+        """How its kind of results is shown."""
+        return presentation(self.scale)
 
     @property
     def complete(self) -> bool:
@@ -120,6 +74,7 @@ class Entry:
     Args:
         study: Name of the study.
         question: The first line of its docstring.
+        headline: Name of the figure that says most.
         scales: Names of those of its scales whose results are to be relied on, best known first.
         judgments: What its claims come to, by the name of the scale they are judged on.
         demonstration: The scale whose headline figure stands in for them, if there is that figure.
@@ -127,41 +82,56 @@ class Entry:
 
     study: str
     question: str
+    headline: str
     scales: tuple[str, ...]
     judgments: dict[str, list[Judgment]]
     demonstration: Scale | None = None
 
 
+def presentation(scale: Scale) -> ModuleType:
+    """The module that shows a scale's kind of results: its tables, figures and words."""
+    return {CLASSIFICATION: classification, DENSITY: density}[scale.task]
+
+
 def terminal(found: Findings) -> str:
-    """The table of errors and what must be known to read it, for a terminal."""
-    block = tables.error_block(found.table, found.scale)
-    heading = f"{found.study} {found.name}: test error %"
-    remarks = [*tables.notes(block), *_state(found)]
+    """The table of results and what must be known to read it, for a terminal."""
+    shown = found.shown
+    block = shown.summary(found.table, found.scale)
+    title = shown.TITLE
+    heading = f"{found.study} {found.name}: {title[0].lower()}{title[1:]}"
+    remarks = [*shown.notes(block), *_state(found)]
     return "\n".join([heading, "", tables.plain(block), "", *remarks])
 
 
 def table_page(found: Findings) -> str:
-    """`table.md`: the table of errors, and the one with everything."""
-    return "\n\n".join(["# Test error %", *_errors(found), *_everything(found)]) + "\n"
+    """`table.md`: the table of results, and the one with everything."""
+    shown = found.shown
+    parts = [
+        f"# {shown.TITLE}",
+        *shown.sections(found.table, found.scale),
+        *shown.numbers(found.table),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def scale_page(found: Findings) -> str:
     """`README.md` of a scale: question, table, figures, caveats."""
     question, _, body = import_module(f"studies.{found.study}").__doc__.partition("\n")
+    shown = found.shown
     parts = [
         f"# {question}",
         *_state(found),
         body.strip(),
         *_claims(found.judgments),
-        "## Test error %",
-        *_errors(found),
-        *(_figure(draw, *words) for draw, words in FIGURES.items()),
+        f"## {shown.TITLE}",
+        *shown.sections(found.table, found.scale),
+        *(_figure(draw, *words) for draw, words in shown.figures(found.scale).items()),
         "## All numbers",
-        *_everything(found),
+        *shown.numbers(found.table),
         "## Protocol",
-        _protocol(found.scale),
+        shown.protocol(found.scale),
         "## Caveats",
-        _caveats(found.scale),
+        _caveats(found),
         "## Making it again",
         _commands(found),
     ]
@@ -259,22 +229,9 @@ def _state(found: Findings) -> list[str]:
 
 
 def _demonstration(scale: Scale) -> str:
-    return f"demonstration: {_seeds(scale.report_seeds)}, {scale.train_size:,} training images"
-
-
-def _seeds(n: int) -> str:
-    return f"{n} seed" if n == 1 else f"{n} seeds"
-
-
-def _errors(found: Findings) -> list[str]:
-    """The table at equal epochs, and that at equal cost if any control is trained on to it."""
-    epochs = tables.error_block(found.table, found.scale)
-    cost = tables.error_block(found.table, found.scale, equal_cost=True)
-    notes = "\n".join(f"- {note}" for note in tables.notes(epochs))
-    parts = ["### At equal epochs", tables.markdown(epochs), notes]
-    if len(cost):
-        parts += ["### At equal cost", _EQUAL_COST, tables.markdown(cost)]
-    return parts
+    return (
+        f"demonstration: {tables.seeds(scale.report_seeds)}, {scale.train_size:,} training images"
+    )
 
 
 def _claims(judgments: list[Judgment]) -> list[str]:
@@ -318,55 +275,18 @@ def _sentence(judgments: list[Judgment]) -> str:
     return f"**The headline claim {verdict}:** “{headline.claim.statement.rstrip('.')}”{more}."
 
 
-def _everything(found: Findings) -> list[str]:
-    return [tables.markdown(tables.long_block(found.table)), _COLUMNS]
-
-
 def _figure(draw: Callable, title: str, caption: str) -> str:
     return f"![{title}]({draw.__name__}.png)\n\n**{title}** {caption}"
 
 
-def _protocol(scale: Scale) -> str:
-    rates = ", ".join(f"{rate:g}" for rate in scale.learning_rates)
-    pretraining_rates = ", ".join(f"{rate:g}" for rate in scale.pretraining_rates)
-    return (
-        f"Data: {scale.dataset}, {scale.train_size:,} training, {scale.validation_size:,} "
-        f"validation and {scale.test_size:,} test images. Networks: {scale.width} units in every "
-        f"hidden layer. Training: {scale.epochs} epochs of plain SGD, batches of "
-        f"{scale.batch_size}, learning rate chosen from {rates} per arm and depth, on the "
-        f"validation error of {_seeds(scale.selection_seeds)}. Pretraining: "
-        f"{scale.pretraining_epochs} epochs per layer, at the rate of {pretraining_rates} whose "
-        "worst layer reconstructs its input best, on validation images, which asks for no labels. "
-        f"Report: {_seeds(scale.report_seeds)}{_headline(scale)}, none of "
-        "them among those."
-    )
-
-
-def _headline(scale: Scale) -> str:
-    if not scale.headline_arms:
-        return ""
-    depths = ", ".join(map(str, scale.headline_depths))
-    arms = " and ".join(f"`{arm}`" for arm in scale.headline_arms)
-    return f" ({scale.headline_seeds} for the headline, {arms} at depths {depths})"
-
-
-def _caveats(scale: Scale) -> str:
-    sampling = 100 * sampling_error(0.05, scale.test_size)
-    lines = [
-        "Intervals are over seeds: initial weights, batch order and split. That the test set is a "
-        f"sample comes on top: with {scale.test_size:,} test images, the standard error of an "
-        f"error of 5 % is {sampling:.2f} points.",
-        "Learning rates are tuned for every arm alike; the settings of pretraining, but for its "
-        "rate, are not tuned.",
-        "Cost is counted, not measured: 2 FLOPs per multiply-add, training three times the "
-        "forward pass, every layer's pretraining in full, though runs share it.",
-    ]
-    if scale.demonstration:
-        lines.insert(
-            0,
+def _caveats(found: Findings) -> str:
+    lines = found.shown.caveats(found.scale)
+    if found.scale.demonstration:
+        demonstration = (
             "A demonstration shows what a study does, in minutes. Its intervals are wide and its "
-            "rates chosen on little; nothing is concluded from it.",
+            "rates chosen on little; nothing is concluded from it."
         )
+        lines = [demonstration, *lines]
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -390,7 +310,7 @@ def _section(entry: Entry) -> list[str]:
         return [
             *parts,
             *(_sentence(j) for j in list(entry.judgments.values())[:1] if j),
-            f"[![{entry.question}]({folder}/{HEADLINE.__name__}.png)]({folder}/README.md)",
+            f"[![{entry.question}]({folder}/{entry.headline}.png)]({folder}/README.md)",
             f"Tables, figures and caveats: {links}.",
         ]
     if entry.demonstration:

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from studies.arms import DENSITY
 from studies.runner import plan
 from studies.runner.journal import FINAL
 from studies.runner.scale import Scale
@@ -13,6 +14,7 @@ _VALIDATION_ERRORS = ("validation_error", "final_validation_error", "equal_cost_
 _TEST_ERRORS = ("test_error", "final_test_error", "equal_cost_test_error")
 _ORDER = ("role", "arm", "depth", "learning_rate", "seed", "key")
 _COSTS = ("flops", "equal_cost_flops")
+_BOUNDS = ("validation_bound", "train_bound", "test_bound", "test_importance_weighted_bound")
 
 
 def frame(records: list[dict], scale: Scale) -> pd.DataFrame:
@@ -27,8 +29,8 @@ def frame(records: list[dict], scale: Scale) -> pd.DataFrame:
 
     Returns:
         A DataFrame with a row per trial and a column per field and metric. A diverged run has the
-        error of chance. Column `chosen` says whether the trial's learning rate is the one that was
-        chosen for its arm and depth.
+        error of chance; or the bound of the mean image, and no active units. Column `chosen` says
+        whether the trial's learning rate is the one that was chosen for its arm and depth.
 
     Raises:
         ValueError: If no record is a result of the scale.
@@ -43,10 +45,22 @@ def frame(records: list[dict], scale: Scale) -> pd.DataFrame:
             "Expected at least one finished trial of the scale. "
             f"Received: {len(records)} records, none of them one"
         )
-    return _numeric(pd.DataFrame(results), scale).assign(chosen=_chosen(results, groups))
+    numeric = _bounds if scale.task == DENSITY else _errors
+    return numeric(pd.DataFrame(results), scale).assign(chosen=_chosen(results, groups))
 
 
-def _numeric(frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+def _bounds(frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    for metric in (*_BOUNDS, "active_units"):
+        frame[metric] = pd.to_numeric(frame[metric]) if metric in frame else math.nan
+    diverged, report = frame["status"] == "diverged", frame["role"] == "report"
+    for metric in _BOUNDS:
+        rows = diverged & (report if metric != "validation_bound" else True)
+        frame.loc[rows, metric] = frame.loc[rows, "baseline_bound"]
+    frame.loc[diverged & report, "active_units"] = 0
+    return frame.assign(bound_gap=frame["train_bound"] - frame["test_bound"])
+
+
+def _errors(frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     for metric in _VALIDATION_ERRORS + _TEST_ERRORS + _COSTS:
         frame[metric] = pd.to_numeric(frame[metric]) if metric in frame else math.nan
     diverged, report = frame["status"] == "diverged", frame["role"] == "report"

@@ -14,9 +14,9 @@ import pandas as pd
 
 from studies.analysis import fairness, figures, html, pages, records, tables, verdicts
 from studies.analysis.claims import Claim
-from studies.runner import journal, plan
+from studies.runner import arrays, journal, plan
 from studies.runner.catalog import studies
-from studies.runner.scale import CUSTOM, find
+from studies.runner.scale import CUSTOM, Scale, find
 
 DEMONSTRATION = "quick"
 VERDICTS = ("standard", "paper")
@@ -67,7 +67,8 @@ def write_all(results: Path, study: str | None = None) -> list[Path]:
     for name, scale in begun:
         found[name, scale] = _write_scale(results / name / scale, name, scale)
         if scale == DEMONSTRATION and found[name, scale].complete and not _relied_on(results, name):
-            picture = (results / name / scale / f"{pages.HEADLINE.__name__}.png").read_bytes()
+            headline = _headline(found[name, scale].scale)
+            picture = (results / name / scale / f"{headline}.png").read_bytes()
             _write(results, {pages.demonstration_figure(name): picture})
     _write_front(results, found)
     return [*(results / name / scale / PAGE for name, scale in begun), results / PAGE]
@@ -93,9 +94,11 @@ def _findings(folder: Path, study: str, name: str) -> tuple[pages.Findings, pd.D
     """What the records of a scale say, and the DataFrame they make."""
     scale = find(study, name, folder)
     rows = _records(folder)
-    frame = records.frame(rows, scale)
+    frame = records.frame(rows, scale).assign(
+        arrays=lambda results: [arrays.load(folder, key) for key in results["key"]]
+    )
     fairness.check(frame, scale)
-    table = tables.main_table(frame, scale)
+    table = pages.presentation(scale).main_table(frame, scale)
     found = pages.Findings(study, name, scale, table, plan.tally(scale, rows), [])
     claims = _claims(study) if name in VERDICTS and not scale.demonstration else ()
     # What is incomplete judges nothing.
@@ -115,11 +118,15 @@ def _write_scale(folder: Path, study: str, name: str) -> pages.Findings:
     }
     if found.judgments:
         contents["claims.csv"] = tables.to_csv(verdicts.to_frame(found.judgments)).encode()
-    for draw in pages.FIGURES:
+    for draw in found.shown.figures(found.scale):
         for kind, content in figures.render(draw, frame, found.scale).items():
             contents[f"{draw.__name__}.{kind}"] = content
     _write(folder, contents | {PAGE: pages.scale_page(found).encode()})
     return found
+
+
+def _headline(scale: Scale) -> str:
+    return next(iter(pages.presentation(scale).figures(scale))).__name__
 
 
 def _scales_begun(results: Path, study: str) -> list[str]:
@@ -163,11 +170,13 @@ def _entry(
     results: Path, study: str, question: str, found: dict[tuple[str, str], pages.Findings]
 ) -> pages.Entry:
     drawn = (results / pages.demonstration_figure(study)).exists()
-    demonstration = import_module(f"studies.{study}").SCALES.get(DEMONSTRATION) if drawn else None
+    scales = import_module(f"studies.{study}").SCALES
+    demonstration = scales.get(DEMONSTRATION) if drawn else None
     judgments = {scale: f.judgments for (name, scale), f in found.items() if name == study}
     return pages.Entry(
         study,
         question,
+        _headline(next(iter(scales.values()))),
         tuple(judgments),
         judgments or {VERDICTS[0]: verdicts.not_run(_claims(study))},
         demonstration,

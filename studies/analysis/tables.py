@@ -81,6 +81,11 @@ def control_of(arm: str) -> str | None:
     return peers[0].name if peers and peers[0].name != arm else None
 
 
+def seeds(n: int) -> str:
+    """A number of seeds in words."""
+    return f"{n} seed" if n == 1 else f"{n} seeds"
+
+
 def to_csv(table: pd.DataFrame) -> str:
     """The table as CSV, floats to 6 significant digits."""
     return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
@@ -219,13 +224,14 @@ def _rate(cell: pd.DataFrame, scale: Scale, arm: str) -> dict:
     pretraining_rate = chosen["pretraining_rate"].iloc[0] if len(chosen) else math.nan
     return {
         "learning_rate": rate,
-        "rate_at_edge": _edge(rate, scale.learning_rates),
+        "rate_at_edge": edge(rate, scale.learning_rates),
         "trains": _trains(selection, scale),
         "pretraining_rate": pretraining_rate if ARMS[arm].pretrained else math.nan,
     }
 
 
-def _edge(rate: float, grid: tuple[float, ...]) -> str:
+def edge(rate: float, grid: tuple[float, ...]) -> str:
+    """Which end of its grid a rate is: `"lowest"`, `"highest"` or empty."""
     if len(grid) < 2:
         return ""
     return {min(grid): "lowest", max(grid): "highest"}.get(rate, "")
@@ -260,12 +266,12 @@ def _error_text(row, scale: Scale) -> str:
         return MISSING
     count = f" ({row.seeds})" if row.seeds < len(scale.seeds(row.arm, row.depth)) else ""
     mark = "!" if row.trains == "no" else "†" if row.rate_at_edge else ""
-    return _mean_text(row.error, row.error_high) + count + mark
+    return mean_text(row.error, row.error_high) + count + mark
 
 
 def _long_row(row) -> dict:
     cells = {
-        "error %": _mean_text(row.error, row.error_high),
+        "error %": mean_text(row.error, row.error_high),
         "last epoch %": f"{row.final_error:.2f}",
         "seeds": str(row.seeds),
         "diverged": str(row.diverged),
@@ -276,7 +282,7 @@ def _long_row(row) -> dict:
         "pairs": str(row.pairs) if row.pairs else NOT_APPLICABLE,
         "rate": _rate_text(row),
         "FLOPs": f"{row.flops:.3g}",
-        "error % at equal cost": _mean_text(row.equal_cost_error, row.equal_cost_error_high),
+        "error % at equal cost": mean_text(row.equal_cost_error, row.equal_cost_error_high),
         "FLOPs at equal cost": f"{row.equal_cost_flops:.3g}",
         "points from control at equal cost": _bounds_text(
             row.equal_cost_difference,
@@ -290,7 +296,8 @@ def _long_row(row) -> dict:
     return {"arm": row.arm, "depth": str(row.depth)} | shown
 
 
-def _mean_text(mean: float, high: float) -> str:
+def mean_text(mean: float, high: float) -> str:
+    """A mean ± half its interval, as text."""
     return f"{mean:.2f}" if math.isnan(high) else f"{mean:.2f} ± {high - mean:.2f}"
 
 

@@ -197,10 +197,10 @@ def _measure_all(
     claim: Claim, frame: pd.DataFrame, scale: Scale
 ) -> list[tuple[Condition, Measurement, float]] | None:
     """Condition, interval by confidence and p-value of each; `None` if runs are missing."""
-    errors = {runs: _errors(runs, frame, scale) for runs in claim.runs}
-    if any(series is None for series in errors.values()):
+    values = {runs: _values(runs, frame, scale) for runs in claim.runs}
+    if any(series is None for series in values.values()):
         return None
-    return [(c, *_measure(c.effect, errors, c, scale)) for c in claim.conditions]
+    return [(c, *_measure(c.effect, values, c, scale)) for c in claim.conditions]
 
 
 def _decides(measured: list | None) -> Callable[[float], bool]:
@@ -239,22 +239,22 @@ def _judgment(claim: Claim, measured: list | None, level: float) -> Judgment:
 # Effects
 
 
-def _errors(runs: Runs, frame: pd.DataFrame, scale: Scale) -> pd.Series | None:
-    """Test error by seed; `None` if not all are there."""
-    column = "equal_cost_test_error" if runs.equal_cost else "test_error"
+def _values(runs: Runs, frame: pd.DataFrame, scale: Scale) -> pd.Series | None:
+    """The metric by seed; `None` if not all are there."""
+    column = f"equal_cost_{runs.metric}" if runs.equal_cost else runs.metric
     rows = frame[
         (frame["role"] == "report") & (frame["arm"] == runs.arm) & (frame["depth"] == runs.depth)
     ]
     if runs.equal_cost:
         rows = rows[rows["extra_epochs"] > 0]
-    errors = rows.set_index("seed")[column].sort_index().dropna()
+    values = rows.set_index("seed")[column].sort_index().dropna()
     wanted = runs.arm in scale.arms and runs.depth in scale.depths
-    complete = wanted and list(errors.index) == list(scale.seeds(runs.arm, runs.depth))
-    return errors if complete else None
+    complete = wanted and list(values.index) == list(scale.seeds(runs.arm, runs.depth))
+    return values if complete else None
 
 
 def _paired(effect: Effect, errors: dict[Runs, pd.Series]) -> dict[Runs, np.ndarray]:
-    """Test errors of the seeds that all runs of an effect have."""
+    """Metrics of the seeds that all runs of an effect have."""
     rows = pd.concat([errors[runs] for runs in effect.runs], axis=1, join="inner").to_numpy()
     return dict(zip(effect.runs, rows.T, strict=True))
 
@@ -270,7 +270,9 @@ def _measure(
 @_measure.register
 def _(effect: Difference, errors: dict, condition: Condition, scale: Scale):
     paired = _paired(effect, errors)
-    values = 100 * (sum(paired[r] for r in effect.plus) - sum(paired[r] for r in effect.minus))
+    # Errors are fractions.
+    factor = 100 if effect.plus[0].metric == "test_error" else 1
+    values = factor * (sum(paired[r] for r in effect.plus) - sum(paired[r] for r in effect.minus))
     nearest = min(
         (b for b in (condition.above, condition.below) if math.isfinite(b)),
         key=lambda bound: abs(bound - values.mean()),

@@ -33,7 +33,7 @@ def train(trials: tuple[Trial, ...], models: list[keras.Model], sets: list[Datas
         sets: The data of each.
 
     Returns:
-        For each trial its `status`, metrics and `curves`; of the report trial with seed 0, `arrays`.
+        For each trial its `status`, metrics and `curves`; of a report trial with seed 0, `arrays`.
     """
     first, arm = trials[0], ARMS[trials[0].arm]
     report = greedy_pretrain(
