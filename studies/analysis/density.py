@@ -30,7 +30,8 @@ FIGURES = {
     ),
     draw.rate_sensitivity: (
         "Validation bound against learning rate.",
-        "Means over the selection seeds. Ringed: the chosen rate, which the reported runs have.",
+        "Means over the selection seeds. Ringed: the chosen rate, which the reported runs have. "
+        "The axis ends at the bound of the mean image: what lies below is worse than that.",
     ),
     draw.samples: (
         "Samples.",

@@ -69,8 +69,9 @@ def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Figure:
             ax.plot(np.arange(1, len(mean) + 1), mean, markevery=[len(mean) - 1], **look)
         ax.set(title=name.split("_")[0].replace("train", "training"), xlabel="epoch")
     # What the first epochs are like would leave no space for the rest.
-    low = min(line.get_ydata()[len(line.get_ydata()) // 8] for line in panels[0].lines)
-    panels[0].set_ylim(bottom=low)
+    curves = [line.get_ydata() for line in panels[0].lines]
+    if curves:
+        panels[0].set_ylim(bottom=min(curve[len(curve) // 8] for curve in curves))
     panels[0].set_ylabel(_NATS)
     legend = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "title": "latent variables"}
     panels[1].legend(**legend)
@@ -95,6 +96,10 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Figure:
     ax.xaxis.set_major_locator(FixedLocator(scale.learning_rates))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
+    baseline = selection["baseline_bound"].mean()
+    if selection["validation_bound"].min() < baseline:
+        # What is worse than knowing nothing may be worse by any amount.
+        ax.set_ylim(bottom=baseline)
     ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title="latent variables")
     figure.suptitle(title_of("Bound against learning rate", scale, [scale.selection_seeds]))
     return figure

@@ -268,10 +268,17 @@ def _sentence(judgments: list[Judgment]) -> str:
         return f"**Not judged yet:** records are missing for all of {len(judgments)} claims."
     headline, *others = judgments
     rest = Counter(judgment.verdict for judgment in others)
-    words = {HOLDS: "hold", FAILS: "fail", UNDECIDED: "are undecided", NOT_RUN: "were not run"}
-    text = ", ".join(f"{rest[verdict]} {word}" for verdict, word in words.items() if rest[verdict])
+    words = {
+        HOLDS: ("holds", "hold"),
+        FAILS: ("fails", "fail"),
+        UNDECIDED: ("is undecided", "are undecided"),
+        NOT_RUN: ("was not run", "were not run"),
+    }
+    counts = [(rest[verdict], *word) for verdict, word in words.items() if rest[verdict]]
+    text = ", ".join(f"{n} {one if n == 1 else many}" for n, one, many in counts)
     verdict = f"is {headline.verdict}" if headline.verdict == UNDECIDED else headline.verdict
-    more = f"; of {len(others)} other claims {text}" if others else ""
+    claims = "claim" if len(others) == 1 else "claims"
+    more = f"; of {len(others)} other {claims} {text}" if others else ""
     return f"**The headline claim {verdict}:** “{headline.claim.statement.rstrip('.')}”{more}."
 
 

@@ -2,8 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 
 def file_name(key: str) -> str:
@@ -11,7 +10,7 @@ def file_name(key: str) -> str:
     return f"{key}.npz"
 
 
-def save(folder: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
+def save(folder: Path, key: str, arrays: dict[str, Any]) -> None:
     """Write the arrays of a trial, whole or not at all.
 
     Args:
@@ -22,6 +21,9 @@ def save(folder: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
+    # Only here: the driver does without it, but for a few cells.
+    import numpy as np
+
     path = folder / file_name(key)
     new = folder / f"{path.name}.new"
     try:
@@ -38,7 +40,7 @@ def save(folder: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
             new.unlink(missing_ok=True)
 
 
-def load(folder: Path, key: str) -> dict[str, np.ndarray] | None:
+def load(folder: Path, key: str) -> dict[str, Any] | None:
     """Read the arrays of a trial.
 
     Args:
@@ -51,5 +53,7 @@ def load(folder: Path, key: str) -> dict[str, np.ndarray] | None:
     path = folder / file_name(key)
     if not path.exists():
         return None
+    import numpy as np
+
     with np.load(path) as arrays:
         return dict(arrays)

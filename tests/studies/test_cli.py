@@ -73,7 +73,9 @@ def spawn(*arguments, **options):
 
 def test_list_says_what_each_study_asks(capsys):
     assert main(["list"]) == 0
-    assert "depth  Does layer-wise pretraining still pay" in capsys.readouterr().out
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert listed["depth"].startswith("Does layer-wise pretraining still pay")
+    assert {"tutorial_sda", "vae_latent"} <= listed.keys()
 
 
 def test_a_study_is_a_module_with_scales():

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib import import_module
 
 import matplotlib
 import numpy as np
@@ -6,10 +7,11 @@ import pytest
 from studies_synthetic import records as synthetic
 
 from studies.analysis import figures
-from studies.analysis.pages import FIGURES
+from studies.analysis.classification import FIGURES, ONE_DEPTH
 from studies.analysis.records import frame
 from studies.arms import ARMS
 from studies.depth import SCALES
+from studies.runner.catalog import studies
 
 QUICK = SCALES["quick"]
 SMALL = replace(
@@ -30,7 +32,7 @@ def results(rows):
     return frame(rows, SMALL)
 
 
-@pytest.mark.parametrize("draw", FIGURES)
+@pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
 def test_title_says_what_a_demonstration_is(draw, results):
     title = draw(results, SMALL).get_suptitle()
     seeds = "1 seed" if draw in ON_SELECTION else "3 seeds"
@@ -40,7 +42,7 @@ def test_title_says_what_a_demonstration_is(draw, results):
     assert "mnist" in judged
 
 
-@pytest.mark.parametrize("draw", FIGURES)
+@pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
 def test_every_kind_of_incompleteness_can_be_drawn(draw, rows):
     diverged = {"status": "diverged", "test_error": None, "curves": None, "flops": None}
     cases = {
@@ -55,16 +57,19 @@ def test_every_kind_of_incompleteness_can_be_drawn(draw, rows):
         draw(frame(records, SMALL), SMALL).draw_without_rendering()
 
 
-@pytest.mark.parametrize("draw", FIGURES)
+@pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
 def test_one_family_one_depth_one_rate_can_be_drawn(draw):
     scale = replace(SMALL, arms=("he",), depths=(3,), learning_rates=(0.1,))
     figures.render(draw, frame(synthetic(scale), scale), scale)
 
 
 def test_arms_have_a_color_and_a_marker_each():
-    looks = [figures._look(arm) for arm in ARMS]
-    assert len({look["color"] for look in looks}) == len(ARMS)
-    assert len({look["marker"] for look in looks}) == len(ARMS)
+    for study in studies():
+        for scale in import_module(f"studies.{study}").SCALES.values():
+            looks = [figures.look_of(arm) for arm in scale.arms]
+            assert len({look["color"] for look in looks}) == len(looks)
+            assert len({look["marker"] for look in looks}) == len(looks)
+    looks = [figures.look_of(arm) for arm in ARMS]
     assert all((look["linestyle"] == "-") == ARMS[look["label"]].pretrained for look in looks)
 
 
@@ -133,7 +138,7 @@ def test_trajectory_marks_the_last_epoch_of_equal_training(results):
     assert solid.get_markevery() == [SMALL.epochs - 1]
 
 
-@pytest.mark.parametrize("draw", FIGURES)
+@pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
 def test_files_name_no_date_and_no_version(draw, results):
     files = figures.render(draw, results, SMALL)
     assert files["png"].startswith(b"\x89PNG")

@@ -14,7 +14,7 @@ import pytest
 from studies_synthetic import records as synthetic
 
 import studies.depth
-from studies.analysis import html, pages, report
+from studies.analysis import classification, html, report
 from studies.analysis.claims import Claim, Condition, difference, equivalent
 from studies.analysis.report import write_all, write_scale
 from studies.runner import scale as scales
@@ -29,6 +29,8 @@ STANDARD = replace(QUICK, report_seeds=4, demonstration=False)
 def small_study(monkeypatch):
     """The depth study, smaller."""
     monkeypatch.setattr(studies.depth, "SCALES", {"quick": QUICK, "standard": STANDARD})
+    question = studies.depth.__doc__.partition("\n")[0]
+    monkeypatch.setattr(report, "studies", lambda: {"depth": question})
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,9 @@ def links(page):
 def test_everything_is_written_and_every_link_leads_somewhere(tmp_path, quick_rows):
     folder = store(tmp_path, quick_rows)
     text = write_scale(folder, "depth", "quick")
-    figures = {f"{draw.__name__}.{kind}" for draw in pages.FIGURES for kind in ("png", "svg")}
+    figures = {
+        f"{draw.__name__}.{kind}" for draw in classification.FIGURES for kind in ("png", "svg")
+    }
     tables = {"table.csv", "table.md", "README.md", "records.jsonl"}
     assert set(contents(folder)) == figures | tables
     assert all((folder / link).exists() for link in links(folder / "README.md"))
@@ -223,7 +227,7 @@ def test_claims_are_judged_and_stand_in_the_ledger(tmp_path, judged):
     assert found["confidence"][0] == pytest.approx(0.975)
     assert found["low"][0] < expected["difference_low"]
     for page in (judged / "README.md", tmp_path / "README.md"):
-        assert "**The headline claim holds:** “It helps”; of 1 other claims 1 were not run." in (
+        assert "**The headline claim holds:** “It helps”; of 1 other claim 1 was not run." in (
             page.read_text()
         )
 
@@ -289,7 +293,7 @@ def test_index_needs_nothing_else_and_holds_every_page(tmp_path, judged):
     text = (tmp_path / "index.html").read_text()
     outline = Outline(text)
     assert not outline.open
-    assert len(outline.sources) == 1 + len(pages.FIGURES)
+    assert len(outline.sources) == 1 + len(classification.FIGURES)
     assert all(source.startswith("data:image/png;base64,") for source in outline.sources)
     figure = (judged / "error_against_depth.png").read_bytes()
     assert base64.b64decode(outline.sources[0].partition(",")[2]) == figure

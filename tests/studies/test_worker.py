@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pretrain import networks, objectives
-from studies.arms import ARMS
+from studies.arms import ARMS, CLASSIFICATION
 from studies.runner import catalog, cost, journal
 from studies.runner.execute import Run, execute, train
 from studies.runner.executors import LocalExecutor
@@ -16,8 +16,10 @@ from studies.runner.scale import Scale
 from studies.runner.trial import Cell, Trial
 from studies.runner.worker import run_cell
 
+CLASSIFIERS = [name for name, arm in ARMS.items() if arm.task == CLASSIFICATION]
+DENSITIES = [name for name in ARMS if name not in CLASSIFIERS]
 TINY = Scale(
-    arms=tuple(ARMS),
+    arms=("random", "denoising"),
     depths=(1, 2),
     train_size=60,
     validation_size=40,
@@ -45,7 +47,8 @@ def trial(arm, role, seed=0, **fields):
     }
     if ARMS[arm].pretrained and role != "pretraining":
         common |= {"pretraining_epochs": 2, "pretraining_rate": 0.03}
-    return Trial(**common | {"arm": arm, "role": role, "seed": seed, "depth": 2} | fields)
+    identity = {"arm": arm, "role": role, "seed": seed, "depth": ARMS[arm].stages or 2}
+    return Trial(**common | identity | fields)
 
 
 def cell(*trials):
@@ -62,7 +65,7 @@ def measured(results):
     return [{k: v for k, v in result.items() if k not in PLACE} for result in results]
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", CLASSIFIERS)
 def test_report_is_of_the_epoch_of_the_lowest_validation_error(arm, tmp_path):
     (result,) = run_cell(cell(trial(arm, "report", extra_epochs=1)), tmp_path)
     assert result["status"] == "done"
@@ -84,7 +87,7 @@ def test_report_is_of_the_epoch_of_the_lowest_validation_error(arm, tmp_path):
     assert 0 < result["test_error"] < 1
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", CLASSIFIERS)
 def test_selection_never_sees_the_test_set(arm, tmp_path):
     asked = [trial(arm, "selection", learning_rate=rate) for rate in (0.1, 0.3)]
     results = run_cell(cell(*asked), tmp_path)
@@ -96,7 +99,8 @@ def test_selection_never_sees_the_test_set(arm, tmp_path):
 def test_pretraining_reports_every_stage(arm, tmp_path):
     (result,) = run_cell(Cell((trial(arm, "pretraining", learning_rate=0.03),)), tmp_path)
     curves = result["curves"]
-    assert np.shape(curves["loss"]) == np.shape(curves["validation_loss"]) == (2, 2)
+    stages = ARMS[arm].stages or 2
+    assert np.shape(curves["loss"]) == np.shape(curves["validation_loss"]) == (stages, 2)
     ratios = np.array(curves["validation_loss"])[:, -1] / curves["baseline"]
     assert result["validation_ratio"] == pytest.approx(max(ratios))
 
@@ -109,13 +113,14 @@ def test_pretraining_costs_what_the_library_counts(arm):
     model = networks.mlp(
         (784,),
         10,
-        depth=2,
+        depth=asked.depth,
         units=12,
         activation=ARMS[arm].activation,
         normalization=ARMS[arm].normalization,
     )
     x = np.random.RandomState(0).uniform(size=(60, 784))
-    objective = objectives.from_config(ARMS[arm].objective)
+    stages = ARMS[arm].objective if ARMS[arm].stages else [ARMS[arm].objective] * 2
+    objective = [objectives.from_config(config) for config in stages]
     report = greedy_pretrain(model, x, objective, epochs=2, batch_size=20)
     assert cost.pretraining_flops(asked, 2, 784) == sum(stage.flops for stage in report.stages)
 
@@ -163,6 +168,57 @@ def test_pretraining_changes_the_result(tmp_path):
     assert pretrained[0]["curves"] != random[0]["curves"]
 
 
+def density(arm, role, seed=0, **fields):
+    return trial(arm, role, seed, depth=1, batch_size=20, **{"learning_rate": 0.003} | fields)
+
+
+@pytest.mark.parametrize("arm", DENSITIES)
+def test_density_reports_bounds(arm, tmp_path):
+    (result,) = run_cell(Cell((density(arm, "report", seed=1, epochs=3),)), tmp_path)
+    assert result["status"] == "done"
+    bounds = [result[f"{name}_bound"] for name in ("train", "validation", "test")]
+    assert all(-1000 < bound < 0 for bound in bounds)
+    # More samples, a bound nearer to log p(x) from below.
+    assert result["test_importance_weighted_bound"] > result["test_bound"]
+    assert 0 <= result["active_units"] <= ARMS[arm].objective["latent"]
+    assert "arrays" not in result
+    assert len(result["curves"]["validation_bound"]) == 3
+
+
+def test_density_selection_never_sees_the_test_set(tmp_path):
+    (result,) = run_cell(Cell((density("latent_2", "selection", seed=1000),)), tmp_path)
+    assert not [name for name in (*result, *result["curves"]) if "test" in name]
+
+
+def test_density_of_the_first_seed_has_pictures(tmp_path):
+    (result,) = run_cell(Cell((density("latent_2", "report"),)), tmp_path)
+    shapes = {name: images.shape for name, images in result["arrays"].items()}
+    assert shapes == {"samples": (100, 28, 28, 1), "latent_grid": (20, 20, 28, 28, 1)}
+    assert all(images.dtype == "uint8" and images.max() > 0 for images in result["arrays"].values())
+
+
+def test_density_costs_what_the_library_counts():
+    from pretrain import greedy_pretrain
+
+    asked = density("latent_5", "report")
+    model = networks.mlp((784,), 10, depth=1, units=12, activation="tanh")
+    x = np.random.RandomState(0).uniform(size=(60, 784))
+    objective = objectives.from_config(ARMS["latent_5"].objective)
+    report = greedy_pretrain(model, x, objective, epochs=2, batch_size=20)
+    codes = report.stages[0].flops[0] - cost.density_flops(asked, 2, 784)
+    # What the library counts beside: the codes for a next stage.
+    assert codes == 2 * 784 * 12 * 60
+
+
+def test_density_that_diverges_is_a_result(tmp_path):
+    asked = [density("latent_2", "report", learning_rate=rate) for rate in (1e30, 0.003)]
+    diverged, sound = run_cell(Cell(tuple(asked)), tmp_path)
+    assert (diverged["status"], sound["status"]) == ("diverged", "done")
+    assert diverged["validation_bound"] is None
+    assert "test_bound" not in diverged
+    assert diverged["baseline_bound"] == sound["baseline_bound"]
+
+
 def test_divergence_is_a_result(tmp_path):
     asked = [trial("he", "report", learning_rate=rate) for rate in (1e30, 0.1)]
     diverged, sound = run_cell(cell(*asked), tmp_path)
@@ -176,7 +232,9 @@ def test_divergence_is_a_result(tmp_path):
 @pytest.mark.parametrize("study", catalog.studies())
 def test_study_runs_to_the_end_alike_for_any_number_of_workers(study, tmp_path):
     module = importlib.import_module(f"studies.{study}")
-    scale = replace(TINY, arms=module.SCALES["quick"].arms, depths=(2,))
+    arms = module.SCALES["quick"].arms
+    depth = {"latent_2": 1, "tutorial": 3}.get(arms[0], 2)
+    scale = replace(TINY, arms=arms, depths=(depth,))
     files = []
     for workers in (1, 2):
         run = Run(study, "quick", scale, tmp_path / str(workers))
