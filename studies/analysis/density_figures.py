@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from studies.analysis.figures import look_of, title_of
@@ -65,16 +66,17 @@ def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Figure:
         for arm, runs in _reported(frame, scale):
             curves = runs[runs["status"] == "done"]["curves"]
             mean = np.mean([np.array(c[name], dtype=float) for c in curves], 0)
-            look = look_of(arm) | {"linestyle": "-", "label": str(_latent(arm))}
-            ax.plot(np.arange(1, len(mean) + 1), mean, markevery=[len(mean) - 1], **look)
+            x = np.arange(1, len(mean) + 1)
+            ax.plot(x, mean, markevery=[len(mean) - 1], **_colored(arm))
         ax.set(title=name.split("_")[0].replace("train", "training"), xlabel="epoch")
     # What the first epochs are like would leave no space for the rest.
     curves = [line.get_ydata() for line in panels[0].lines]
     if curves:
         panels[0].set_ylim(bottom=min(curve[len(curve) // 8] for curve in curves))
     panels[0].set_ylabel(_NATS)
+    handles = [Line2D([], [], **_colored(arm)) for arm in scale.arms]
     legend = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "title": "latent variables"}
-    panels[1].legend(**legend)
+    panels[1].legend(handles=handles, **legend)
     figure.suptitle(title_of("Bound against epoch", scale, [scale.report_seeds]))
     return figure
 
@@ -85,7 +87,7 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Figure:
     selection = frame[frame["role"] == "selection"]
     for arm in scale.arms:
         runs = selection[selection["arm"] == arm]
-        look = look_of(arm) | {"linestyle": "-", "label": str(_latent(arm))}
+        look = _colored(arm)
         bounds = runs.groupby("learning_rate")["validation_bound"].mean()
         ax.plot(bounds.index, bounds, **look)
         chosen = runs[runs["chosen"]].groupby("learning_rate")["validation_bound"].mean()
@@ -145,6 +147,10 @@ def _single(ylabel: str) -> tuple[Figure, Axes]:
 
 def _latent(arm: str) -> int:
     return ARMS[arm].objective["latent"]
+
+
+def _colored(arm: str) -> dict:
+    return look_of(arm) | {"linestyle": "-", "label": str(_latent(arm))}
 
 
 def _reported(frame: pd.DataFrame, scale: Scale) -> Iterator[tuple[str, pd.DataFrame]]:
