@@ -15,7 +15,7 @@ from pathlib import Path
 from studies.runner import cluster, journal
 from studies.runner.catalog import studies
 from studies.runner.cluster import ClusterExecutor
-from studies.runner.estimate import estimate
+from studies.runner.estimate import estimate, spent
 from studies.runner.execute import Outcome, Run, execute, results_elsewhere, train
 from studies.runner.executors import LocalExecutor
 from studies.runner.journal import FINAL, JournalError
@@ -280,6 +280,7 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
         )
     if not (idle and _is_reported(run)):
         _print_table(run)
+        print(spent(run.scale, journal.read(run.journal)))
     print(f"Results: {run.folder}")
     if outcome.failures:
         print(

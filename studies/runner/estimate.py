@@ -93,6 +93,27 @@ def speeds(history: Iterable[dict]) -> dict[str, float]:
     return defaultdict(lambda: overall, {role: work[role] / seconds[role] for role in work})
 
 
+def spent(scale: Scale, records: Iterable[dict]) -> str:
+    """Say how long workers took for what a scale has results of.
+
+    Args:
+        scale: The scale.
+        records: Its records.
+
+    Returns:
+        Minutes and trials by role, as text; empty if nothing was measured.
+    """
+    records = list(records)
+    wanted = {trial.key for group in groups(scale, records) for trial in group.trials}
+    seconds, trials = Counter(), Counter()
+    for record in records:
+        if record["key"] in wanted and _is_measured(record):
+            seconds[record["role"]] += record["seconds"] / record["members"]
+            trials[record["role"]] += 1
+    parts = [f"{role} {s / 60:.1f} ({trials[role]} trials)" for role, s in seconds.items()]
+    return f"Minutes of a worker: {', '.join(parts)}." if parts else ""
+
+
 def _is_measured(record: dict) -> bool:
     return record["status"] in FINAL and bool(record.get("seconds")) and bool(record.get("flops"))
 

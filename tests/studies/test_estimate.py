@@ -2,7 +2,7 @@ import pytest
 import studies_synthetic
 from fake_cells import SCALE
 
-from studies.runner.estimate import ASSUMED_SPEED, estimate, speeds
+from studies.runner.estimate import ASSUMED_SPEED, estimate, speeds, spent
 from studies.runner.plan import progress
 
 
@@ -39,6 +39,14 @@ def test_the_whole_is_what_its_trials_took():
     assert found.measured == found.trials
     assert found.seconds == pytest.approx(sum(r["seconds"] for r in history))
     assert estimate(SCALE, history, history, workers=1).cells == 0
+
+
+def test_the_time_that_was_spent_is_said_by_role():
+    history = [{**r, "seconds": 120, "members": 2} for r in studies_synthetic.records(SCALE)]
+    reports = sum(r["role"] == "report" for r in history)
+    assert f"report {reports:.1f} ({reports} trials)" in spent(SCALE, history)
+    assert spent(SCALE, []) == ""
+    assert spent(SCALE, [{**r, "key": "not wanted"} for r in history]) == ""
 
 
 @pytest.mark.parametrize("lacking", ["seconds", "flops"])
