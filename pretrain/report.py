@@ -76,22 +76,28 @@ class StageReport:
 
 @dataclass
 class Report:
-    """What `greedy_pretrain` did, stage by stage; `print` it, or take `to_frame()`.
+    """What pretraining did, stage by stage; `print` it, or take `to_frame()`.
 
     Args:
         stages: A report for each stage.
         seeds: Seed of each member.
         layers: Names of the layers of each stage, if the caller named them.
+        joint: Whether the stages were trained together: loss, baseline, history and seconds of each
+            are those of the whole then.
     """
 
     stages: list[StageReport] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     layers: Sequence[Sequence[str]] | None = None
+    joint: bool = False
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row per stage, member and epoch, with losses."""
-        frames = [stage.history.assign(stage=stage.name) for stage in self.stages]
+        """A row per stage, member and epoch, with losses; of a joint training, for all stages."""
+        names, stages = [stage.name for stage in self.stages], self.stages
+        if self.joint:
+            names, stages = [" + ".join(names)], stages[:1]
+        frames = [s.history.assign(stage=name) for name, s in zip(names, stages, strict=True)]
         history = pd.concat(frames, ignore_index=True)
         return history[["stage", *(c for c in history if c != "stage")]]
 

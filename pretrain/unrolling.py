@@ -214,7 +214,7 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
 
     Args:
         model: The pretrained model; `population.member(i)` for a member of a population.
-        report: What `greedy_pretrain` returned for it.
+        report: What `greedy_pretrain` or `joint_pretrain` returned for it.
         member: Number of the member that `model` is, from 0, if a population was pretrained.
 
     Returns:
@@ -234,7 +234,7 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
     for stage, trained in zip(stages, report.stages, strict=True):
         last = trained is report.stages[-1]
         up += _encoding(stage, trained, member, last)
-        down = _decoding(stage, trained, member, last) + _undoing(stage, stages[0]) + down
+        down = _decoding(stage, trained, member, last) + undoing(stage, stages[0]) + down
     shape = (stages[0].preamble or stages[0]).features_in
     dtype = model.inputs[0].dtype if getattr(model, "inputs", None) else None
     encoder = keras.Sequential([keras.Input(shape, dtype=dtype), *up], name="encoder")
@@ -247,7 +247,7 @@ def _checked_member(report: Any, member: Any) -> int:
     """Number of a member that a report is of."""
     if not isinstance(report, Report) or not report.stages:
         raise ValueError(
-            "`report` must be what greedy_pretrain returned, of one stage at least. "
+            "`report` must be what greedy_pretrain or joint_pretrain returned. "
             f"Received: report={report!r}"
         )
     count = len(report.seeds)
@@ -338,8 +338,16 @@ def _tied_layers(decoder: keras.Model) -> list[Tied]:
     return [layer for layer in decoder._flatten_layers() if isinstance(layer, Tied)]
 
 
-def _undoing(stage: Stage, first: Stage) -> list[keras.Layer]:
-    """Layers from a stage's input to the output of the stage before, or the model's input."""
+def undoing(stage: Stage, first: Stage) -> list[keras.Layer]:
+    """Layers from a stage's input to the output of the stage before, or the model's input.
+
+    Args:
+        stage: The stage.
+        first: The first stage, whose input need not be what the model's is, in value.
+
+    Raises:
+        ValueError: If there is no such layer for one that stands between them.
+    """
     calls = stage.preamble.graph.calls if stage.preamble else []
     return [layer for call in reversed(calls) for layer in _inverse(call, stage, stage is first)]
 

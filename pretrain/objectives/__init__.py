@@ -13,7 +13,7 @@ from pretrain.objectives.autoencoder import (
 from pretrain.objectives.boltzmann import RestrictedBoltzmannMachine
 from pretrain.objectives.objective import Objective
 from pretrain.objectives.supervised import SupervisedGreedy
-from pretrain.objectives.variational import VariationalAutoencoder
+from pretrain.objectives.variational import VariationalAutoencoder, importance_weighted_bound
 
 __all__ = [
     "Autoencoder",
@@ -25,6 +25,7 @@ __all__ = [
     "SupervisedGreedy",
     "VariationalAutoencoder",
     "from_config",
+    "importance_weighted_bound",
     "to_config",
 ]
 

@@ -36,9 +36,20 @@ class Reconstruction(Learner):
             The inputs; `"code"`, the stage's output; `"reconstruction"`, the pre-activation of the
             decoded code.
         """
-        code = self.stage(inputs["x"], training=training)
-        reconstruction = self.decoder(code, training=training)
-        return {**inputs, "code": code, "reconstruction": reconstruction}
+        outputs = self.encode(inputs, training)
+        return {**outputs, "reconstruction": self.decoder(outputs["code"], training=training)}
+
+    def encode(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """As `call`, without the reconstruction.
+
+        Args:
+            inputs: As in `call`.
+            training: As in `call`.
+
+        Returns:
+            The inputs; `"code"`, what the decoder reads; what else the loss needs.
+        """
+        return {**inputs, "code": self.stage(inputs["x"], training=training)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +98,14 @@ class Autoencoder(Objective):
     def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
         return [self._reduced(self._losses(x, outputs))]
 
+    def penalty(self, outputs: dict[str, Any]) -> Any:
+        """What is added to the sum of an example's losses: a scalar, or one for each."""
+        return 0.0
+
+    def reduced(self, total: Any, x: Any) -> Any:
+        """What is a sum over the features of x, or added to one, in the units of the loss."""
+        return total / math.prod(x.shape[1:]) if self.reduction == "mean" else total
+
     def baseline(self, moments: Moments) -> float:
         losses = trivial_losses(self.loss, moments)
         return float(losses.mean() if self.reduction == "mean" else losses.sum())
@@ -96,8 +115,7 @@ class Autoencoder(Objective):
 
     def _reduced(self, losses: Any, penalty: Any = 0.0) -> Any:
         """Losses of examples, from those of their features and what is added to the sum."""
-        features = math.prod(losses.shape[1:]) if self.reduction == "mean" else 1
-        return (sum_of_features(losses) + penalty) / features
+        return self.reduced(sum_of_features(losses) + penalty, losses)
 
 
 @dataclass(frozen=True)
@@ -133,29 +151,30 @@ class DenoisingAutoencoder(Autoencoder):
             )
         check_number("alpha", self.alpha)
         check_number("beta", self.beta)
-        if self._emphasizes and not hasattr(self.corruption, "selected"):
+        if self.emphasizes and not hasattr(self.corruption, "selected"):
             raise ValueError(
                 "Emphasis needs a corruption that selects features, such as Masking(0.25). "
                 f"Received: corruption={self.corruption!r}, alpha={self.alpha}, beta={self.beta}"
             )
 
     @property
-    def _emphasizes(self) -> bool:
+    def emphasizes(self) -> bool:
+        """Whether features that were selected for corruption weigh more, or less, than others."""
         return not self.alpha == self.beta == 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        return _WITH_RECONSTRUCTION if self._emphasizes else ("loss",)
+        return _WITH_RECONSTRUCTION if self.emphasizes else ("loss",)
 
     def inputs(self, x: Any, key: Any) -> dict[str, Any]:
         inputs = {"x": self.corruption(x, key)}
-        if self._emphasizes:
+        if self.emphasizes:
             inputs["selected"] = self.corruption.selected(x, key)
         return inputs
 
     def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
         losses = self._losses(x, outputs)
-        if not self._emphasizes:
+        if not self.emphasizes:
             return [self._reduced(losses)]
         weights = ops.where(outputs["selected"], self.alpha, self.beta)
         return [self._reduced(losses * ops.cast(weights, losses.dtype)), self._reduced(losses)]
@@ -169,10 +188,6 @@ class _Penalized(Autoencoder):
     def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
         losses = self._losses(x, outputs)
         return [self._reduced(losses, self.penalty(outputs)), self._reduced(losses)]
-
-    def penalty(self, outputs: dict[str, Any]) -> Any:
-        """What is added to the sum of an example's losses: a scalar, or one for each."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,14 +298,14 @@ class ContractiveReconstruction(Reconstruction):
         super().__init__(stage, decoder)
         self._samples = samples
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
-        """As `Reconstruction.call`, with `"contraction"`, ||J||_F^2 of each example.
+    def encode(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """As `Reconstruction.encode`, with `"contraction"`, ||J||_F^2 of each example.
 
         Args:
             inputs: `"x"`, and `"key"`, a key for random numbers.
             training: Whether the stage is trained.
         """
-        outputs = super().call(inputs, training)
+        outputs = super().encode(inputs, training)
         return {**outputs, "contraction": self._contraction(inputs["x"], inputs["key"])}
 
     def _contraction(self, x: Any, key: Any) -> Any:

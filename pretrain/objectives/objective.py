@@ -36,6 +36,11 @@ class Objective:
     needs_targets = False
 
     @property
+    def parts(self) -> tuple["Objective", ...]:
+        """An objective for each stage that is trained."""
+        return (self,)
+
+    @property
     def loss_name(self) -> str:
         """Name of the loss, once decided."""
         raise NotImplementedError
@@ -106,6 +111,11 @@ class Learner(keras.layers.Layer):
         self.decoder = decoder
         self.head = head
         self.built = True
+
+    @property
+    def parts(self) -> list["Learner"]:
+        """A learner for each stage that is trained."""
+        return [self]
 
     @property
     def companions(self) -> list[keras.Model]:

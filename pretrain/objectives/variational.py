@@ -13,6 +13,7 @@ from pretrain.backend import normal
 from pretrain.checks import positive
 from pretrain.objectives.autoencoder import (
     LOSSES,
+    Reconstruction,
     reconstruction_losses,
     sum_of_features,
     trivial_losses,
@@ -89,6 +90,14 @@ class VariationalAutoencoder(Objective):
         divergence = gaussian_divergence(outputs["mean"], outputs["log_variance"])
         return [reconstruction + self.beta * divergence, reconstruction, divergence]
 
+    def penalty(self, outputs: dict[str, Any]) -> Any:
+        """What is added to the reconstruction of each example: the weighted divergence."""
+        return self.beta * gaussian_divergence(outputs["mean"], outputs["log_variance"])
+
+    def reduced(self, total: Any, x: Any) -> Any:
+        """What is a sum over the features of x, or added to one, in the units of the loss."""
+        return total
+
     def baseline(self, moments: Moments) -> float:
         losses = trivial_losses(LOSSES[OUTPUTS.index(self.output)], moments)
         return float(self._nats(losses.sum(), losses.size))
@@ -105,7 +114,7 @@ class VariationalAutoencoder(Objective):
         return (losses / self.stddev**2 + normalizer) / 2
 
 
-class Variational(Learner):
+class Variational(Reconstruction):
     """A stage, the heads that make a distribution of its output, and a decoder of samples.
 
     Args:
@@ -117,26 +126,22 @@ class Variational(Learner):
     def __init__(self, stage: Stage, latent: int, seed: int) -> None:
         super().__init__(stage, _decoder(stage, latent, seed), _head(stage, latent, seed))
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
-        """Encodes a batch, draws from the codes' distributions and decodes what is drawn.
+    def encode(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """Encodes a batch and draws from the codes' distributions.
 
         Args:
             inputs: `"x"`, inputs of the stage; `"key"`, a key for random numbers.
             training: Whether the stage is trained.
 
         Returns:
-            `"mean"` and `"log_variance"` of the latent variables, shape (batch, latent);
-            `"reconstruction"`, pre-activation of the decoded draw.
+            `"mean"` and `"log_variance"` of the latent variables, shape (batch, latent); `"code"`,
+            what is drawn.
         """
         code = self.stage(inputs["x"], training=training)
         mean, log_variance = ops.unstack(self.head(code), 2, axis=1)
         noise = ops.cast(normal(mean.shape, inputs["key"]), mean.dtype)
         z = mean + ops.exp(log_variance / 2) * noise
-        return {
-            "mean": mean,
-            "log_variance": log_variance,
-            "reconstruction": self.decoder(z, training=training),
-        }
+        return {"mean": mean, "log_variance": log_variance, "code": z}
 
 
 def importance_weighted_bound(

@@ -1,0 +1,278 @@
+"""Joint training of all stages, as one deep autoencoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from pretrain.backend import subkey
+from pretrain.objectives import (
+    Autoencoder,
+    DenoisingAutoencoder,
+    Objective,
+    SupervisedGreedy,
+    VariationalAutoencoder,
+)
+from pretrain.objectives.autoencoder import Reconstruction
+from pretrain.objectives.objective import Moments
+from pretrain.objectives.variational import gaussian_divergence
+from pretrain.population import Population
+from pretrain.report import Report
+from pretrain.streams import MAX_MEMORY
+from pretrain.training import Pretraining, Settings, Training, stream_of
+from pretrain.unrolling import undoing
+
+
+def joint_pretrain(
+    model: keras.Model | Population,
+    x: Any,
+    objective: Objective | Sequence[Objective] | None = None,
+    *,
+    report: Report | None = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    optimizer: Any = "adam",
+    learning_rate: float | Sequence[float] | None = None,
+    seed: int = 0,
+    stages: int | Sequence[Sequence[str]] | None = None,
+    validation_data: Any = None,
+    patience: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    max_memory: int = MAX_MEMORY,
+    verbose: Any = "auto",
+) -> Report:
+    """Pretrains a model's stages all at once, in place: instead of greedily, or after it.
+
+    The stages encode, each the output of the one before, corrupted as its objective says; from the
+    last code down, their decoders decode, as in `unroll`, the pre-activation of each followed by a
+    sigmoid where its stage's input is binary. Minimized is the first objective's loss of the clean
+    input and that reconstruction, plus the penalties of all stages: summed over the features, and
+    divided by their number if the first objective's `reduction` is `"mean"`. With one stage this is
+    `greedy_pretrain`; with a variational last stage and the reduction `"sum"`, the first objective
+    cross-entropy, the negative evidence lower bound.
+
+    ```python
+    report = greedy_pretrain(model, x, Autoencoder())
+    report = joint_pretrain(model, x, report=report)
+    deep = unroll(model, report)
+    ```
+
+    Args:
+        model: As in `greedy_pretrain`.
+        x: As in `greedy_pretrain`.
+        objective: An autoencoder for all stages, or one for each; a variational one for the last
+            only. `None` is those of `report`, or `DenoisingAutoencoder(Masking(0.25))`.
+        report: What this or `greedy_pretrain` returned for this model: its decoders are gone on
+            from, as copies. `None`: decoders are new, as in `greedy_pretrain`.
+        epochs: Number of epochs.
+        batch_size: Examples per update.
+        optimizer: Keras optimizer, by name or instance.
+        learning_rate: One rate, or one for each member of a population; `None` is the optimizer's.
+        seed: Seed of order, corruption and decoders; a `Population` has its own.
+        stages: As in `greedy_pretrain`; `None` with `report`, whose stages are taken.
+        validation_data: As in `greedy_pretrain`.
+        patience: As in `greedy_pretrain`, of all stages together.
+        callbacks: As in `greedy_pretrain`, of one training.
+        max_memory: Bytes that a block of a stream may take.
+        verbose: As in `greedy_pretrain`.
+
+    Returns:
+        A report with all decoders. Loss, history and seconds are those of the whole and the same
+        for every stage; `reconstruction` is the loss without penalties.
+
+    Raises:
+        ValueError: If an argument is out of range, an objective has no reconstruction, `report`
+            does not fit the model, or what stands between two stages cannot be undone.
+
+    Reference:
+        [Zhou et al., 2014](https://arxiv.org/abs/1405.1380)
+    """
+    if report is not None:
+        objective, stages = _continued(report, objective, stages)
+    _check_autoencoders(objective)
+    task = Pretraining(model, x, None, objective, stages, validation_data, seed)
+    settings = Settings(epochs, batch_size, optimizer, learning_rate, patience, callbacks, verbose)
+    _check_order(task.objectives)
+    data = task.first_inputs(settings, max_memory)
+    learners = [task.learners(number) for number in range(len(task.stages))]
+    if report is not None:
+        _take_over(learners, report)
+    joint = JointObjective(tuple(task.objectives))
+    deep = [DeepLearner(joint, list(parts)) for parts in zip(*learners, strict=True)]
+    # The first stage's stream: one stage alone is trained as greedily.
+    training = Training(task.population, joint, deep, stream_of(0))
+    trained = training.run(settings, *data, encodes=False)
+    return Report(trained, task.population.seeds, task.layers, joint=True)
+
+
+@dataclass(frozen=True)
+class JointObjective(Objective):
+    """What all stages are trained on together.
+
+    Args:
+        objectives: The decided objective of each stage, the first's input first.
+    """
+
+    objectives: tuple[Objective, ...]
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return self.objectives
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("loss", "reconstruction", *(["kl"] if self._is_variational else []))
+
+    @property
+    def _is_variational(self) -> bool:
+        return isinstance(self.objectives[-1], VariationalAutoencoder)
+
+    @property
+    def loss_name(self) -> str:
+        return self.objectives[0].loss_name
+
+    def inputs(self, x: Any, key: Any) -> dict[str, Any]:
+        return {"x": x, "key": key}
+
+    def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
+        first, *others = self.objectives
+        bottom, *above = outputs["stages"]
+        own = first.scores(x, y, {**bottom, "reconstruction": outputs["reconstruction"]})
+        penalty = sum(o.penalty(stage) for o, stage in zip(others, above, strict=True))
+        scores = [own[0] + first.reduced(penalty, x), own[min(1, len(own) - 1)]]
+        if self._is_variational:
+            top = outputs["stages"][-1]
+            scores.append(gaussian_divergence(top["mean"], top["log_variance"]))
+        return scores
+
+    def baseline(self, moments: Moments) -> float:
+        return self.objectives[0].baseline(moments)
+
+
+class DeepLearner(keras.layers.Layer):
+    """The learners of consecutive stages as one deep autoencoder.
+
+    Args:
+        objective: What they are trained on.
+        parts: A learner for each stage, the first's input first.
+    """
+
+    def __init__(self, objective: JointObjective, parts: list[Reconstruction]) -> None:
+        super().__init__(autocast=False)
+        self.parts = parts
+        self._objectives = objective.parts
+        self._undoing = [undoing(part.stage, parts[0].stage) for part in parts[1:]]
+        self.built = True
+
+    @property
+    def own_variables(self) -> list:
+        """The variables of what is trained beside the stages."""
+        return [variable for part in self.parts for variable in part.own_variables]
+
+    def fingerprint(self) -> str:
+        """A text that is equal for learners of the same architecture."""
+        preambles = [part.stage.preamble for part in self.parts[1:]]
+        segments = [preamble for preamble in preambles if preamble]
+        return " ".join(["joint", *(part.fingerprint() for part in [*self.parts, *segments])])
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """Encodes a batch through all stages, and decodes it.
+
+        Args:
+            inputs: `"x"`, clean inputs of the first stage; `"key"`, a key for random numbers.
+            training: Whether the stages are trained.
+
+        Returns:
+            `"stages"`, what each stage's `encode` returns; `"reconstruction"`, the pre-activation
+            of what the first stage's decoder makes of the last code.
+        """
+        x, stages = inputs["x"], []
+        for number, (objective, part) in enumerate(zip(self._objectives, self.parts, strict=True)):
+            preamble = part.stage.preamble if number else None
+            x = preamble(x) if preamble else x
+            key = subkey(inputs["key"], number) if number else inputs["key"]
+            stages.append(part.encode(objective.inputs(x, key), training))
+            x = stages[-1]["code"]
+        return {"stages": stages, "reconstruction": self._decode(x, training)}
+
+    def _decode(self, code: Any, training: bool | None) -> Any:
+        first, *above = self.parts
+        steps = zip(self._objectives[1:], above, self._undoing, strict=True)
+        for objective, part, layers in reversed(list(steps)):
+            code = part.decoder(code, training=training)
+            code = ops.sigmoid(code) if objective.binary else code
+            for layer in layers:
+                code = layer(code)
+        return first.decoder(code, training=training)
+
+
+def _continued(report: Any, objective: Any, stages: Any) -> tuple[Any, Any]:
+    """Objectives and stages to go on with after a report."""
+    if not isinstance(report, Report) or not report.stages:
+        raise ValueError(
+            "`report` must be what greedy_pretrain or joint_pretrain returned. "
+            f"Received: report={report!r}"
+        )
+    if stages is not None:
+        raise ValueError(
+            "The stages are those of `report`: expected stages=None. "
+            f"Received: stages={stages!r} beside a report"
+        )
+    own = [stage.objective for stage in report.stages]
+    return objective or own, report.layers or len(report.stages)
+
+
+def _check_autoencoders(objective: Any) -> None:
+    objectives = objective if isinstance(objective, list | tuple) else [objective]
+    for item in objectives:
+        known = isinstance(item, Objective)
+        if known and not isinstance(item, Autoencoder | VariationalAutoencoder):
+            hint = (
+                "pretrain greedily, or train the whole classifier"
+                if isinstance(item, SupervisedGreedy)
+                else "go on from its report with Autoencoder(tied=True)"
+            )
+            raise ValueError(
+                "Joint training needs autoencoders, which reconstruct their input; of a stage "
+                f"pretrained with {type(item).__name__}, {hint}. Received: objective={item!r}"
+            )
+
+
+def _check_order(objectives: list[Objective]) -> None:
+    for objective in objectives[:-1]:
+        if isinstance(objective, VariationalAutoencoder):
+            raise ValueError(
+                "Only the last stage can be variational in joint training: give an objective for "
+                f"each stage. Received: objective={objectives}"
+            )
+    for objective in objectives[1:]:
+        if isinstance(objective, DenoisingAutoencoder) and objective.emphasizes:
+            raise ValueError(
+                "Emphasis weighs the features of the model's input in joint training: only the "
+                "first stage's objective can have it; give an objective for each stage. "
+                f"Received: objective={objectives}"
+            )
+
+
+def _take_over(learners: list[list[Reconstruction]], report: Report) -> None:
+    """Gives learners, of each stage and member, the weights that a report's models have."""
+    members = len(learners[0])
+    if len(report.seeds) != members:
+        raise ValueError(
+            "`report` must be of the population that is pretrained. Received: a report of "
+            f"{len(report.seeds)} members, for {members}"
+        )
+    for of_stage, stage in zip(learners, report.stages, strict=True):
+        for learner, decoder, head in zip(of_stage, stage.decoders, stage.heads, strict=True):
+            found = [v for m in (decoder, head) if m is not None for v in m.variables]
+            shapes, expected = ([v.shape for v in vs] for vs in (found, learner.own_variables))
+            if shapes != expected:
+                raise ValueError(
+                    "`report` must be of this model, with decoders as `objective` has them. "
+                    f"Received: stage {stage.name!r} with decoder variables of shapes {shapes}, "
+                    f"where {expected} were expected"
+                )
+            for variable, value in zip(learner.own_variables, found, strict=True):
+                variable.assign(value)
