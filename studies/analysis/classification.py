@@ -122,9 +122,12 @@ def _pretraining(scale: Scale) -> str:
     if not scale.pretraining_epochs:
         return ""
     rates = ", ".join(f"{rate:g}" for rate in scale.pretraining_rates)
+    epochs = f" Pretraining: {scale.pretraining_epochs} epochs per layer, at"
+    if len(scale.pretraining_rates) == 1:
+        return f"{epochs} a rate of {rates}."
     return (
-        f" Pretraining: {scale.pretraining_epochs} epochs per layer, at the rate of {rates} whose "
-        "worst layer reconstructs its input best, on validation images, which asks for no labels."
+        f"{epochs} the rate of {rates} whose worst layer reconstructs its input best, on "
+        "validation images, which asks for no labels."
     )
 
 

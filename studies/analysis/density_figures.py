@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from studies.analysis.figures import look_of, title_of
+from studies.analysis.figures import look_of, selection_title_of, title_of
 from studies.analysis.statistics import mean_interval
 from studies.arms import ARMS
 from studies.runner.scale import Scale
@@ -103,7 +103,7 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Figure:
         # What is worse than knowing nothing may be worse by any amount.
         ax.set_ylim(bottom=baseline)
     ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title="latent variables")
-    figure.suptitle(title_of("Bound against learning rate", scale, [scale.selection_seeds]))
+    figure.suptitle(selection_title_of("Bound against learning rate", scale))
     return figure
 
 

@@ -179,9 +179,7 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Figure:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.tick_params(axis="x", rotation=45 if len(scale.learning_rates) > 4 else 0)
     _percent_axis(panels.values(), selection["validation_error"])
-    figure.suptitle(
-        title_of("Validation error against learning rate", scale, [scale.selection_seeds])
-    )
+    figure.suptitle(selection_title_of("Validation error against learning rate", scale))
     return figure
 
 
@@ -199,16 +197,26 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Figure:
         _flops_axis(ax)
     _percent_axis(panels.values(), selection["validation_error"])
     title = "Expected validation error against tuning budget"
-    figure.suptitle(title_of(title, scale, [scale.selection_seeds]))
+    figure.suptitle(selection_title_of(title, scale))
     return figure
 
 
 def title_of(text: str, scale: Scale, seeds: list[int]) -> str:
-    """The title of a figure, with what it stands on."""
+    """The title of a figure of report runs, with what it stands on."""
+    return _title(text, scale, seeds, scale.train_size)
+
+
+def selection_title_of(text: str, scale: Scale) -> str:
+    """The title of a figure of selection runs, with what it stands on."""
+    images = scale.selection_train_size or scale.train_size
+    return _title(text, scale, [scale.selection_seeds], images)
+
+
+def _title(text: str, scale: Scale, seeds: list[int], images: int) -> str:
     kind = "demonstration: " if scale.demonstration else f"{scale.dataset}, "
     plural = "s" if max(seeds) > 1 else ""
     count = " or ".join(map(str, seeds))
-    return f"{text}\n{kind}{count} seed{plural}, {scale.train_size:,} training images"
+    return f"{text}\n{kind}{count} seed{plural}, {images:,} training images"
 
 
 def _report_seeds(scale: Scale) -> list[int]:

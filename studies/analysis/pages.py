@@ -75,7 +75,8 @@ class Entry:
         study: Name of the study.
         question: The first line of its docstring.
         headline: Name of the figure that says most.
-        scales: Names of those of its scales whose results are to be relied on, best known first.
+        found: What is known of it, by the name of the scale, of those whose results are to be
+            relied on; best known first.
         judgments: What its claims come to, by the name of the scale they are judged on.
         demonstration: The scale whose headline figure stands in for them, if there is that figure.
     """
@@ -83,7 +84,7 @@ class Entry:
     study: str
     question: str
     headline: str
-    scales: tuple[str, ...]
+    found: dict[str, Findings]
     judgments: dict[str, list[Judgment]]
     demonstration: Scale | None = None
 
@@ -180,7 +181,7 @@ def ledger(entries: list[Entry]) -> pd.DataFrame:
         verdicts.ledger(judgments).assign(
             study=entry.study,
             scale=name,
-            link=f"{entry.study}/{name}/README.md" if name in entry.scales else "",
+            link=f"{entry.study}/{name}/README.md" if name in entry.found else "",
         )
         for entry in entries
         for name, judgments in entry.judgments.items()
@@ -282,6 +283,16 @@ def _sentence(judgments: list[Judgment]) -> str:
     return f"**The headline claim {verdict}:** “{headline.claim.statement.rstrip('.')}”{more}."
 
 
+def _answer(found: Findings) -> list[str]:
+    """What a study found: its verdict in one sentence, or its numbers if it has no claims."""
+    if found.judgments:
+        return [_sentence(found.judgments)]
+    shown = found.shown
+    block = shown.summary(found.table, found.scale)
+    notes = "\n".join(f"- {note}" for note in shown.notes(block))
+    return [f"No claim is judged here. {shown.TITLE}:", tables.markdown(block), notes]
+
+
 def _figure(draw: Callable, title: str, caption: str) -> str:
     return f"![{title}]({draw.__name__}.png)\n\n**{title}** {caption}"
 
@@ -311,12 +322,13 @@ def _commands(found: Findings) -> str:
 
 def _section(entry: Entry) -> list[str]:
     parts = [f"## {entry.question}"]
-    if entry.scales:
-        folder = f"{entry.study}/{entry.scales[0]}"
-        links = ", ".join(f"[{name}]({entry.study}/{name}/README.md)" for name in entry.scales)
+    if entry.found:
+        name, found = next(iter(entry.found.items()))
+        folder = f"{entry.study}/{name}"
+        links = ", ".join(f"[{name}]({entry.study}/{name}/README.md)" for name in entry.found)
         return [
             *parts,
-            *(_sentence(j) for j in list(entry.judgments.values())[:1] if j),
+            *_answer(found),
             f"[![{entry.question}]({folder}/{entry.headline}.png)]({folder}/README.md)",
             f"Tables, figures and caveats: {links}.",
         ]

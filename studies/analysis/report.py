@@ -172,12 +172,13 @@ def _entry(
     drawn = (results / pages.demonstration_figure(study)).exists()
     scales = import_module(f"studies.{study}").SCALES
     demonstration = scales.get(DEMONSTRATION) if drawn else None
-    judgments = {scale: f.judgments for (name, scale), f in found.items() if name == study}
+    own = {scale: f for (name, scale), f in found.items() if name == study}
+    judgments = {scale: f.judgments for scale, f in own.items()}
     return pages.Entry(
         study,
         question,
         _headline(next(iter(scales.values()))),
-        tuple(judgments),
+        own,
         judgments or {VERDICTS[0]: verdicts.not_run(_claims(study))},
         demonstration,
     )

@@ -7,7 +7,7 @@ import pytest
 from studies_synthetic import records as synthetic
 
 from studies.analysis import figures
-from studies.analysis.classification import FIGURES, ONE_DEPTH
+from studies.analysis.classification import FIGURES, ONE_DEPTH, protocol
 from studies.analysis.records import frame
 from studies.arms import ARMS
 from studies.depth import SCALES
@@ -40,6 +40,19 @@ def test_title_says_what_a_demonstration_is(draw, results):
     judged = draw(results, replace(SMALL, demonstration=False)).get_suptitle()
     assert "demonstration" not in judged
     assert "mnist" in judged
+
+
+@pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
+def test_title_counts_the_images_that_the_runs_were_trained_on(draw, results):
+    title = draw(results, replace(SMALL, selection_train_size=1_000)).get_suptitle()
+    assert ("1,000" if draw in ON_SELECTION else "2,000") in title
+
+
+@pytest.mark.parametrize("rates", [(0.1,), (0.1, 0.3)])
+def test_protocol_chooses_a_pretraining_rate_only_where_there_is_a_choice(rates):
+    words = protocol(replace(SMALL, pretraining_rates=rates))
+    assert ("at a rate of 0.1." in words) == (len(rates) == 1)
+    assert ("at the rate of 0.1, 0.3 whose" in words) == (len(rates) == 2)
 
 
 @pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})

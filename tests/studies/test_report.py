@@ -232,6 +232,16 @@ def test_claims_are_judged_and_stand_in_the_ledger(tmp_path, judged):
         )
 
 
+def test_study_without_claims_shows_its_numbers_instead_of_a_verdict(tmp_path, judged, monkeypatch):
+    monkeypatch.setattr(studies.depth, "CLAIMS", ())
+    write_all(tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    header, _, random, *_ = (judged / "table.md").read_text().splitlines()[4:]
+    assert "headline claim" not in page
+    assert "No claim is judged here. Test error %:" in page
+    assert header in page and random.startswith("| random") and random in page
+
+
 def test_incomplete_scale_judges_nothing(tmp_path, judged):
     rows = [json.loads(line) for line in (judged / "records.jsonl").read_text().splitlines()]
     gone = next(r for r in rows if r["role"] == "report" and r["arm"] == "he")
