@@ -8,7 +8,9 @@ import pandas as pd
 
 from studies.runner.journal import JournalError
 from studies.runner.scale import Scale
-from studies.runner.selection import choose_rate
+from studies.runner.selection import choose_rate, metric
+
+_CHOSEN_BY = ["role", "status", "arm", "depth", "learning_rate"]
 
 
 class UnfairError(JournalError):
@@ -30,10 +32,11 @@ def check(frame: pd.DataFrame, scale: Scale) -> None:
     selection, report = (frame[frame["role"] == role] for role in ("selection", "report"))
     _check_test_set_is_unseen(frame[frame["role"] != "report"])
     _check_seeds_are_apart(selection, report)
+    tuning = dict(list(selection.groupby(["arm", "depth"])))
     for (arm, depth), runs in report.groupby(["arm", "depth"], sort=False):
-        tuned = selection[(selection["arm"] == arm) & (selection["depth"] == depth)]
+        tuned = tuning.get((arm, depth), selection[:0])
         _check_grid(tuned, scale, f"{arm} at depth {depth}")
-        _check_rate(tuned, runs, scale, f"{arm} at depth {depth}")
+        _check_rate(tuned, runs, scale, arm, depth)
 
 
 def _check_test_set_is_unseen(frame: pd.DataFrame) -> None:
@@ -66,13 +69,16 @@ def _check_grid(tuned: pd.DataFrame, scale: Scale, where: str) -> None:
         )
 
 
-def _check_rate(tuned: pd.DataFrame, runs: pd.DataFrame, scale: Scale, where: str) -> None:
-    arm, depth = runs.iloc[0][["arm", "depth"]]
-    chosen = choose_rate(tuned.to_dict("records"), arm, depth, scale.classes)
+def _check_rate(
+    tuned: pd.DataFrame, runs: pd.DataFrame, scale: Scale, arm: str, depth: int
+) -> None:
+    judged = tuned[[*_CHOSEN_BY, metric(arm, "selection")]].to_dict("records")
+    chosen = choose_rate(judged, arm, depth, scale.classes)
     if set(runs["learning_rate"]) != {chosen}:
         raise UnfairError(
-            f"The reported learning rate of {where} is not the one that selection chooses. "
-            f"Expected {chosen:g}. Received: {_text(sorted(set(runs['learning_rate'])))}"
+            f"The reported learning rate of {arm} at depth {depth} is not the one that selection "
+            f"chooses. Expected {chosen:g}. "
+            f"Received: {_text(sorted(set(runs['learning_rate'])))}"
         )
 
 

@@ -5,8 +5,11 @@ in one environment, a figure is the same bytes.
 """
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import matplotlib.style
 import numpy as np
@@ -50,6 +53,8 @@ _STYLE = {
     "svg.hashsalt": "pretrain",
 }
 _FAMILIES = {"sigmoid": "sigmoid units", "relu": "rectified linear units"}
+# Of a process of a `painter`: frame and scale.
+_shared: list = []
 # From the roundest: `_percent_ticks` takes those that there is space for.
 _PERCENTS = (
     *(90, 1, 2, 5, 10, 20, 50, 0.1, 0.2, 0.5, 3, 4, 7, 30, 6, 8, 9, 15, 70),
@@ -82,6 +87,37 @@ def render(draw: Callable, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes
     return files
 
 
+@contextmanager
+def painter(frame: pd.DataFrame, scale: Scale, processes: int = 1) -> Iterator[Callable]:
+    """Renders many figures of the same results.
+
+    Args:
+        frame: Results, from `records.frame`.
+        scale: The scale they belong to.
+        processes: Number of processes that draw. More than one are forked from the caller, which
+            has to be on Linux and must have started no threads.
+
+    Yields:
+        A function that takes the functions that draw and returns an iterator over what `render`
+        returns for each. Other processes draw while the caller goes on.
+    """
+    if processes == 1:
+        yield partial(map, partial(render, frame=frame, scale=scale))
+        return
+    # Forked, they have the results, which take long to send.
+    forked = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, forked, _share, (frame, scale)) as pool:
+        yield partial(pool.map, _render_shared)
+
+
+def _share(*results: object) -> None:
+    _shared.extend(results)
+
+
+def _render_shared(draw: Callable) -> dict[str, bytes]:
+    return render(draw, *_shared)
+
+
 def error_against_depth(frame: pd.DataFrame, scale: Scale) -> Figure:
     """Median test error with its interval, and every seed, against depth: the headline.
 
@@ -98,7 +134,7 @@ def error_against_depth(frame: pd.DataFrame, scale: Scale) -> Figure:
         ax.set_xticks(scale.depths)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     axes[0].set_ylabel("test error (%)")
-    _percent_axis(axes, _reported(frame)["test_error"])
+    _percent_axis(axes[0], _reported(frame)["test_error"])
     figure.suptitle(title_of("Test error against depth", scale, _report_seeds(scale)))
     return figure
 
@@ -117,7 +153,7 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Figure:
             ax.set_visible(False)
         row[0].set_ylabel(f"{_FAMILIES.get(family, family)}\ntest error (%)")
     figure.supxlabel("depth (hidden layers)", fontsize="medium")
-    _percent_axis(axes.ravel(), _reported(frame)["test_error"])
+    _percent_axis(axes[0, 0], _reported(frame)["test_error"])
     figure.suptitle(title_of("Test error of every seed", scale, _report_seeds(scale)))
     return figure
 
@@ -130,13 +166,13 @@ def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Figure:
     figure, panels = _grid(scale, "training NLL (nats)", "validation NLL (nats)")
     for ax, arm, runs in _cells(_reported(frame), scale, panels):
         _trajectory(ax, arm, runs, scale.epochs)
-    for ax in panels.values():
-        ax.set(xscale="log", yscale="log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_locator(LogLocator(base=100))
+    ax = _any(panels)
+    ax.set(xscale="log", yscale="log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_locator(LogLocator(base=100))
     figure.suptitle(title_of("Validation NLL against training NLL", scale, _report_seeds(scale)))
     return figure
 
@@ -146,10 +182,9 @@ def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Figure:
     figure, panels = _grid(scale, "epoch", "validation error (%)")
     for ax, arm, runs in _cells(_reported(frame), scale, panels):
         _learning_curves(ax, arm, runs[runs["status"] == "done"], scale.epochs)
-    for ax in panels.values():
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _any(panels).xaxis.set_major_locator(MaxNLocator(integer=True))
     shown = [line.get_ydata() for ax in panels.values() for line in ax.lines]
-    _percent_axis(panels.values(), pd.Series(np.concatenate([*shown, []])))
+    _percent_axis(_any(panels), pd.Series(np.concatenate([*shown, []])))
     figure.suptitle(title_of("Validation error against epoch", scale, _report_seeds(scale)))
     return figure
 
@@ -159,9 +194,8 @@ def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Figure:
     figure, panels = _grid(scale, "cost of a run (TFLOP)", "test error (%)", linestyle="")
     for ax, arm, runs in _cells(_reported(frame), scale, panels):
         _cost_point(ax, arm, runs)
-    for ax in panels.values():
-        _flops_axis(ax)
-    _percent_axis(panels.values(), _reported(frame)["test_error"])
+    _flops_axis(_any(panels))
+    _percent_axis(_any(panels), _reported(frame)["test_error"])
     figure.suptitle(title_of("Test error against cost", scale, _report_seeds(scale)))
     return figure
 
@@ -172,13 +206,14 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Figure:
     selection = frame[frame["role"] == "selection"]
     for ax, arm, runs in _cells(selection, scale, panels):
         _rate_line(ax, arm, runs)
+    ax = _any(panels)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(scale.learning_rates))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
     for ax in panels.values():
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(FixedLocator(scale.learning_rates))
-        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        ax.xaxis.set_minor_locator(NullLocator())
         ax.tick_params(axis="x", rotation=45 if len(scale.learning_rates) > 4 else 0)
-    _percent_axis(panels.values(), selection["validation_error"])
+    _percent_axis(ax, selection["validation_error"])
     figure.suptitle(selection_title_of("Validation error against learning rate", scale))
     return figure
 
@@ -193,9 +228,8 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Figure:
     selection = frame[frame["role"] == "selection"]
     for ax, arm, runs in _cells(selection, scale, panels):
         _budget_line(ax, arm, runs)
-    for ax in panels.values():
-        _flops_axis(ax)
-    _percent_axis(panels.values(), selection["validation_error"])
+    _flops_axis(_any(panels))
+    _percent_axis(_any(panels), selection["validation_error"])
     title = "Expected validation error against tuning budget"
     figure.suptitle(selection_title_of(title, scale))
     return figure
@@ -279,15 +313,20 @@ def _cells(
     rows: pd.DataFrame, scale: Scale, panels: dict[tuple[str, int], Axes]
 ) -> Iterator[tuple[Axes, str, pd.DataFrame]]:
     """The panel, arm and rows of every arm and depth that has any."""
+    cells = dict(list(rows.groupby(["arm", "depth"])))
     for arm in scale.arms:
         for depth in scale.depths:
-            cell = rows[(rows["arm"] == arm) & (rows["depth"] == depth)]
-            if len(cell):
-                yield panels[ARMS[arm].family, depth], arm, cell
+            if (arm, depth) in cells:
+                yield panels[ARMS[arm].family, depth], arm, cells[arm, depth]
 
 
-def _percent_axis(axes: Iterable[Axes], errors: pd.Series) -> None:
-    """Show errors, fractions, in percent on one axis that holds them all.
+def _any(panels: dict[tuple[str, int], Axes]) -> Axes:
+    """Any panel of a grid: what is set on the axis of one is set on all, which share it."""
+    return next(iter(panels.values()))
+
+
+def _percent_axis(ax: Axes, errors: pd.Series) -> None:
+    """Show errors, fractions, in percent on an axis that holds them all.
 
     It is even in 1 / sqrt(error): nets that train differ by tenths of percents while others stay
     at 90 %, which neither an even nor a logarithmic axis can show together.
@@ -297,12 +336,11 @@ def _percent_axis(axes: Iterable[Axes], errors: pd.Series) -> None:
     low, high = _stretched(np.array([max(errors.min(), 1e-4), errors.max()]))
     margin = max(0.05 * (high - low), 0.02 * abs(low))
     limits = _unstretched(np.array([low - margin, min(high + margin, -0.1)]))
-    for ax in axes:
-        ax.set_yscale("function", functions=(_stretched, _unstretched))
-        ax.set_ylim(*limits)
-        ax.yaxis.set_major_locator(FixedLocator(_percent_ticks(*limits)))
-        ax.yaxis.set_major_formatter(lambda error, _: f"{100 * error:g}")
-        ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_yscale("function", functions=(_stretched, _unstretched))
+    ax.set_ylim(*limits)
+    ax.yaxis.set_major_locator(FixedLocator(_percent_ticks(*limits)))
+    ax.yaxis.set_major_formatter(lambda error, _: f"{100 * error:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def _stretched(errors: np.ndarray) -> np.ndarray:
@@ -339,8 +377,9 @@ def _depth_line(ax: Axes, frame: pd.DataFrame, arm: str, shift: float) -> None:
     reach = [[m.estimate - m.low for m in medians], [m.high - m.estimate for m in medians]]
     look = look_of(arm)
     ax.errorbar(depths, middle, yerr=np.nan_to_num(reach), elinewidth=1, zorder=3, **look)
-    for x, (_, values) in zip(depths, errors, strict=True):
-        ax.plot([x] * len(values), values, ".", color=look["color"], alpha=0.35, markersize=4)
+    x = np.repeat(depths, errors.size())
+    seeds = np.concatenate([[], *(values for _, values in errors)])
+    ax.plot(x, seeds, ".", color=look["color"], alpha=0.35, markersize=4)
 
 
 def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:

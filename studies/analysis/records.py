@@ -46,7 +46,8 @@ def frame(records: list[dict], scale: Scale) -> pd.DataFrame:
             f"Received: {len(records)} records, none of them one"
         )
     numeric = _bounds if scale.task == DENSITY else _errors
-    return numeric(pd.DataFrame(results), scale).assign(chosen=_chosen(results, groups))
+    # Copied, columns of one type lie together, and rows are taken at once.
+    return numeric(pd.DataFrame(results), scale).assign(chosen=_chosen(results, groups)).copy()
 
 
 def _bounds(frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:

@@ -42,12 +42,13 @@ def write_scale(folder: Path, study: str, scale: str) -> str:
     return pages.terminal(_write_scale(folder, study, scale))
 
 
-def write_all(results: Path, study: str | None = None) -> list[Path]:
+def write_all(results: Path, study: str | None = None, processes: int = 1) -> list[Path]:
     """Write every scale that has results, and the front page.
 
     Args:
         results: Folder of the results of all studies.
         study: Name of the one study to write; by default all. The front page is about all.
+        processes: Number of processes that draw figures: as in `figures.painter`.
 
     Returns:
         The pages that were written, the front page last.
@@ -65,7 +66,7 @@ def write_all(results: Path, study: str | None = None) -> list[Path]:
         )
     found = {}
     for name, scale in begun:
-        found[name, scale] = _write_scale(results / name / scale, name, scale)
+        found[name, scale] = _write_scale(results / name / scale, name, scale, processes)
         if scale == DEMONSTRATION and found[name, scale].complete and not _relied_on(results, name):
             headline = _headline(found[name, scale].scale)
             picture = (results / name / scale / f"{headline}.png").read_bytes()
@@ -77,7 +78,7 @@ def write_all(results: Path, study: str | None = None) -> list[Path]:
 def _write_front(results: Path, found: dict[tuple[str, str], pages.Findings]) -> None:
     """Write what is about all studies: those too that were not written anew just now."""
     behind = [(name, scale) for name in studies() for scale in _relied_on(results, name)]
-    found = {key: found.get(key) or _findings(results / "/".join(key), *key)[0] for key in behind}
+    found = {key: found.get(key) or _findings(results / "/".join(key), *key) for key in behind}
     entries = [_entry(results, name, question, found) for name, question in studies().items()]
     front = pages.front_page(entries, has_speed=(results / "speed.md").exists())
     shown = {f"{name}/{scale}/{PAGE}": pages.scale_page(f) for (name, scale), f in found.items()}
@@ -90,38 +91,51 @@ def _write_front(results: Path, found: dict[tuple[str, str], pages.Findings]) ->
     _write(results, {name: content.encode() for name, content in contents.items()})
 
 
-def _findings(folder: Path, study: str, name: str) -> tuple[pages.Findings, pd.DataFrame]:
-    """What the records of a scale say, and the DataFrame they make."""
+def _frame(folder: Path, scale: Scale) -> pd.DataFrame:
+    held = arrays.load(folder)
+    frame = records.frame(_records(folder), scale)
+    return frame.assign(arrays=[held.get(key) for key in frame["key"]])
+
+
+def _findings(
+    folder: Path, study: str, name: str, frame: pd.DataFrame | None = None
+) -> pages.Findings:
+    """What the records of a scale say; `frame` is what `_frame` makes of them, if it is there."""
     scale = find(study, name, folder)
-    rows = _records(folder)
-    frame = records.frame(rows, scale).assign(
-        arrays=lambda results: [arrays.load(folder, key) for key in results["key"]]
-    )
+    frame = _frame(folder, scale) if frame is None else frame
     fairness.check(frame, scale)
     table = pages.presentation(scale).main_table(frame, scale)
-    found = pages.Findings(study, name, scale, table, plan.tally(scale, rows), [])
+    counts = plan.tally(scale, _records(folder))
+    found = pages.Findings(study, name, scale, table, counts, [])
     claims = _claims(study) if name in VERDICTS and not scale.demonstration else ()
     # What is incomplete judges nothing.
     judged = verdicts.judge(claims, frame, scale) if found.complete else verdicts.not_run(claims)
-    return replace(found, judgments=judged), frame
+    return replace(found, judgments=judged)
 
 
 def _claims(study: str) -> tuple[Claim, ...]:
     return getattr(import_module(f"studies.{study}"), "CLAIMS", ())
 
 
-def _write_scale(folder: Path, study: str, name: str) -> pages.Findings:
-    found, frame = _findings(folder, study, name)
+def _write_scale(folder: Path, study: str, name: str, processes: int = 1) -> pages.Findings:
+    scale = find(study, name, folder)
+    frame = _frame(folder, scale)
+    draws = list(pages.presentation(scale).figures(scale))
+    with figures.painter(frame, scale, processes) as paint:
+        painted = paint(draws)
+        found = _findings(folder, study, name, frame)
+        pictures = {
+            f"{draw.__name__}.{kind}": content
+            for draw, files in zip(draws, painted, strict=True)
+            for kind, content in files.items()
+        }
     contents = {
         "table.csv": tables.to_csv(found.table).encode(),
         "table.md": pages.table_page(found).encode(),
     }
     if found.judgments:
         contents["claims.csv"] = tables.to_csv(verdicts.to_frame(found.judgments)).encode()
-    for draw in found.shown.figures(found.scale):
-        for kind, content in figures.render(draw, frame, found.scale).items():
-            contents[f"{draw.__name__}.{kind}"] = content
-    _write(folder, contents | {PAGE: pages.scale_page(found).encode()})
+    _write(folder, contents | pictures | {PAGE: pages.scale_page(found).encode()})
     return found
 
 

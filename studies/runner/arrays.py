@@ -40,20 +40,19 @@ def save(folder: Path, key: str, arrays: dict[str, Any]) -> None:
             new.unlink(missing_ok=True)
 
 
-def load(folder: Path, key: str) -> dict[str, Any] | None:
-    """Read the arrays of a trial.
+def load(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the arrays of all trials that have any.
 
     Args:
         folder: The folder of the scale's results.
-        key: Key of the trial.
 
     Returns:
-        The arrays by name; `None` if the trial has none.
+        The arrays by name, by the key of the trial.
     """
-    path = folder / file_name(key)
-    if not path.exists():
-        return None
     import numpy as np
 
-    with np.load(path) as arrays:
-        return dict(arrays)
+    loaded = {}
+    for path in folder.glob(file_name("*")):
+        with np.load(path) as arrays:
+            loaded[path.stem] = dict(arrays)
+    return loaded

@@ -27,7 +27,7 @@ def small(monkeypatch):
     monkeypatch.setattr(depth, "SCALES", {"quick": SCALE, "standard": replace(SCALE, epochs=4)})
     report = SimpleNamespace(
         write_scale=lambda folder, study, name: f"the table of {study} {name}",
-        write_all=lambda results, study: None,
+        write_all=lambda results, study, processes: None,
     )
     monkeypatch.setitem(sys.modules, "studies.analysis.report", report)
 

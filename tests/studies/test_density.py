@@ -121,8 +121,8 @@ def test_figures_can_be_drawn_of_what_there_is(rows, draw, missing):
 def test_arrays_are_read_as_they_were_written(tmp_path):
     written = {"samples": np.arange(12, dtype="uint8").reshape(3, 4)}
     arrays.save(tmp_path, "abc", written)
-    np.testing.assert_equal(arrays.load(tmp_path, "abc"), written)
-    assert arrays.load(tmp_path, "no such trial") is None
+    np.testing.assert_equal(arrays.load(tmp_path), {"abc": written})
+    assert arrays.load(tmp_path / "no such folder") == {}
     assert [path.name for path in tmp_path.iterdir()] == ["abc.npz"]
 
 
