@@ -296,7 +296,8 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
         )
     if not (idle and _is_reported(run)):
         _print_table(run)
-        print(spent(run.scale, journal.read(run.journal)))
+        if minutes := spent(run.scale, journal.read(run.journal)):
+            print(minutes)
     print(f"Results: {run.folder}")
     if outcome.failures:
         print(
