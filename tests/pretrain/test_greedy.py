@@ -130,7 +130,9 @@ def stage_of(name):
     return name.split(" ")[1].split("/")[-2].split("_")[0]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", keras.optimizers.AdamW(weight_decay=0.1)], ids=str)
+@pytest.mark.parametrize(
+    "optimizer", ["adam", keras.optimizers.AdamW(weight_decay=0.1)], ids=["adam", "adamw"]
+)
 @pytest.mark.parametrize("number", ["1", "2", "3"])
 def test_nothing_outside_the_stage_moves(x, number, optimizer):
     model = rich()

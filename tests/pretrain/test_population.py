@@ -174,7 +174,7 @@ def test_fit_equals_keras_for_every_optimizer(x, y, order, name):
         {"kernel_constraint": "non_neg", "bias_constraint": "unit_norm"},
         {"norm": False, "activation": "relu"},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_fit_equals_keras_with_penalties_and_constraints(x, y, order, options):
     def build(seed):
