@@ -167,10 +167,10 @@ def _report(args: argparse.Namespace) -> int:
             f"There are no results. Expected a folder that `run` has written. "
             f"Received: --results {args.results}"
         )
-    # Only here: plotting takes seconds to import.
-    from studies.analysis.report import write_all
-
     with _no_garbage_collection():
+        # Only here: plotting takes seconds to import.
+        from studies.analysis.report import write_all
+
         # Forking is safe on Linux only.
         write_all(args.results, args.study, processes=_cores() if sys.platform == "linux" else 1)
     print(f"Results: {args.results}")

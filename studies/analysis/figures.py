@@ -392,9 +392,9 @@ def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
     places = {"x": "depth", "y": "test_error", "order": scale.depths}
     with _same_jitter():
         stripplot(runs, **places, **points, jitter=0.25, ax=ax)
-    for depth, errors in runs.groupby("depth")["test_error"]:
-        place = scale.depths.index(depth)
-        ax.hlines(errors.median(), place - 0.35, place + 0.35, color="black", linewidth=1, zorder=3)
+    medians = runs.groupby("depth")["test_error"].median()
+    place = np.array([scale.depths.index(depth) for depth in medians.index])
+    ax.hlines(medians, place - 0.35, place + 0.35, color="black", linewidth=1, zorder=3)
     ax.set(title=arm, xlabel="", ylabel="")
 
 
