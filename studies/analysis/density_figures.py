@@ -1,6 +1,6 @@
 """Figures of models of the inputs' density: DataFrame in, matplotlib figure out.
 
-`figures.render` draws them, as the others.
+`rendering` draws them in the project's style, as the others.
 """
 
 from collections.abc import Iterator
@@ -99,9 +99,10 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Figure:
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     baseline = selection["baseline_bound"].mean()
-    if selection["validation_bound"].min() < baseline:
+    best = selection["validation_bound"].max()
+    if selection["validation_bound"].min() < baseline < best:
         # What is worse than knowing nothing may be worse by any amount.
-        ax.set_ylim(bottom=baseline)
+        ax.set_ylim(baseline, best + 0.05 * (best - baseline))
     ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title="latent variables")
     figure.suptitle(selection_title_of("Bound against learning rate", scale))
     return figure

@@ -1,17 +1,11 @@
 """Figures of a study: DataFrame in, matplotlib figure out.
 
-They are drawn in the caller's style. `render` draws in the project's, and repeatably: drawn twice
-in one environment, a figure is the same bytes.
+They are drawn in the caller's style; `rendering` draws them in the project's.
 """
 
-import io
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -37,85 +31,12 @@ _COLORS = (
     *("#cc6677", "#882255", "#999933", "#117733", "#000000"),
 )
 _MARKERS = "osD^vPX<>p"
-_STYLE = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 9,
-    "figure.titlesize": 10,
-    "font.size": 9,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "legend.handlelength": 3,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 5,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "pretrain",
-}
 _FAMILIES = {"sigmoid": "sigmoid units", "relu": "rectified linear units"}
-# Of a process of a `painter`: frame and scale.
-_shared: list = []
 # From the roundest: `_percent_ticks` takes those that there is space for.
 _PERCENTS = (
     *(90, 1, 2, 5, 10, 20, 50, 0.1, 0.2, 0.5, 3, 4, 7, 30, 6, 8, 9, 15, 70),
     *(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 12, 14, 16, 18, 25, 40, 60, 80),
 )
-
-
-def render(draw: Callable, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes]:
-    """Draw a figure and encode it.
-
-    Args:
-        draw: One of the functions below.
-        frame: Results, from `records.frame`.
-        scale: The scale they belong to.
-
-    Returns:
-        The contents of its `"png"` and `"svg"` file, without dates and versions.
-    """
-    strip = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
-    files = {}
-    with matplotlib.style.context(["default", _STYLE]):
-        figure = draw(frame, scale)
-        # Lay out once, not once per file: it takes longer than all else.
-        figure.get_layout_engine().execute(figure)
-        figure.set_layout_engine(None)
-        for kind, metadata in strip.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, metadata=metadata)
-            files[kind] = buffer.getvalue()
-    return files
-
-
-@contextmanager
-def painter(frame: pd.DataFrame, scale: Scale, processes: int = 1) -> Iterator[Callable]:
-    """Renders many figures of the same results.
-
-    Args:
-        frame: Results, from `records.frame`.
-        scale: The scale they belong to.
-        processes: Number of processes that draw. More than one are forked from the caller, which
-            has to be on Linux and must have started no threads.
-
-    Yields:
-        A function that takes the functions that draw and returns an iterator over what `render`
-        returns for each. Other processes draw while the caller goes on.
-    """
-    if processes == 1:
-        yield partial(map, partial(render, frame=frame, scale=scale))
-        return
-    # Forked, they have the results, which take long to send.
-    forked = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(processes, forked, _share, (frame, scale)) as pool:
-        yield partial(pool.map, _render_shared)
-
-
-def _share(*results: object) -> None:
-    _shared.extend(results)
-
-
-def _render_shared(draw: Callable) -> dict[str, bytes]:
-    return render(draw, *_shared)
 
 
 def error_against_depth(frame: pd.DataFrame, scale: Scale) -> Figure:

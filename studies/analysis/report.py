@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from studies.analysis import fairness, figures, html, pages, records, tables, verdicts
+from studies.analysis import fairness, html, pages, records, rendering, tables, verdicts
 from studies.analysis.claims import Claim
 from studies.runner import arrays, journal, plan
 from studies.runner.catalog import studies
@@ -48,7 +48,7 @@ def write_all(results: Path, study: str | None = None, processes: int = 1) -> li
     Args:
         results: Folder of the results of all studies.
         study: Name of the one study to write; by default all. The front page is about all.
-        processes: Number of processes that draw figures: as in `figures.painter`.
+        processes: Number of processes that draw figures: as in `rendering.painter`.
 
     Returns:
         The pages that were written, the front page last.
@@ -121,7 +121,7 @@ def _write_scale(folder: Path, study: str, name: str, processes: int = 1) -> pag
     scale = find(study, name, folder)
     frame = _frame(folder, scale)
     draws = list(pages.presentation(scale).figures(scale))
-    with figures.painter(frame, scale, processes) as paint:
+    with rendering.painter(frame, scale, processes) as paint:
         painted = paint(draws)
         found = _findings(folder, study, name, frame)
         pictures = {

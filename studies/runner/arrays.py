@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 
 def file_name(key: str) -> str:
@@ -48,11 +49,20 @@ def load(folder: Path) -> dict[str, dict[str, Any]]:
 
     Returns:
         The arrays by name, by the key of the trial.
+
+    Raises:
+        OSError: If a file cannot be read.
     """
     import numpy as np
 
     loaded = {}
     for path in folder.glob(file_name("*")):
-        with np.load(path) as arrays:
-            loaded[path.stem] = dict(arrays)
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:
+                loaded[path.stem] = dict(arrays)
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise OSError(
+                f"Could not read the arrays of a trial: {error}. Expected a file that `run` wrote; "
+                f"restore it, or delete it to report without its figures. Received: {path}"
+            ) from error
     return loaded

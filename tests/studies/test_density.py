@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import studies.vae_latent
-from studies.analysis import density, figures, records, verdicts
+from studies.analysis import density, density_figures, records, rendering, verdicts
 from studies.analysis.claims import Difference, Runs
 from studies.arms import ARMS
 from studies.runner import arrays
@@ -115,7 +115,7 @@ def test_claims_are_judged_in_nats(rows):
 @pytest.mark.parametrize("missing", ["nothing", "report", "latent_3"])
 def test_figures_can_be_drawn_of_what_there_is(rows, draw, missing):
     kept = [r for r in rows if missing not in (r["role"], r["arm"])]
-    figures.render(draw, frame_of(kept), SCALE)
+    rendering.render(draw, frame_of(kept), SCALE)
 
 
 def test_arrays_are_read_as_they_were_written(tmp_path):
@@ -124,6 +124,22 @@ def test_arrays_are_read_as_they_were_written(tmp_path):
     np.testing.assert_equal(arrays.load(tmp_path), {"abc": written})
     assert arrays.load(tmp_path / "no such folder") == {}
     assert [path.name for path in tmp_path.iterdir()] == ["abc.npz"]
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04"])
+def test_corrupted_arrays_are_an_error(tmp_path, content):
+    (tmp_path / "abc.npz").write_bytes(content)
+    with pytest.raises(OSError, match="Could not read the arrays.*Received: .*abc.npz"):
+        arrays.load(tmp_path)
+
+
+def test_what_is_worse_than_the_mean_image_leaves_space_for_the_rest(rows):
+    bad = next(r for r in rows if r["role"] == "selection")
+    changed = [r | {"validation_bound": -1e6} if r is bad else r for r in rows]
+    low, high = density_figures.rate_sensitivity(frame_of(changed), SCALE).axes[0].get_ylim()
+    best = max(r["validation_bound"] for r in changed if r["role"] == "selection")
+    assert low == bad["baseline_bound"]
+    assert best < high < best + 0.1 * (best - low)
 
 
 def test_arrays_that_cannot_be_written_are_an_error(tmp_path):

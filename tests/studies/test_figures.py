@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from studies_synthetic import records as synthetic
 
-from studies.analysis import figures
+from studies.analysis import figures, rendering
 from studies.analysis.classification import FIGURES, ONE_DEPTH, protocol
 from studies.analysis.records import frame
 from studies.arms import ARMS
@@ -73,7 +73,7 @@ def test_every_kind_of_incompleteness_can_be_drawn(draw, rows):
 @pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
 def test_one_family_one_depth_one_rate_can_be_drawn(draw):
     scale = replace(SMALL, arms=("he",), depths=(3,), learning_rates=(0.1,))
-    figures.render(draw, frame(synthetic(scale), scale), scale)
+    rendering.render(draw, frame(synthetic(scale), scale), scale)
 
 
 def test_arms_have_a_color_and_a_marker_each():
@@ -153,7 +153,7 @@ def test_trajectory_marks_the_last_epoch_of_equal_training(results):
 
 @pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
 def test_files_name_no_date_and_no_version(draw, results):
-    files = figures.render(draw, results, SMALL)
+    files = rendering.render(draw, results, SMALL)
     assert files["png"].startswith(b"\x89PNG")
     assert b"Software" not in files["png"]
     assert b"<dc:date>" not in files["svg"]
@@ -161,6 +161,6 @@ def test_files_name_no_date_and_no_version(draw, results):
 
 
 def test_the_style_of_the_reader_does_not_matter(results):
-    expected = figures.render(figures.error_against_depth, results, SMALL)
+    expected = rendering.render(figures.error_against_depth, results, SMALL)
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30}):
-        assert figures.render(figures.error_against_depth, results, SMALL) == expected
+        assert rendering.render(figures.error_against_depth, results, SMALL) == expected
