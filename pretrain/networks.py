@@ -27,6 +27,7 @@ def mlp(
     normalization: str | None = None,
     shortcut: str | None = None,
     initializer: Initializer = "glorot_uniform",
+    head_initializer: Initializer | None = None,
     seed: int | None = None,
 ) -> keras.Model:
     """Build a multilayer perceptron.
@@ -49,6 +50,8 @@ def mlp(
             with the gate T = sigmoid(V h + b), b = -1 initially. One layer per block, the first is
             plain.
         initializer: Of all kernels, as `pretrain.initializers.get` takes it. Biases start at zero.
+        head_initializer: Of the head's kernel, if it is another: with `"zeros"`, the head sends no
+            gradient into pretrained layers before it has learned something itself.
         seed: Integer; `None` draws fresh weights.
 
     Returns:
@@ -68,7 +71,7 @@ def mlp(
         hidden = layers.Flatten(name="flatten")(hidden)
     for layer, width in enumerate(widths, start=1):
         hidden = stack.layer(hidden, layer, width)
-    return keras.Model(inputs, stack.head(hidden, classes), name="mlp")
+    return keras.Model(inputs, stack.head(hidden, classes, head_initializer), name="mlp")
 
 
 def convnet(
@@ -82,6 +85,7 @@ def convnet(
     normalization: str | None = None,
     shortcut: str | None = None,
     initializer: Initializer = "glorot_uniform",
+    head_initializer: Initializer | None = None,
     seed: int | None = None,
 ) -> keras.Model:
     """Build a convolutional network.
@@ -105,6 +109,8 @@ def convnet(
             `"highway"` (Srivastava et al., 2015), as in `mlp`, with convolutions in the place of
             matrices.
         initializer: Of all kernels, as `pretrain.initializers.get` takes it. Biases start at zero.
+        head_initializer: Of the head's kernel, if it is another: with `"zeros"`, the head sends no
+            gradient into pretrained layers before it has learned something itself.
         seed: Integer; `None` draws fresh weights.
 
     Returns:
@@ -132,7 +138,9 @@ def convnet(
             pooling = layers.MaxPooling2D(2, data_format="channels_last", name=f"pooling_{layer}")
             hidden = pooling(hidden)
     pooling = layers.GlobalAveragePooling2D(data_format="channels_last", name="global_pooling")
-    return keras.Model(inputs, stack.head(pooling(hidden), classes), name="convnet")
+    return keras.Model(
+        inputs, stack.head(pooling(hidden), classes, head_initializer), name="convnet"
+    )
 
 
 @keras.saving.register_keras_serializable("pretrain")
@@ -180,9 +188,10 @@ class _Stack(NamedTuple):
             candidate = SkipInit(name=f"scale_{layer}")(candidate)
         return layers.Add(name=f"shortcut_{layer}")([hidden, candidate])
 
-    def head(self, hidden, classes: int):
+    def head(self, hidden, classes: int, initializer: Initializer | None):
         _check_positive("classes", classes)
-        return layers.Dense(classes, kernel_initializer=self._kernel("head"), name="head")(hidden)
+        own = self if initializer is None else self._replace(initializer=initializer)
+        return layers.Dense(classes, kernel_initializer=own._kernel("head"), name="head")(hidden)
 
     def _transform(self, hidden, layer: int, width: int):
         plain = self.normalization is None

@@ -21,6 +21,7 @@ class Arm:
         paper: Where it comes from.
         activation: Activation of the hidden layers, by its Keras name.
         initializer: What `pretrain.initializers.get` takes, by name or as plain data.
+        head_initializer: The same, of the output layer if it is another.
         normalization: `None`, `"batch"` or `"layer"`.
         shortcut: `None`, `"residual"`, `"highway"` or `"skip_init"`.
         objective: Config of the objective that pretrains the hidden layers (see
@@ -38,6 +39,7 @@ class Arm:
     paper: str
     activation: str
     initializer: str | dict
+    head_initializer: str | dict | None = None
     normalization: str | None = None
     shortcut: str | None = None
     objective: dict | tuple[dict, ...] | None = None
@@ -160,10 +162,12 @@ _ARMS = [
         "Deep Learning Tutorials, Stacked Denoising Autoencoders",
         activation="sigmoid",
         initializer=_GLOROT_SIGMOID,
+        head_initializer="zeros",
         objective=tuple(
             {**_DENOISING, "corruption": {"name": "Masking", "rate": rate}, "tied": True}
             for rate in (0.1, 0.2, 0.3)
         ),
+        version=2,
     ),
     *(
         Arm(

@@ -78,6 +78,7 @@ def _build(trial: Trial, data: datasets.Dataset) -> keras.Model:
         normalization=arm.normalization,
         shortcut=arm.shortcut,
         initializer=arm.initializer,
+        head_initializer=arm.head_initializer,
         seed=trial.seed,
     )
 

@@ -184,6 +184,15 @@ def test_the_initializer_serves_every_kernel():
         assert 0.95 / 8 < largest <= 1.000001 / 8, name
 
 
+@pytest.mark.parametrize("build, shape", [(mlp, (9,)), (convnet, (4, 4, 1))])
+def test_the_head_can_have_an_initializer_of_its_own(build, shape):
+    model = build(shape, seed=0)
+    other = build(shape, head_initializer="zeros", seed=0)
+    assert weights(model, "head")[0].any() and not weights(other, "head")[0].any()
+    for name in named(model, "hidden"):
+        np.testing.assert_array_equal(weights(model, name)[0], weights(other, name)[0])
+
+
 def test_biases_start_at_zero_and_gates_closed():
     model = mlp((9,), depth=3, shortcut="highway", seed=0)
     for name in (*named(model, "hidden"), "head"):
@@ -256,6 +265,7 @@ def test_a_network_survives_saving(tmp_path, x, shortcut):
         ("shortcut", "dense"),
         ("activation", "relluu"),
         ("initializer", "he"),
+        ("head_initializer", "he"),
         ("input_shape", ()),
         ("input_shape", (None,)),
         ("input_shape", (4, 4, 0)),
@@ -264,7 +274,7 @@ def test_a_network_survives_saving(tmp_path, x, shortcut):
     ],
 )
 def test_bad_arguments_are_named(build, shape, argument, value):
-    expected = "identifier" if argument == "initializer" else argument
+    expected = "identifier" if "initializer" in argument else argument
     with pytest.raises(ValueError, match=rf"Received: {expected}="):
         build(**{"input_shape": shape, argument: value})
 
