@@ -201,11 +201,20 @@ class TiedConvolution(Tied):
 
     def call(self, x: Any) -> Any:
         layer = self.encoder
-        padded = ops.conv_transpose(
-            x, layer.kernel, layer.strides, "valid", dilation_rate=layer.dilation_rate
-        )
+        # TensorFlow transposes dilated convolutions on some processors only.
+        kernel = _spread(layer.kernel, layer.dilation_rate)
+        padded = ops.conv_transpose(x, kernel, layer.strides, "valid")
         # What the encoder padded is cut off, what it did not reach is zero.
         ends = [m + n for m, n in zip(self.margins, self.size, strict=True)]
         missing = [(0, max(0, e - s)) for e, s in zip(ends, padded.shape[1:-1], strict=True)]
         window = [slice(m, e) for m, e in zip(self.margins, ends, strict=True)]
         return ops.pad(padded, [(0, 0), *missing, (0, 0)])[:, *window] + self.bias
+
+
+def _spread(kernel: Any, rates: tuple) -> Any:
+    """A kernel with zeros between its taps: applied as it is, it does what dilation does."""
+    for axis, rate in enumerate(rates):
+        if rate > 1:
+            places = ops.eye((kernel.shape[axis] - 1) * rate + 1, dtype=kernel.dtype)[::rate]
+            kernel = ops.moveaxis(ops.tensordot(kernel, places, [[axis], [0]]), -1, axis)
+    return kernel
