@@ -70,7 +70,7 @@ SCALES = {
         pretraining_epochs=15,
         pretraining_rates=(0.02,),
         selection_seeds=1,
-        report_seeds=2,
+        report_seeds=6,
     ),
 }
 
