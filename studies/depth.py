@@ -95,6 +95,29 @@ SCALES = {
     ),
 }
 
+# What an independent re-analysis found wrong with the standard run. Its own runs (8 seeds, rates
+# chosen on validation error with 2 other seeds) are not among the records here.
+CORRECTIONS = (
+    "Pretraining does not harm rectifiers with He initialization. The pretraining rate of 0.001 was "
+    "chosen by reconstruction, lies at the edge of its grid, and leaves 96 % of the second layer's "
+    "rectifiers dead. At three layers, the re-analysis pretrained the same nets by Adam at a rate "
+    "of 0.001: these nets end at 3.45 ± 0.17 % test error, against 3.48 % without pretraining.",
+    "Pretraining is not needed for what it gains with batch normalization. At three layers, "
+    "pretrained nets end at 2.67 %. At equal cost, nets without pretraining end at 2.63 % if a "
+    "quarter of their inputs is masked in training, at 2.67 % with a cosine schedule of the rate, "
+    "and at 2.31 % with both. With both and pretraining, nets end at 2.29 %.",
+    "The arm `glorot` lacks the factor 4 that Glorot's initialization has for sigmoid units, whose "
+    "slope at 0 is a quarter of tanh's. With the factor, sigmoid nets without pretraining end at "
+    "3.83, 3.87 and 4.55 % at 3, 5 and 8 layers, where the arm ends at 4.15, 6.61 and 89 %. "
+    "Pretrained nets are still better, by about 1 point.",
+    "Pretrained nets are not better at every depth. Plain autoencoders gain nothing at one layer.",
+    "The deepest nets have 8 hidden layers. Nothing is known here of deeper ones.",
+    "The checks of the claims were fixed before the run, but the rule that chooses the pretraining "
+    "rate was not. The rule changed between two runs, from the reconstruction of the first layer to "
+    "that of the worst layer. Under the earlier rule, the claim on He initialization is undecided.",
+    "The protocol will be revised and the study run anew.",
+)
+
 # Fixed before the run. In comparisons with the plain sigmoid net, of which some runs may stay at
 # chance, errors are compared by their median, as in the literature; in others by their mean. Bounds
 # other than 0, "most" and the margin of equivalence are those of the notes on the papers, written

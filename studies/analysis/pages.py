@@ -16,14 +16,14 @@ from studies.runner.scale import CUSTOM, Scale
 
 _LEDGER = """\
 What the literature says and what is found here. Every claim and its check were fixed before the
-run. A claim *holds* if the intervals of all its effects lie within their bounds, *fails* if one
-lies wholly outside, and is *undecided* else; the intervals are adjusted for the number of claims
-(Holm 1979). *Effect*: of those that a claim names, the one that decides. *Not run* (X): records are
-missing. The same as data: [claims.csv](claims.csv); with the checks in words:
+run; what was not fixed before stands with the study. A claim *holds* if the intervals of all its effects lie within their bounds, *fails* if one
+lies wholly outside, and is *undecided* otherwise; the intervals are adjusted for the number of
+claims (Holm 1979). *Effect*: a claim may name several effects; the one that decides is shown.
+*Not run* (X): records are missing. The same as data: [claims.csv](claims.csv); with the checks in words:
 [claims.md](claims.md)."""
 _CLAIMS = """\
 A claim *holds* if the intervals of all its effects lie within their bounds, *fails* if one lies
-wholly outside, and is *undecided* else. All checks were fixed before the run."""
+wholly outside, and is *undecided* otherwise. All checks were fixed before the run."""
 _EFFECTS = """\
 - *interval*: at the claim's level, adjusted for the number of claims by Holm's procedure: Student's
   t of a mean, bootstrap of a median or a ratio of interquartile ranges (IQR), exact binomial of a
@@ -122,6 +122,7 @@ def scale_page(found: Findings) -> str:
     parts = [
         f"# {question}",
         *_state(found),
+        *_corrections(found.study),
         body.strip(),
         *_claims(found.judgments),
         f"## {shown.TITLE}",
@@ -235,6 +236,14 @@ def _demonstration(scale: Scale) -> str:
     )
 
 
+def _corrections(study: str) -> list[str]:
+    """What is known to be wrong with a study's results."""
+    corrections = getattr(import_module(f"studies.{study}"), "CORRECTIONS", ())
+    if not corrections:
+        return []
+    return ["**Known to be wrong with these results:**", "\n".join(f"- {c}" for c in corrections)]
+
+
 def _claims(judgments: list[Judgment]) -> list[str]:
     if not judgments:
         return []
@@ -329,6 +338,7 @@ def _section(entry: Entry) -> list[str]:
         return [
             *parts,
             *_answer(found),
+            *_corrections(found.study),
             f"[![{entry.question}]({folder}/{entry.headline}.png)]({folder}/README.md)",
             f"Tables, figures and caveats: {links}.",
         ]
