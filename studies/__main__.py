@@ -1,30 +1,26 @@
 """Run studies and report on them: `python -m studies --help`."""
 
 import argparse
-import gc
 import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from math import prod
 from pathlib import Path
 
-from studies.runner import cluster, journal
-from studies.runner.catalog import studies
-from studies.runner.cluster import ClusterExecutor
-from studies.runner.estimate import estimate, spent
-from studies.runner.execute import Outcome, Run, execute, results_elsewhere, train
-from studies.runner.executors import LocalExecutor
-from studies.runner.journal import FINAL, JournalError
-from studies.runner.machine import processor
-from studies.runner.overrides import add_axes, overrides
-from studies.runner.plan import progress, tally
-from studies.runner.scale import CUSTOM, Scale, find
+from studies.engine import cluster, journal
+from studies.engine.cluster import ClusterExecutor
+from studies.engine.estimate import estimate, spent
+from studies.engine.execute import Outcome, Run, execute, results_elsewhere
+from studies.engine.executors import LocalExecutor
+from studies.engine.journal import FINAL, JournalError
+from studies.engine.options import add_axes, overridden
+from studies.engine.plan import progress, tally
+from studies.engine.scale import CUSTOM, Scale
+from studies.engine.study import Study, StudyError, load, questions
 
 _STATUS = (*FINAL, "error", "killed", "missing")
 
@@ -33,22 +29,22 @@ class UsageError(Exception):
     """The command line asks for what does not exist."""
 
 
-def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] = train) -> int:
+def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] | None = None) -> int:
     """Run the command line.
 
     Args:
         argv: Arguments; by default those of the process.
-        run_cell: What trains a cell, in a worker's process.
+        run_cell: What trains a cell, in a worker's process; by default `engine.worker.run_cell`.
 
     Returns:
         The exit code: 0, 1 if something failed, 2 for a wrong command, 130 if interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
-    args = _parser().parse_args(argv)
-    args.again, args.run_cell = f"python -m studies {shlex.join(argv)}", run_cell
     try:
+        args = _parser(argv).parse_args(argv)
+        args.again, args.run_cell = f"python -m studies {shlex.join(argv)}", run_cell
         return args.command(args)
-    except UsageError as error:
+    except (UsageError, StudyError) as error:
         print(error, file=sys.stderr)
         return 2
     except (JournalError, OSError) as error:
@@ -56,23 +52,18 @@ def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] = tr
         return 1
 
 
-def run_study(name: str) -> int:
-    """Run the study that was started by `python -m studies.<name>`, with its arguments."""
-    return main(["run", name, *sys.argv[1:]])
-
-
 # Arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m studies", description="Repeat experiments on layer-wise pretraining."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands, "list", _list, "list the studies and their questions")
     run = _add(commands, "run", _run, "run what is missing of a study")
-    run.add_argument("study", metavar="STUDY")
-    _add_run_options(run)
+    run.add_argument("study", metavar="STUDY", help="a study's name, or the path of its file")
+    _add_run_options(run, argv)
     report = _add(commands, "report", _report, "write tables and figures anew, from the records")
     status = _add(commands, "status", _status, "count what is done, failed and missing")
     for command in (report, status):
@@ -88,7 +79,7 @@ def _add(commands, name: str, command: Callable, text: str) -> argparse.Argument
     return parser
 
 
-def _add_run_options(run: argparse.ArgumentParser) -> None:
+def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
     run.add_argument("--scale", default="quick", help="default: quick")
     run.add_argument(
         "--workers",
@@ -114,7 +105,10 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--dry-run", action="store_true", help="say what there is to do and how long it takes"
     )
-    add_axes(run)
+    # What can be an axis depends on the study.
+    named = [word for word in argv if word.endswith(".py") or word in questions()]
+    if named:
+        add_axes(run, load(named[0]).kind)
 
 
 def _cores() -> int:
@@ -134,7 +128,7 @@ def _count(text: str) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    found = studies()
+    found = questions()
     width = max(map(len, found))
     for name, question in found.items():
         print(f"{name:<{width}}  {question}")
@@ -148,7 +142,8 @@ def _run(args: argparse.Namespace) -> int:
     # The trials name a file by its content; where it lies is for the workers alone.
     is_file = args.dataset not in (None, run.scale.dataset)
     source = str(Path(args.dataset).absolute()) if is_file else None
-    run_cell = partial(args.run_cell, dataset=source, data_folder=args.data_folder)
+    run_cell = args.run_cell or _trainer()
+    run_cell = partial(run_cell, dataset=source, data_folder=args.data_folder)
     if args.dask:
         run_cell = partial(cluster.on_worker, run_cell)
     try:
@@ -160,38 +155,33 @@ def _run(args: argparse.Namespace) -> int:
     return _concluded(run, outcome, args.again)
 
 
+def _trainer() -> Callable[..., list[dict]]:
+    # Only here: it loads data, which other commands do not need.
+    from studies.engine.worker import run_cell
+
+    return run_cell
+
+
 def _report(args: argparse.Namespace) -> int:
-    _check_study(args.study)
+    only = load(args.study) if args.study else None
     if not args.results.is_dir():
         raise UsageError(
             f"There are no results. Expected a folder that `run` has written. "
             f"Received: --results {args.results}"
         )
-    with _no_garbage_collection():
-        # Only here: plotting takes seconds to import.
-        from studies.analysis.report import write_all
+    # Only here: plotting takes seconds to import.
+    from studies.report.write import write_all
 
-        # Forking is safe on Linux only.
-        write_all(args.results, args.study, processes=_cores() if sys.platform == "linux" else 1)
+    known = [load(name) for name in questions()]
+    own = [only] if only and only.file else []
+    write_all(args.results, known + own, only)
     print(f"Results: {args.results}")
     return 0
 
 
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Thousands of records with curves are no garbage, and to look for it there takes seconds."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        # At exit, all is looked through once more.
-        gc.freeze()
-
-
 def _status(args: argparse.Namespace) -> int:
-    _check_study(args.study)
-    runs = [run for name in studies() if args.study in (None, name) for run in _begun(name, args)]
+    studies = [load(args.study)] if args.study else [load(name) for name in questions()]
+    runs = [run for study in studies for run in _begun(study, args)]
     if not runs:
         print(f"There are no results in {args.results}. Run a study: python -m studies run STUDY")
         return 0
@@ -203,64 +193,61 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _composed(args: argparse.Namespace) -> Run:
-    _check_study(args.study)
-    scales = import_module(f"studies.{args.study}").SCALES
-    if args.scale not in scales:
+    study = load(args.study)
+    if args.scale not in study.scales:
         raise UsageError(
-            f"The study {args.study} has no such scale. Expected one of: {', '.join(scales)}. "
-            f"Received: --scale {args.scale}"
+            f"The study {study.name} has no such scale. Expected one of: "
+            f"{', '.join(study.scales)}. Received: --scale {args.scale}"
         )
-    scale = _overridden(scales[args.scale], args)
+    own = study.scales[args.scale]
+    try:
+        scale = overridden(args, study, own)
+    except ValueError as error:
+        raise UsageError(f"The study cannot be run with these axes. {error}") from error
     sizes = [getattr(args, size) for size in ("train_size", "validation_size", "test_size")]
     if args.dataset or args.data_folder or any(sizes):
         scale = _on_dataset(scale, args)
-    name = args.scale if scale == scales[args.scale] else CUSTOM
-    return Run(args.study, name, scale, args.results)
-
-
-def _overridden(scale: Scale, args: argparse.Namespace) -> Scale:
-    """Return the scale with the axes of the command line."""
-    axes = overrides(args, scale)
-    try:
-        return replace(scale, **axes, demonstration=True) if axes else scale
-    except ValueError as error:
-        raise UsageError(f"The study cannot be run with these axes. {error}") from error
+    return Run(study, args.scale if scale == own else CUSTOM, scale, args.results)
 
 
 def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
     """Return the scale with the dataset of the command line, which is checked here."""
     from pretrain import datasets
 
+    def largest(name: str) -> int:
+        return max(scale.axes.get(name, (getattr(scale, name),)))
+
     try:
         data = datasets.load(
             args.dataset or scale.dataset,
-            train_size=scale.train_size,
-            validation_size=scale.validation_size,
+            train_size=largest("train_size"),
+            validation_size=largest("validation_size"),
             folder=args.data_folder,
         )
     except (ValueError, ImportError, FileNotFoundError) as error:
         raise UsageError(f"The study cannot be run on this dataset. {error}") from error
     x, _ = data.test
-    if len(x) < scale.test_size:
+    if len(x) < largest("test_size"):
         raise UsageError(
-            f"The dataset is too small for the scale. Expected at least {scale.test_size} test "
-            f"examples. Received: {len(x)} in {data.name}"
+            f"The dataset is too small for the scale. Expected at least {largest('test_size')} "
+            f"test examples. Received: {len(x)} in {data.name}"
         )
     if data.name == scale.dataset:
         return scale
-    features = prod(x.shape[1:])
-    return replace(
-        scale, dataset=data.name, features=features, classes=data.classes, demonstration=True
-    )
+    shape = {"features": prod(x.shape[1:]), "classes": data.classes}
+    return replace(scale, dataset=data.name, **shape, demonstration=True)
 
 
 def _dry_run(run: Run, workers: int) -> int:
+    # Only here: it loads data, which other commands do not need.
+    from studies.engine.worker import processor
+
     known = {r["key"]: r for r in journal.read(run.journal)} | results_elsewhere(run)
     records, place = known.values(), processor()
     here = [r for r in records if (r.get("provenance") or {}).get("processor") == place]
     all_of_it = progress(run.scale, records)
     print(
-        f"{run.study} {run.scale_name}: {all_of_it.cells} cells, {all_of_it.trials} trials, "
+        f"{run.study.name} {run.scale_name}: {all_of_it.cells} cells, {all_of_it.trials} trials, "
         f"{all_of_it.flops:.2g} FLOP\nTo do: {estimate(run.scale, records, here, workers)}"
     )
     return 0
@@ -279,6 +266,8 @@ def _executor(args: argparse.Namespace, run: Run) -> LocalExecutor | ClusterExec
             "The cluster has no workers yet. Expected some, or how many there will be: "
             f"--workers N. Received: --dask {args.dask}"
         )
+    if run.study.file:
+        executor.send(run.study.file)
     return executor
 
 
@@ -320,7 +309,7 @@ def _print_table(run: Run) -> None:
     if not progress(run.scale, journal.read(run.journal)).trials_done:
         return
     # Only here: plotting takes seconds to import.
-    from studies.analysis.report import write_scale
+    from studies.report.write import write_scale
 
     print(write_scale(run.folder, run.study, run.scale_name))
 
@@ -328,19 +317,10 @@ def _print_table(run: Run) -> None:
 # Status
 
 
-def _check_study(name: str | None) -> None:
-    known = studies()
-    if name is not None and name not in known:
-        raise UsageError(
-            f"There is no such study. Expected one of: {', '.join(known)}. Received: {name}"
-        )
-
-
-def _begun(study: str, args: argparse.Namespace) -> list[Run]:
-    scales = [*import_module(f"studies.{study}").SCALES, CUSTOM]
-    folders = {name: args.results / study / name for name in scales}
+def _begun(study: Study, args: argparse.Namespace) -> list[Run]:
+    folders = {name: args.results / study.name / name for name in [*study.scales, CUSTOM]}
     return [
-        Run(study, name, find(study, name, folder), args.results)
+        Run(study, name, study.scale(name, folder), args.results)
         for name, folder in folders.items()
         if (folder / journal.FILE).exists()
     ]
@@ -353,9 +333,11 @@ def _print_status(run: Run) -> int:
         print(error, file=sys.stderr)
         return 1
     count = tally(run.scale, records)
-    print(_row(run.study, run.scale_name, *(count[status] for status in _STATUS)))
+    print(_row(run.study.name, run.scale_name, *(count[status] for status in _STATUS)))
     failures = Counter(
-        f"{r['status']}: {r['role']} {r['arm']} depth {r['depth']}: {r.get('error')}"
+        f"{r['status']}: {r['role']} {r['arm']}"
+        + "".join(f" {run.scale.kind.label(axis)} {r.get(axis)}" for axis in run.scale.axes)
+        + f": {r.get('error')}"
         for r in records
         if r["status"] not in FINAL
     )

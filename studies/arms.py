@@ -1,61 +1,105 @@
 """The arms that studies compare: plain data, one entry each, with its paper.
 
-Within a family, arms differ from their neighbor in one thing, so that a difference in error has
-one cause. To add an arm, add an entry to `ARMS` and name it in the `SCALES` of a study.
+An arm differs from its control in one thing, so that a difference between them has one cause. To
+add an arm, add an entry to `ARMS` and name it in the `SCALES` of a study, or put an `Arm` of your
+own there.
 """
 
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
-
-# What a net is for: to name the class of an image, or to give images a probability density.
-CLASSIFICATION, DENSITY = "classification", "density"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What is compared: a way to make a deep network trainable, or a model of the inputs' density.
+    """What is compared: a way to make a network trainable, or a model of the inputs' density.
+
+    A kind of experiment refuses an arm that sets a field which this kind does not use. A kind that
+    needs other fields has a subclass.
 
     Args:
         name: Unique name, as it stands in records and tables.
-        family: `"sigmoid"` (the literature's), `"relu"` (today's) or `"variational"`. Claims
-            compare within one.
+        family: Arms of one family share a panel of a figure: `"sigmoid"`, `"relu"`, ...
         paper: Where it comes from.
+        control: Name of the arm that it is compared with, if there is one.
+        matches_cost_of: For an arm without pretraining, the pretrained arm whose total cost its
+            report runs are also trained to, so that both can be compared at equal cost.
         activation: Activation of the hidden layers, by its Keras name.
         initializer: What `pretrain.initializers.get` takes, by name or as plain data.
         head_initializer: The same, of the output layer if it is another.
         normalization: `None`, `"batch"` or `"layer"`.
         shortcut: `None`, `"residual"`, `"highway"` or `"skip_init"`.
-        objective: Config of the objective that pretrains the hidden layers (see
-            `pretrain.objectives.from_config`), or one for each of them; `None` for no pretraining.
-            That of a density arm is all that it is trained on.
-        pretrained_neighbor: For an arm without pretraining, the arm whose total cost its report
-            runs are also trained to, so that both can be compared at equal cost.
-        task: `CLASSIFICATION`, judged by the error, or `DENSITY`, by the bound on log p(x).
+        objective: Config of the objective that trains the hidden layers without labels (see
+            `pretrain.objectives.from_config`), or one for each of them; `None` for none.
         optimizer: Keras's name of the optimizer that the learning rates are for.
+        build: `"module:function"`, a function `(input_shape, classes, trial) -> keras.Model` that
+            builds the network instead of the fields above; of a study of your own, the module is
+            the name of its file.
+        rates: Whether it has a learning rate, to be chosen on selection seeds.
+        color: Its color in every figure, as matplotlib has it; by default, one that is free.
+        marker: Its marker in every figure; by default, one that is free.
         version: Raise it when the meaning of the arm changes: its records are then made anew.
     """
 
     name: str
-    family: str
-    paper: str
-    activation: str
-    initializer: str | dict
+    family: str = ""
+    paper: str = ""
+    control: str | None = None
+    matches_cost_of: str | None = None
+    activation: str | None = None
+    initializer: str | dict | None = None
     head_initializer: str | dict | None = None
     normalization: str | None = None
     shortcut: str | None = None
     objective: dict | tuple[dict, ...] | None = None
-    pretrained_neighbor: str | None = None
-    task: str = CLASSIFICATION
     optimizer: str = "sgd"
+    build: str | None = None
+    rates: bool = True
+    color: str | None = None
+    marker: str | None = None
     version: int = 1
 
-    @property
-    def pretrained(self) -> bool:
-        return self.objective is not None and self.task == CLASSIFICATION
 
-    @property
-    def stages(self) -> int | None:
-        """The number of hidden layers that have an objective each; `None` if all have one."""
-        return len(self.objective) if isinstance(self.objective, tuple) else None
+# What says nothing of how an arm is trained.
+_ABOUT = ("family", "paper", "control", "matches_cost_of", "color", "marker")
+
+
+def version_of(arm: Arm) -> int | str:
+    """Tell what an arm means, so that a trial's key changes with it.
+
+    Args:
+        arm: The arm.
+
+    Returns:
+        The version of an arm of `ARMS`; of an arm from elsewhere, the version with a hash of what
+        the arm is and of the source of its build function.
+    """
+    if ARMS.get(arm.name) == arm:
+        return arm.version
+    fields = {k: v for k, v in dataclasses.asdict(arm).items() if k not in _ABOUT}
+    fields["build"] = inspect.getsource(builder(arm)) if arm.build else None
+    text = json.dumps(fields, sort_keys=True, default=repr)
+    return f"{arm.version}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def builder(arm: Arm) -> Callable:
+    """Find the build function that an arm names.
+
+    Raises:
+        ValueError: If there is no such function.
+    """
+    module, _, name = arm.build.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"The build function of the arm {arm.name!r} cannot be found: {error}. Expected "
+            f"'module:function'. Received: build={arm.build!r}"
+        ) from error
 
 
 # The literature's loss of a stage is summed over the features, not averaged.
@@ -71,120 +115,124 @@ _GLOROT_SIGMOID = {
     "class_name": "VarianceScaling",
     "config": {"scale": 16.0, "mode": "fan_avg", "distribution": "uniform"},
 }
+_SIGMOID = {"family": "sigmoid", "activation": "sigmoid", "initializer": "historical"}
+_RELU = {"family": "relu", "activation": "relu", "initializer": "he_normal"}
 
 _ARMS = [
     Arm(
         "random",
-        "sigmoid",
-        "Bengio et al. 2007; Erhan et al. 2010",
-        activation="sigmoid",
-        initializer="historical",
-        pretrained_neighbor="denoising",
+        **_SIGMOID,
+        paper="Bengio et al. 2007; Erhan et al. 2010",
+        matches_cost_of="denoising",
+        color="#d55e00",
+        marker="o",
     ),
     Arm(
         "glorot",
-        "sigmoid",
-        "Glorot and Bengio 2010",
-        activation="sigmoid",
-        initializer="glorot_uniform",
-        pretrained_neighbor="denoising",
+        **_SIGMOID | {"initializer": "glorot_uniform"},
+        paper="Glorot and Bengio 2010",
+        control="random",
+        matches_cost_of="denoising",
+        color="#e69f00",
+        marker="s",
     ),
     Arm(
         "autoencoder",
-        "sigmoid",
-        "Bengio et al. 2007",
-        activation="sigmoid",
-        initializer="historical",
+        **_SIGMOID,
+        paper="Bengio et al. 2007",
+        control="random",
         objective=_AUTOENCODER,
+        color="#56b4e9",
+        marker="D",
     ),
     Arm(
         "denoising",
-        "sigmoid",
-        "Vincent et al. 2008, 2010",
-        activation="sigmoid",
-        initializer="historical",
+        **_SIGMOID,
+        paper="Vincent et al. 2008, 2010",
+        control="random",
         objective=_DENOISING,
+        color="#0072b2",
+        marker="^",
     ),
     Arm(
         "sigmoid_batch_norm",
-        "sigmoid",
-        "Ioffe and Szegedy 2015",
-        activation="sigmoid",
-        initializer="historical",
+        **_SIGMOID,
+        paper="Ioffe and Szegedy 2015",
+        control="random",
         normalization="batch",
+        color="#009e73",
+        marker="v",
     ),
     Arm(
         "he",
-        "relu",
-        "He et al. 2015",
-        activation="relu",
-        initializer="he_normal",
-        pretrained_neighbor="he_denoising",
+        **_RELU,
+        paper="He et al. 2015",
+        matches_cost_of="he_denoising",
+        color="#cc6677",
+        marker="P",
     ),
     Arm(
         "he_denoising",
-        "relu",
-        "He et al. 2015; Vincent et al. 2010",
-        activation="relu",
-        initializer="he_normal",
+        **_RELU,
+        paper="He et al. 2015; Vincent et al. 2010",
+        control="he",
         objective=_DENOISING,
+        color="#882255",
+        marker="X",
     ),
     Arm(
         "batch_norm",
-        "relu",
-        "Ioffe and Szegedy 2015",
-        activation="relu",
-        initializer="he_normal",
+        **_RELU,
+        paper="Ioffe and Szegedy 2015",
+        control="he",
+        matches_cost_of="batch_norm_denoising",
         normalization="batch",
-        pretrained_neighbor="batch_norm_denoising",
+        color="#999933",
+        marker="<",
     ),
     Arm(
         "batch_norm_denoising",
-        "relu",
-        "Ioffe and Szegedy 2015; Vincent et al. 2010",
-        activation="relu",
-        initializer="he_normal",
+        **_RELU,
+        paper="Ioffe and Szegedy 2015; Vincent et al. 2010",
+        control="batch_norm",
         normalization="batch",
         objective=_DENOISING,
+        color="#117733",
+        marker=">",
     ),
     Arm(
         "residual_batch_norm",
-        "relu",
-        "He et al. 2016",
-        activation="relu",
-        initializer="he_normal",
+        **_RELU,
+        paper="He et al. 2016",
+        control="he",
         normalization="batch",
         shortcut="residual",
+        color="#000000",
+        marker="p",
     ),
     Arm(
         "tutorial",
-        "sigmoid",
-        "Deep Learning Tutorials, Stacked Denoising Autoencoders",
-        activation="sigmoid",
-        initializer=_GLOROT_SIGMOID,
+        **_SIGMOID | {"initializer": _GLOROT_SIGMOID},
+        paper="Deep Learning Tutorials, Stacked Denoising Autoencoders",
         head_initializer="zeros",
         objective=tuple(
             {**_DENOISING, "corruption": {"name": "Masking", "rate": rate}, "tied": True}
             for rate in (0.1, 0.2, 0.3)
         ),
+        color="#d55e00",
+        marker="d",
         version=2,
     ),
-    *(
-        Arm(
-            f"latent_{latent}",
-            "variational",
-            "Kingma and Welling 2013",
-            activation="tanh",
-            initializer="glorot_uniform",
-            objective={
-                "name": "VariationalAutoencoder",
-                "latent": latent,
-                "output": "bernoulli",
-            },
-            task=DENSITY,
-            optimizer="adam",
-        )
-        for latent in (2, 3, 5, 10, 20, 200)
+    Arm(
+        "variational",
+        family="variational",
+        paper="Kingma and Welling 2013",
+        activation="tanh",
+        initializer="glorot_uniform",
+        objective={"name": "VariationalAutoencoder", "output": "bernoulli"},
+        optimizer="adam",
+        color="#0072b2",
+        marker="h",
     ),
 ]
 

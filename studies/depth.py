@@ -11,21 +11,22 @@ Refuted if: pretrained sigmoid nets are no better than unpretrained ones at equa
 pretraining still lowers the error of today's nets.
 """
 
-import sys
-
-from studies.analysis.claims import (
+from studies.engine.scale import Scale
+from studies.kinds import classification
+from studies.report.claims import (
     AtChance,
     Claim,
     Condition,
     Outperforms,
-    Runs,
     SpreadRatio,
     difference,
     equivalent,
     growth,
     growth_of_gain,
+    sample,
 )
-from studies.runner.scale import Scale
+
+KIND = classification.KIND
 
 _ALL_ARMS = (
     "random",
@@ -41,6 +42,8 @@ _ALL_ARMS = (
 )
 
 _HEADLINE_DEPTHS = (1, 2, 3, 4)
+# A control trained on to the total cost of the pretrained arm.
+_EQUAL_COST = "equal_cost_test_error"
 
 SCALES = {
     "quick": Scale(
@@ -52,7 +55,7 @@ SCALES = {
             "batch_norm",
             "residual_batch_norm",
         ),
-        depths=(1, 3, 5),
+        axes={"depth": (1, 3, 5)},
         train_size=2_000,
         validation_size=1_000,
         test_size=10_000,
@@ -66,7 +69,7 @@ SCALES = {
     ),
     "standard": Scale(
         arms=_ALL_ARMS,
-        depths=(1, 2, 3, 4, 5, 8),
+        axes={"depth": (1, 2, 3, 4, 5, 8)},
         train_size=10_000,
         validation_size=2_000,
         test_size=10_000,
@@ -77,11 +80,11 @@ SCALES = {
         selection_seeds=2,
         report_seeds=10,
         headline_arms=("random", "denoising"),
-        headline_depths=_HEADLINE_DEPTHS,
+        headline_axes={"depth": _HEADLINE_DEPTHS},
     ),
     "paper": Scale(
         arms=_ALL_ARMS,
-        depths=(1, 2, 3, 4, 5),
+        axes={"depth": (1, 2, 3, 4, 5)},
         train_size=50_000,
         validation_size=10_000,
         test_size=10_000,
@@ -98,10 +101,11 @@ SCALES = {
 # What an independent re-analysis found wrong with the standard run. Its own runs (8 seeds, rates
 # chosen on validation error with 2 other seeds) are not among the records here.
 CORRECTIONS = (
-    "Pretraining does not harm rectifiers with He initialization. The pretraining rate of 0.001 was "
-    "chosen by reconstruction, lies at the edge of its grid, and leaves 96 % of the second layer's "
-    "rectifiers dead. At three layers, the re-analysis pretrained the same nets by Adam at a rate "
-    "of 0.001: these nets end at 3.45 ± 0.17 % test error, against 3.48 % without pretraining.",
+    "Pretraining does not harm rectifiers with He initialization. The pretraining rate of 0.001 "
+    "was chosen by reconstruction, lies at the edge of its grid, and leaves 96 % of the second "
+    "layer's rectifiers dead. At three layers, the re-analysis pretrained the same nets by Adam at "
+    "a rate of 0.001: these nets end at 3.45 ± 0.17 % test error, against 3.48 % without "
+    "pretraining.",
     "Pretraining is not needed for what it gains with batch normalization. At three layers, "
     "pretrained nets end at 2.67 %. At equal cost, nets without pretraining end at 2.63 % if a "
     "quarter of their inputs is masked in training, at 2.67 % with a cosine schedule of the rate, "
@@ -113,8 +117,9 @@ CORRECTIONS = (
     "Pretrained nets are not better at every depth. Plain autoencoders gain nothing at one layer.",
     "The deepest nets have 8 hidden layers. Nothing is known here of deeper ones.",
     "The checks of the claims were fixed before the run, but the rule that chooses the pretraining "
-    "rate was not. The rule changed between two runs, from the reconstruction of the first layer to "
-    "that of the worst layer. Under the earlier rule, the claim on He initialization is undecided.",
+    "rate was not. The rule changed between two runs, from the reconstruction of the first layer "
+    "to that of the worst layer. Under the earlier rule, the claim on He initialization is "
+    "undecided.",
     "The protocol will be revised and the study run anew.",
 )
 
@@ -132,15 +137,18 @@ CLAIMS = (
         "by more than 0.2 points from 1 to 4 layers, denoising by less than 0.1.",
         (
             *(
-                Condition(difference("denoising", "random", depth, "median"), below=0)
+                Condition(difference("denoising", "random", "median", depth=depth), below=0)
                 for depth in _HEADLINE_DEPTHS
             ),
             *(
-                Condition(Outperforms(Runs("denoising", depth), Runs("random", depth)), above=0.5)
+                Condition(
+                    Outperforms(sample("denoising", depth=depth), sample("random", depth=depth)),
+                    above=0.5,
+                )
                 for depth in _HEADLINE_DEPTHS
             ),
-            Condition(growth("random", 1, 4, "median"), above=0.2),
-            Condition(growth("denoising", 1, 4, "median"), below=0.1),
+            Condition(growth("random", "depth", 1, 4, "median"), above=0.2),
+            Condition(growth("denoising", "depth", 1, 4, "median"), below=0.1),
         ),
     ),
     Claim(
@@ -151,7 +159,12 @@ CLAIMS = (
         "denoising is below random at depths 1 to 4, in the median, random trained on to the cost "
         "of denoising.",
         tuple(
-            Condition(difference("denoising", "random", depth, "median", equal_cost=True), below=0)
+            Condition(
+                difference(
+                    "denoising", "random", "median", control_metric=_EQUAL_COST, depth=depth
+                ),
+                below=0,
+            )
             for depth in _HEADLINE_DEPTHS
         ),
     ),
@@ -162,8 +175,10 @@ CLAIMS = (
         "The interquartile range of random at 4 layers is more than 1.5 times that at 1, and wider "
         "than that of denoising at 4.",
         (
-            Condition(SpreadRatio(Runs("random", 4), Runs("random", 1)), above=1.5),
-            Condition(SpreadRatio(Runs("random", 4), Runs("denoising", 4)), above=1),
+            Condition(SpreadRatio(sample("random", depth=4), sample("random", depth=1)), above=1.5),
+            Condition(
+                SpreadRatio(sample("random", depth=4), sample("denoising", depth=4)), above=1
+            ),
         ),
     ),
     Claim(
@@ -173,8 +188,8 @@ CLAIMS = (
         "Erhan et al. 2010, figure 1",
         "Most runs of random at depth 5 end at chance, and most of denoising do not.",
         (
-            Condition(AtChance(Runs("random", 5)), above=0.5),
-            Condition(AtChance(Runs("denoising", 5)), below=0.5),
+            Condition(AtChance(sample("random", depth=5)), above=0.5),
+            Condition(AtChance(sample("denoising", depth=5)), below=0.5),
         ),
     ),
     Claim(
@@ -185,9 +200,9 @@ CLAIMS = (
         "random is worse at 4 layers than at 2; autoencoder grows by less than 0.1 points from 1 "
         "to 2 and from 2 to 3 layers.",
         (
-            Condition(growth("random", 2, 4, "median"), above=0),
-            Condition(growth("autoencoder", 1, 2, "median"), below=0.1),
-            Condition(growth("autoencoder", 2, 3, "median"), below=0.1),
+            Condition(growth("random", "depth", 2, 4, "median"), above=0),
+            Condition(growth("autoencoder", "depth", 1, 2, "median"), below=0.1),
+            Condition(growth("autoencoder", "depth", 2, 3, "median"), below=0.1),
         ),
     ),
     Claim(
@@ -196,8 +211,8 @@ CLAIMS = (
         "Larochelle et al. 2009, depth table",
         "What autoencoder gains on random is more at 2 layers than at 1, and more at 4 than at 2.",
         (
-            Condition(growth_of_gain("autoencoder", "random", 1, 2, "median"), above=0),
-            Condition(growth_of_gain("autoencoder", "random", 2, 4, "median"), above=0),
+            Condition(growth_of_gain("autoencoder", "random", "depth", 1, 2, "median"), above=0),
+            Condition(growth_of_gain("autoencoder", "random", "depth", 2, 4, "median"), above=0),
         ),
     ),
     Claim(
@@ -205,7 +220,7 @@ CLAIMS = (
         "Stacked denoising autoencoders are better than stacked plain ones.",
         "Vincent et al. 2010, table 3",
         "denoising is below autoencoder at depth 3, the depth of the table.",
-        (Condition(difference("denoising", "autoencoder", 3), below=0),),
+        (Condition(difference("denoising", "autoencoder", depth=3), below=0),),
     ),
     Claim(
         "batch-norm-makes-depth-trainable",
@@ -214,9 +229,9 @@ CLAIMS = (
         "At depth 8, the greatest, most runs of random end at chance, most of sigmoid_batch_norm "
         "do not, and its median error is lower.",
         (
-            Condition(AtChance(Runs("random", 8)), above=0.5),
-            Condition(AtChance(Runs("sigmoid_batch_norm", 8)), below=0.5),
-            Condition(difference("sigmoid_batch_norm", "random", 8, "median"), below=0),
+            Condition(AtChance(sample("random", depth=8)), above=0.5),
+            Condition(AtChance(sample("sigmoid_batch_norm", depth=8)), below=0.5),
+            Condition(difference("sigmoid_batch_norm", "random", "median", depth=8), below=0),
         ),
     ),
     Claim(
@@ -226,9 +241,9 @@ CLAIMS = (
         "From 2 to 8 layers, batch_norm grows by more than 0.2 points and residual_batch_norm by "
         "less than 0.1; at 8 residual_batch_norm is below batch_norm.",
         (
-            Condition(growth("batch_norm", 2, 8), above=0.2),
-            Condition(growth("residual_batch_norm", 2, 8), below=0.1),
-            Condition(difference("residual_batch_norm", "batch_norm", 8), below=0),
+            Condition(growth("batch_norm", "depth", 2, 8), above=0.2),
+            Condition(growth("residual_batch_norm", "depth", 2, 8), below=0.1),
+            Condition(difference("residual_batch_norm", "batch_norm", depth=8), below=0),
         ),
     ),
     Claim(
@@ -236,7 +251,7 @@ CLAIMS = (
         "A good initialization is worth as much as pretraining, at equal epochs.",
         "Glorot and Bengio 2010, figure 11",
         "denoising and glorot differ by less than 0.25 points at depths 3 and 5.",
-        tuple(equivalent(difference("denoising", "glorot", depth)) for depth in (3, 5)),
+        tuple(equivalent(difference("denoising", "glorot", depth=depth)) for depth in (3, 5)),
     ),
     Claim(
         "initialization-is-worth-pretraining-at-equal-cost",
@@ -245,7 +260,7 @@ CLAIMS = (
         "denoising and glorot, trained on to the cost of denoising, differ by less than 0.25 "
         "points at depths 3 and 5.",
         tuple(
-            equivalent(difference("denoising", "glorot", depth, equal_cost=True))
+            equivalent(difference("denoising", "glorot", control_metric=_EQUAL_COST, depth=depth))
             for depth in (3, 5)
         ),
     ),
@@ -254,7 +269,7 @@ CLAIMS = (
         "Pretraining adds nothing to a modern net: rectifiers with He initialization.",
         "folklore after He et al. 2015",
         "he_denoising and he differ by less than 0.25 points at depths 3 and 5, at equal epochs.",
-        tuple(equivalent(difference("he_denoising", "he", depth)) for depth in (3, 5)),
+        tuple(equivalent(difference("he_denoising", "he", depth=depth)) for depth in (3, 5)),
     ),
     Claim(
         "pretraining-adds-nothing-to-batch-norm",
@@ -263,12 +278,17 @@ CLAIMS = (
         "batch_norm_denoising and batch_norm differ by less than 0.25 points at depths 3 and 5, at "
         "equal epochs.",
         tuple(
-            equivalent(difference("batch_norm_denoising", "batch_norm", depth)) for depth in (3, 5)
+            equivalent(difference("batch_norm_denoising", "batch_norm", depth=depth))
+            for depth in (3, 5)
         ),
     ),
 )
 
-if __name__ == "__main__":
-    from studies.__main__ import run_study
-
-    sys.exit(run_study("depth"))
+FIGURES = (
+    "error_against_{axis}",
+    "error_over_seeds",
+    "nll_trajectories",
+    "error_against_cost",
+    "rate_sensitivity",
+    "tuning_budget",
+)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from studies.arms import ARMS
 from studies.depth import SCALES
-from studies.runner import cost, journal
-from studies.runner.execute import Run, execute
-from studies.runner.scale import CUSTOM
-from studies.runner.trial import Cell, Trial
+from studies.engine import cost, journal
+from studies.engine.execute import Run, execute
+from studies.engine.scale import CUSTOM
+from studies.engine.trial import Cell, Trial
 
 _SCALE = "standard"
 _HEADER = """\

@@ -14,10 +14,10 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from studies.runner import journal
-from studies.runner.execute import Run, execute
-from studies.runner.executors import LocalExecutor
-from studies.runner.scale import Scale
+from studies.engine import journal
+from studies.engine.execute import Run, execute
+from studies.engine.executors import LocalExecutor
+from studies.engine.scale import Scale
 
 SCALE = Scale(
     arms=("random", "denoising"),

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from studies.arms import ARMS
-from studies.runner import cost
-from studies.runner.plan import plan
+from studies.engine import cost
+from studies.engine.plan import plan
 
 # Test error % at depth 1, and what every further layer multiplies it by.
 _ERROR = {

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 from studies_synthetic import records as synthetic
 
-from studies.analysis import verdicts
-from studies.analysis.claims import (
+from studies.report import verdicts
+from studies.report.claims import (
     AtChance,
     Claim,
     Condition,
@@ -23,10 +23,10 @@ from studies.analysis.claims import (
     growth,
     growth_of_gain,
 )
-from studies.analysis.records import frame
+from studies.report.frame import frame
 from studies.arms import ARMS
 from studies.depth import CLAIMS, SCALES
-from studies.runner.catalog import studies
+from studies.engine.catalog import studies
 
 N = 10
 SMALL = replace(

@@ -15,8 +15,8 @@ from fake_cells import SCALE
 
 from studies import depth
 from studies.__main__ import main
-from studies.runner import journal, scale
-from studies.runner.catalog import studies
+from studies.engine import journal, scale
+from studies.engine.catalog import studies
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ def small(monkeypatch):
         write_scale=lambda folder, study, name: f"the table of {study} {name}",
         write_all=lambda results, study, processes: None,
     )
-    monkeypatch.setitem(sys.modules, "studies.analysis.report", report)
+    monkeypatch.setitem(sys.modules, "studies.report.report", report)
 
 
 @pytest.fixture

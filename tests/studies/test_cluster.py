@@ -11,11 +11,11 @@ from fake_cells import SCALE
 
 from studies import depth
 from studies.__main__ import main
-from studies.runner import journal
-from studies.runner.cluster import ClusterExecutor, on_worker
-from studies.runner.execute import Run, execute, train
-from studies.runner.executors import LocalExecutor
-from studies.runner.plan import progress
+from studies.engine import journal
+from studies.engine.cluster import ClusterExecutor, on_worker
+from studies.engine.execute import Run, execute, train
+from studies.engine.executors import LocalExecutor
+from studies.engine.plan import progress
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from studies.arms import ARMS
-from studies.runner import cost
-from studies.runner.trial import Trial
+from studies.engine import cost
+from studies.engine.trial import Trial
 
 TRIAL = Trial(train_size=105, batch_size=10, width=20, depth=3, epochs=4)
 FEATURES, CLASSES = 50, 10

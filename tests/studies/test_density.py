@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import studies.vae_latent
-from studies.analysis import density, density_figures, records, rendering, verdicts
-from studies.analysis.claims import Difference, Runs
+from studies.report import density, density_figures, records, rendering, verdicts
+from studies.report.claims import Difference, Runs
 from studies.arms import ARMS
-from studies.runner import arrays
-from studies.runner.plan import plan
-from studies.runner.selection import choose_rate, score
+from studies.engine import arrays
+from studies.engine.plan import plan
+from studies.engine.selection import choose_rate, score
 
 SCALE = replace(studies.vae_latent.SCALES["standard"], report_seeds=8, epochs=4)
 BEST = 0.003

@@ -2,8 +2,8 @@ import pytest
 import studies_synthetic
 from fake_cells import SCALE
 
-from studies.runner.estimate import ASSUMED_SPEED, estimate, speeds, spent
-from studies.runner.plan import progress
+from studies.engine.estimate import ASSUMED_SPEED, estimate, speeds, spent
+from studies.engine.plan import progress
 
 
 def done(role, flops, seconds, members, **fields):

@@ -11,11 +11,11 @@ import fake_cells
 import pytest
 from fake_cells import SCALE
 
-from studies.runner import journal
-from studies.runner.execute import Run, execute
-from studies.runner.executors import LocalExecutor
-from studies.runner.journal import JournalError
-from studies.runner.plan import plan, progress
+from studies.engine import journal
+from studies.engine.execute import Run, execute
+from studies.engine.executors import LocalExecutor
+from studies.engine.journal import JournalError
+from studies.engine.plan import plan, progress
 
 ROOT = Path(__file__).parents[2]
 CELLS = progress(SCALE, []).cells

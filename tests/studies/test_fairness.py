@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 from studies_synthetic import records as synthetic
 
-from studies.analysis.fairness import UnfairError, check
-from studies.analysis.records import frame
+from studies.report.fairness import UnfairError, check
+from studies.report.frame import frame
 from studies.depth import SCALES
 
 SMALL = replace(

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from studies_synthetic import records as synthetic
 
-from studies.analysis import figures, rendering
-from studies.analysis.classification import FIGURES, ONE_DEPTH, protocol
-from studies.analysis.records import frame
+from studies.report import figures, rendering
+from studies.report.classification import FIGURES, ONE_DEPTH, protocol
+from studies.report.frame import frame
 from studies.arms import ARMS
 from studies.depth import SCALES
-from studies.runner.catalog import studies
+from studies.engine.catalog import studies
 
 QUICK = SCALES["quick"]
 SMALL = replace(

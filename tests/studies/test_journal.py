@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from studies.runner import journal
-from studies.runner.journal import Journal, JournalError
+from studies.engine import journal
+from studies.engine.journal import Journal, JournalError
 
 
 def cell(name, count=2, status="done", **fields):

@@ -6,11 +6,11 @@ from fake_cells import SCALE, result
 
 from studies.arms import ARMS
 from studies.depth import SCALES
-from studies.runner import selection
-from studies.runner.cost import equal_cost_epochs
-from studies.runner.plan import groups, plan, progress, tally
-from studies.runner.scale import Scale, find, save
-from studies.runner.trial import Cell
+from studies.engine import selection
+from studies.engine.cost import equal_cost_epochs
+from studies.engine.plan import groups, plan, progress, tally
+from studies.engine.scale import Scale, find, save
+from studies.engine.trial import Cell
 
 LARGE = replace(SCALE, arms=("he", "denoising", "random", "he_denoising"), depths=(3, 1))
 # 1.2 million inputs of 784 values of 4 bytes are 3.8 GB: what a cell holds of one seed.

@@ -14,11 +14,11 @@ import pytest
 from studies_synthetic import records as synthetic
 
 import studies.depth
-from studies.analysis import classification, html, report
-from studies.analysis.claims import Claim, Condition, difference, equivalent
-from studies.analysis.report import write_all, write_scale
-from studies.runner import scale as scales
-from studies.runner.journal import JournalError
+from studies.report import classification, html, report
+from studies.report.claims import Claim, Condition, difference, equivalent
+from studies.report.report import write_all, write_scale
+from studies.engine import scale as scales
+from studies.engine.journal import JournalError
 
 ROOT = Path(__file__).parents[2]
 QUICK = replace(studies.depth.SCALES["quick"], arms=("random", "denoising", "he"), depths=(1, 5))
@@ -361,7 +361,7 @@ import studies.depth
 from dataclasses import replace
 quick = replace(studies.depth.SCALES["quick"], arms=("random", "denoising", "he"), depths=(1, 5))
 studies.depth.SCALES = {"quick": quick}
-from studies.analysis.report import write_all
+from studies.report.report import write_all
 write_all(Path(sys.argv[1]), processes=int(sys.argv[2]))
 heavy = {"keras", "tensorflow", "jax"} & set(sys.modules)
 assert not heavy, heavy

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studies.analysis.statistics import (
+from studies.report.statistics import (
     MIN_PAIRS,
     binomial_interval,
     bootstrap_interval,

@@ -14,9 +14,9 @@ import fake_cells
 import pytest
 from fake_cells import STORM
 
-from studies.runner import journal
-from studies.runner.execute import Run, execute
-from studies.runner.plan import plan, progress
+from studies.engine import journal
+from studies.engine.execute import Run, execute
+from studies.engine.plan import plan, progress
 
 ROOT = Path(__file__).parents[2]
 KILLS = 40

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from studies_synthetic import records as synthetic
 
-from studies.analysis import tables
-from studies.analysis.records import frame
+from studies.report import tables
+from studies.report.frame import frame
 from studies.arms import ARMS
 from studies.depth import SCALES
 

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from studies.arms import ARMS
-from studies.runner.trial import Cell, Trial
+from studies.engine.trial import Cell, Trial
 
 STACK = Trial(
     role="pretraining", arm="denoising", depth=8, epochs=15, learning_rate=0.01, seed=1000

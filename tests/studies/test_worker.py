@@ -8,13 +8,13 @@ import pytest
 
 from pretrain import networks, objectives
 from studies.arms import ARMS, CLASSIFICATION
-from studies.runner import catalog, cost, journal
-from studies.runner.execute import Run, execute, train
-from studies.runner.executors import LocalExecutor
-from studies.runner.plan import plan
-from studies.runner.scale import Scale
-from studies.runner.trial import Cell, Trial
-from studies.runner.worker import run_cell
+from studies.engine import catalog, cost, journal
+from studies.engine.execute import Run, execute, train
+from studies.engine.executors import LocalExecutor
+from studies.engine.plan import plan
+from studies.engine.scale import Scale
+from studies.engine.trial import Cell, Trial
+from studies.engine.worker import run_cell
 
 CLASSIFIERS = [name for name, arm in ARMS.items() if arm.task == CLASSIFICATION]
 DENSITIES = [name for name in ARMS if name not in CLASSIFIERS]

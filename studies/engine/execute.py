@@ -1,0 +1,291 @@
+"""The driver: plans, hands out cells, and writes down their records as they end.
+
+It never imports Keras. Whatever happens to it, the journal is all that it needs to go on.
+"""
+
+import shutil
+import traceback
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from studies.engine import arrays, journal
+from studies.engine.choice import mean_by_rate
+from studies.engine.journal import Journal, JournalError
+from studies.engine.plan import flops, plan, progress
+from studies.engine.scale import CUSTOM, Scale, save_custom
+from studies.engine.study import Study
+from studies.engine.trial import Cell, Trial
+
+RunCell = Callable[[Cell, Path], list[dict]]
+
+_PATIENCE_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A study at a scale, and where its results go.
+
+    Args:
+        study: The study.
+        scale_name: Name of the scale.
+        scale: The scale.
+        results: Folder of the results of all studies.
+    """
+
+    study: Study
+    scale_name: str
+    scale: Scale
+    results: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.results / self.study.name / self.scale_name
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / journal.FILE
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def cache(self) -> Path:
+        """Pretrained stacks, shared by all studies; losing it costs time and nothing else."""
+        return self.results / "cache"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did.
+
+    Args:
+        cells: Number of cells that were run or found in another study's results.
+        failures: The error of each cell that failed, by the cell's description.
+    """
+
+    cells: int
+    failures: dict[str, str]
+
+
+def execute(run: Run, run_cell: RunCell, executor: Executor, workers: int) -> Outcome:
+    """Run what is missing of a scale, and record it.
+
+    A trial that any study under the same results folder has a result of is not run again. A cell
+    that fails is recorded as such, leaves the others running, and is tried again by the next run.
+
+    Args:
+        run: What to run.
+        run_cell: Called with a cell and the folder of pretrained stacks, in the executor. Returns
+            for each trial, in order, a dict of `status`, metrics, `curves` and `provenance`.
+        executor: Where cells run. A death of its process is a `BrokenExecutor`.
+        workers: Number of cells in flight.
+
+    Returns:
+        What was done.
+
+    Raises:
+        JournalError: If the results cannot be read or written. What was recorded stays.
+    """
+    with Journal(run.folder) as records:
+        if run.scale_name == CUSTOM:
+            save_custom(run.scale, run.folder)
+        driver = _Driver(run, run_cell, executor, workers, records)
+        with driver.bar:
+            driver.loop()
+        records.sort()
+    return Outcome(driver.cells, driver.failures)
+
+
+def results_elsewhere(run: Run) -> dict[str, dict]:
+    """Read the results of all other studies and scales under the same folder.
+
+    Args:
+        run: The run that may take them over.
+
+    Returns:
+        The records by key. Those of a journal that cannot be read are left out, and said to be.
+    """
+    results = {}
+    for path in sorted(run.results.glob(f"*/*/{journal.FILE}")):
+        if path == run.journal:
+            continue
+        try:
+            records = journal.read(path)
+        except JournalError as error:
+            tqdm.write(f"Nothing of this journal is reused: {error}")
+            continue
+        results |= {r["key"]: r for r in records if r["status"] in journal.FINAL}
+    return results
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a cell has no results, as text: exceptions do not always survive the way back."""
+
+    status: str
+    error: str
+    traceback: str = ""
+
+
+def _attempt(run_cell: RunCell, cell: Cell, cache: Path) -> list[dict] | _Failure:
+    """Run a cell, in a worker's process."""
+    try:
+        results = run_cell(cell, cache)
+        _check(cell, results)
+    # SystemExit too: raised again by the future, it would end the driver.
+    except BaseException as error:
+        return _failure(error, traceback.format_exc(limit=-3))
+    return results
+
+
+def _check(cell: Cell, results: list[dict]) -> None:
+    """Raise if these are no results of the cell: once in the journal, they would stay there."""
+    needed = cell.kind.judge(cell.trials[0].role).name
+    sound = [r["status"] == "diverged" or r["status"] == "done" and needed in r for r in results]
+    if sound != [True] * len(cell.trials):
+        raise ValueError(
+            f"Expected {len(cell.trials)} results, each of status diverged, or done with a "
+            f"{needed}. Received: {len(results)} results, {sum(sound)} of them such"
+        )
+
+
+def _failure(error: BaseException, trace: str = "") -> _Failure:
+    advice = " (out of memory: try fewer workers)" if isinstance(error, MemoryError) else ""
+    return _Failure("error", f"{type(error).__name__}: {error}{advice}", trace)
+
+
+def _answer(future: Future) -> list[dict] | _Failure:
+    try:
+        return future.result()
+    except BrokenExecutor as death:
+        return _Failure("killed", str(death))
+    # The executor's own: a result that cannot be pickled, for one.
+    except Exception as error:
+        return _failure(error)
+
+
+class _Driver:
+    """The state of a run."""
+
+    def __init__(
+        self, run: Run, run_cell: RunCell, executor: Executor, workers: int, records: Journal
+    ):
+        self.cells = 0
+        self.failures: dict[str, str] = {}
+        self._run, self._run_cell, self._executor = run, run_cell, executor
+        self._workers, self._journal = workers, records
+        self._attempted: set[str] = set()
+        self._running: dict[Future, Cell] = {}
+        self._elsewhere: dict[str, dict] | None = None
+        self.bar = _bar(run, records)
+
+    def loop(self) -> None:
+        self._hand_out()
+        while self._running:
+            ended, _ = wait(self._running, _PATIENCE_SECONDS, FIRST_COMPLETED)
+            for future in ended:
+                self._collect(self._running.pop(future), _answer(future))
+            if ended:
+                self._hand_out()
+            self.bar.refresh()
+
+    def _hand_out(self) -> None:
+        while len(self._running) < self._workers and (cell := self._next()):
+            if not self._reuse(cell):
+                self._attempted |= {trial.key for trial in cell.trials}
+                future = self._executor.submit(_attempt, self._run_cell, cell, self._run.cache)
+                self._running[future] = cell
+                if not self.cells:
+                    # The first result may take minutes.
+                    self._say(f"{cell}: started")
+
+    def _next(self) -> Cell | None:
+        ready = plan(self._run.scale, self._journal.records)
+        return next((c for c in ready if not self._attempted & {t.key for t in c.trials}), None)
+
+    def _reuse(self, cell: Cell) -> bool:
+        """Take over the records that other studies have of the cell, if any."""
+        if self._elsewhere is None:
+            self._elsewhere = results_elsewhere(self._run)
+        known = tuple(t for t in cell.trials if t.key in self._elsewhere)
+        if known:
+            # They take no time, and must not make the rest look as fast.
+            self.bar.total -= flops(self._run.scale, cell.arm, known)
+            for trial in known:
+                for path in self._run.results.glob(f"*/*/{arrays.file_name(trial.key)}"):
+                    shutil.copyfile(path, self._run.folder / path.name)
+            self._record(replace(cell, trials=known), [self._elsewhere[t.key] for t in known])
+        return bool(known)
+
+    def _collect(self, cell: Cell, answer: list[dict] | _Failure) -> None:
+        if isinstance(answer, _Failure):
+            self.failures[str(cell)] = answer.error
+            self._append(cell, [asdict(answer)] * len(cell.trials))
+            self._say(f"{cell}: {answer.status}: {answer.error}")
+        else:
+            self._record(cell, answer)
+            self.bar.update(flops(self._run.scale, cell.arm, cell.trials))
+
+    def _record(self, cell: Cell, results: list[dict]) -> None:
+        records = self._append(cell, results)
+        self.cells += 1
+        self._say(f"{cell}: {_summary(records, self._run.scale)}")
+
+    def _append(self, cell: Cell, results: list[dict]) -> list[dict]:
+        # First, since a record is never without its arrays.
+        for trial, result in zip(cell.trials, results, strict=True):
+            if "arrays" in result:
+                arrays.save(self._run.folder, trial.key, result.pop("arrays"))
+        pairs = zip(cell.trials, results, strict=True)
+        records = [_record(self._run.study.name, cell, trial, result) for trial, result in pairs]
+        self._journal.append(records)
+        return records
+
+    def _say(self, line: str) -> None:
+        done = progress(self._run.scale, self._journal.records)
+        tqdm.write(f"[{done.cells_done}/{done.cells}] {line}")
+
+
+def _bar(run: Run, records: Journal) -> tqdm:
+    done = progress(run.scale, records.records)
+    return tqdm(
+        desc=f"{run.study.name} {run.scale_name}",
+        total=done.flops,
+        initial=done.flops_done,
+        unit="FLOP",
+        unit_scale=True,
+        # Cells end rarely and differ in size: only the average speed says when all will be done.
+        smoothing=0,
+        # None: only at a terminal.
+        disable=None,
+    )
+
+
+def _record(study: str, cell: Cell, trial: Trial, result: dict) -> dict:
+    identity = {
+        "format": journal.FORMAT,
+        "study": study,
+        "key": trial.key,
+        "cell": cell.key,
+        "members": len(cell.trials),
+        **asdict(trial),
+    }
+    # The second time for a record of another study, which names that study and its cell.
+    return {**identity, **result, **identity}
+
+
+def _summary(records: list[dict], scale: Scale) -> str:
+    """Say in a few words what came out of a cell: the mean score, at the best rate."""
+    metric = scale.kind.judge(records[0]["role"])
+    means = mean_by_rate(records, scale)
+    rate = min(means, key=means.get)
+    value = metric.text(means[rate] if metric.lower_is_better else -means[rate])
+    where = f" at rate {rate:g}" if len(means) > 1 else ""
+    count = sum(record["status"] == "diverged" for record in records)
+    note = f", {count} diverged" if count else ""
+    return f"{metric.label} {value}{where}{note}"

@@ -1,0 +1,268 @@
+"""The journal of a scale, `records.jsonl`: one JSON line per trial, one writer, nothing lost.
+
+A record is flat: `format`, `study`, `key`, `cell` and `members` (the trials written together, and
+how many they are), every field of the trial, `status` and every metric. Only `curves` (rounded to
+4 significant digits) and `provenance` nest; NaN is null. The records of a cell are written at once
+and count only if all of them are there.
+"""
+
+import fcntl
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import takewhile
+from pathlib import Path
+
+from pretrain.files import replacing
+
+FORMAT = 1
+FINAL = ("done", "diverged")
+FILE = "records.jsonl"
+
+_REQUIRED = ("key", "cell", "members", "status", "role", "arm", "learning_rate", "seed")
+# A record begins with what identifies it, then says what the trial is, then what came out.
+_BEFORE_TRIAL, _AFTER_TRIAL = "members", "status"
+
+
+class JournalError(Exception):
+    """The journal cannot be read or written, or is not what it should be."""
+
+
+def read(path: Path) -> list[dict]:
+    """Read the records of a journal, the newest of each trial; changes nothing.
+
+    A torn last line is dropped, and so is a last cell of which not all records are there.
+
+    Args:
+        path: A `records.jsonl`.
+
+    Returns:
+        A list of records; empty if there is no such file.
+
+    Raises:
+        JournalError: If the file cannot be read, a line is corrupted or of another format.
+    """
+    return _newest(_scan(path)[0])
+
+
+class Journal:
+    """The one writer of a folder's journal: a context manager that holds its lock.
+
+    Entering makes the folder, and cuts off what a killed writer left unfinished.
+
+    Args:
+        folder: The folder of the scale's results.
+
+    Raises:
+        JournalError: From any method, if another writer has the folder, it cannot be written to,
+            or the journal cannot be read. The records in it stay as they were.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = Path(folder) / FILE
+        self._records: list[dict] = []
+
+    def __enter__(self) -> "Journal":
+        self._lock = _locked(self.path.with_name("records.lock"))
+        try:
+            self._records, size = _scan(self.path)
+            if self.path.exists() and size < self.path.stat().st_size:
+                with _explained("cut the torn end off", self.path):
+                    os.truncate(self.path, size)
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lock.close()
+
+    @property
+    def records(self) -> list[dict]:
+        """The newest record of each trial."""
+        return _newest(self._records)
+
+    def append(self, records: list[dict]) -> None:
+        """Append the records of a cell, all or none, and wait until they are on the disk.
+
+        Args:
+            records: The records of one cell, as many as their `members`.
+        """
+        lines = [_line(record) for record in records]
+        with _explained("append to", self.path):
+            _append(self.path, b"".join(lines))
+        # What is planned next must not depend on whether it was read back from the file.
+        self._records += [json.loads(line) for line in lines]
+
+    def sort(self) -> None:
+        """Put the records in an order that does not depend on when they were made."""
+        records = self.records
+        if not records:
+            return
+        members = Counter(r["cell"] for r in records)
+        records = [{**r, "members": members[r["cell"]]} for r in _sorted(records)]
+        if records == self._records:
+            return
+        with _explained("replace", self.path), replacing(self.path) as file:
+            file.write(b"".join(_line(r) for r in records))
+        self._records = records
+
+
+# Reading
+
+
+def _scan(path: Path) -> tuple[list[dict], int]:
+    """Return all whole records in the order of the file, and the bytes they take."""
+    with _explained("read", path):
+        content = path.read_bytes() if path.exists() else b""
+    # What follows the last newline is a line whose writer was killed, or nothing.
+    lines = content.split(b"\n")[:-1]
+    records = [_parse(line, path, number) for number, line in enumerate(lines, 1)]
+    whole = len(records) - _torn(records)
+    return records[:whole], sum(len(line) + 1 for line in lines[:whole])
+
+
+def _parse(line: bytes, path: Path, number: int) -> dict:
+    place = f"{path}, line {number}"
+    try:
+        record = json.loads(line)
+        if not isinstance(record, dict):
+            raise ValueError("it is no JSON object")
+    except ValueError as error:
+        raise JournalError(
+            f"A line of the journal is corrupted: {error}. Expected one record in JSON; restore "
+            f"the file, or delete the line to run its trial again. Received: {place}: {line[:60]!r}"
+        ) from error
+    if record.get("format") != FORMAT:
+        raise JournalError(
+            f"The journal was written by another version. Expected records of format {FORMAT}; "
+            f"choose another folder with --results, or use the version that wrote it. "
+            f"Received: {place}: format={record.get('format')!r}"
+        )
+    missing = [field for field in _REQUIRED if field not in record]
+    if missing:
+        raise JournalError(
+            f"A record of the journal is not whole: it lacks {', '.join(missing)}. Restore the "
+            f"file, or delete the line to run its trial again. Received: {place}"
+        )
+    return record
+
+
+def _torn(records: list[dict]) -> int:
+    """Count the last records that belong to a cell of which not all were written."""
+    if not records:
+        return 0
+    last = records[-1]
+    written = sum(1 for _ in takewhile(lambda r: r["cell"] == last["cell"], reversed(records)))
+    # A cell that was tried again stands there twice.
+    return written % last["members"]
+
+
+def _newest(records: Iterable[dict]) -> list[dict]:
+    newest: dict[str, dict] = {}
+    for record in records:
+        known = newest.get(record["key"])
+        if known is None or known["status"] not in FINAL:
+            newest[record["key"]] = record
+    return list(newest.values())
+
+
+def _sorted(records: list[dict]) -> list[dict]:
+    """Sort by what the trials are; a cell stays together, so that a torn one can be told."""
+    first: dict[str, tuple] = {}
+    for record in records:
+        cell, order = record["cell"], _order(record)
+        first[cell] = min(first.get(cell, order), order)
+    return sorted(records, key=lambda r: (first[r["cell"]], _order(r)))
+
+
+def _order(record: dict) -> tuple:
+    """Role and arm first, then all else that the trial is, rates and seeds last."""
+    names = list(record)
+    trial = names[names.index(_BEFORE_TRIAL) + 1 : names.index(_AFTER_TRIAL)]
+    last = ("learning_rate", "seed", "key")
+    fields = ["role", "arm", *(n for n in trial if n not in ("role", "arm", *last)), *last]
+    # Records of several versions may hold a number and a name in one field.
+    return tuple((isinstance(record[n], str), record[n] or 0) for n in fields)
+
+
+# Writing
+
+
+def _line(record: dict) -> bytes:
+    plain = {k: _plain(v, digits=4 if k == "curves" else None) for k, v in record.items()}
+    return json.dumps(plain, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def _plain(value: object, digits: int | None) -> object:
+    """Return `value` as JSON can hold it: NumPy's as Python's, NaN and infinity as None."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {k: _plain(v, digits) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, digits) for v in value]
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return value if digits is None else float(f"{value:.{digits}g}")
+
+
+def _append(path: Path, content: bytes) -> None:
+    is_new = not path.exists()
+    size = 0 if is_new else path.stat().st_size
+    try:
+        with path.open("ab", buffering=0) as file:
+            _write(file, content)
+        if is_new:
+            _sync_folder(path.parent)
+    except OSError:
+        # The disk may be full in the middle of a cell; the records before it must stay readable.
+        with suppress(OSError):
+            os.truncate(path, size)
+        raise
+
+
+def _write(file, content: bytes) -> None:
+    while content:
+        content = content[file.write(content) :]
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; syncing a file does not see to its name."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    # Not every file system can, and none of the records depends on it.
+    with suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _locked(path: Path):
+    with _explained("write to", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise JournalError(
+                "Another run is writing to this folder. Expected to be the only one: wait for it, "
+                f"or choose another folder with --results. Received: {path.parent}"
+            ) from None
+    return lock
+
+
+@contextmanager
+def _explained(action: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(
+            f"Could not {action} the journal: {error.strerror or error}. Expected a folder that "
+            f"can be written to, on a disk with space left. Received: {path}"
+        ) from error

@@ -1,0 +1,231 @@
+"""The size at which a study is run."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pretrain.files import replacing
+from studies.arms import ARMS, Arm
+
+# Report seeds count from 0, so that selection seeds stay apart from any number of them below this.
+FIRST_SELECTION_SEED = 1000
+
+# The scale of runs with overridden axes; its folder says which ones, since no study file does.
+CUSTOM = "custom"
+_FILE = "scale.json"
+
+# Size of the flattened input and number of classes, so that planning need not load the data.
+_SHAPES = {
+    "mnist": (784, 10),
+    "fashion_mnist": (784, 10),
+    "cifar10": (3072, 10),
+    "digits": (64, 10),
+}
+
+# An arm's name, then a value of each axis.
+Place = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a study compares, at which size: every arm at every combination of axis values.
+
+    Args:
+        arms: Arms, or names of arms in `studies.arms.ARMS`, in the order of tables and legends.
+        axes: What is varied beside the arms: values by the name of a field of the kind's trials.
+        learning_rates: Grid of rates, the same for all arms; empty if no arm has a rate.
+        selection_seeds: Number of seeds that rates are chosen on; 0 if no arm has a rate.
+        report_seeds: Number of fresh seeds that results are reported on.
+        pretraining_epochs: Epochs of every pretrained stage; `None` if no arm is pretrained.
+        pretraining_rates: Grid of pretraining rates, chosen from without labels.
+        headline_arms: Arms of the headline claim, which is judged on more seeds.
+        headline_axes: Axis values of the headline claim; an axis that is left out counts in full.
+        headline_seeds: Number of report seeds of these arms at these values. With 29 pairs, an arm
+            that wins three times in four is shown to win more often than not in 95 % of studies
+            (Bouthillier et al. 2021).
+        train_size: Number of training examples.
+        selection_train_size: Number of training examples that rates are chosen with; by default
+            all.
+        validation_size: Number of validation examples.
+        test_size: Number of test examples.
+        epochs: Epochs of training, the pretraining apart.
+        width: Units of every hidden layer.
+        batch_size: Examples per update.
+        dataset: Name understood by `pretrain.datasets.load`.
+        features: Size of the flattened input of a dataset that is not known by name.
+        classes: Number of classes of such a dataset.
+        demonstration: Whether results are labeled a demonstration and judge no claims.
+        kind: The kind of experiment, a `studies.kinds.kind.Kind`: the `KIND` of the study.
+
+    Raises:
+        ValueError: If an axis is empty, has a value twice or one that makes no sense.
+    """
+
+    arms: tuple[Arm | str, ...]
+    train_size: int
+    validation_size: int
+    test_size: int
+    epochs: int
+    report_seeds: int
+    axes: dict[str, tuple] = field(default_factory=dict)
+    learning_rates: tuple[float, ...] = ()
+    selection_seeds: int = 0
+    pretraining_epochs: int | None = None
+    pretraining_rates: tuple[float, ...] = ()
+    headline_arms: tuple[str, ...] = ()
+    headline_axes: dict[str, tuple] = field(default_factory=dict)
+    headline_seeds: int = 29
+    width: int = 200
+    batch_size: int = 20
+    selection_train_size: int | None = None
+    dataset: str = "mnist"
+    features: int = 784
+    classes: int = 10
+    demonstration: bool = False
+    kind: Any = field(default=None, compare=False)
+
+    def __post_init__(self):
+        named = [ARMS.get(arm, arm) if isinstance(arm, str) else arm for arm in self.arms]
+        object.__setattr__(self, "arms", tuple(named))
+        _check_values(
+            "arms",
+            [getattr(arm, "name", arm) for arm in self.arms],
+            f"an `Arm` or one of {', '.join(ARMS)}",
+            lambda name: name not in named,
+        )
+        for axis, values in self.axes.items():
+            _check_values(axis, values, "a name or a number of at least 1", _is_axis_value)
+        for name in ("learning_rates", "pretraining_rates"):
+            if rates := getattr(self, name):
+                _check_values(name, rates, "a positive number", lambda rate: 0 < rate < 1e6)
+        self._check_counts()
+        if self.kind:
+            self.kind.check(self)
+
+    def _check_counts(self) -> None:
+        counts = [f.name for f in dataclasses.fields(self) if f.type is int]
+        if not self.learning_rates:
+            counts.remove("selection_seeds")
+        if self.pretraining_rates:
+            counts.append("pretraining_epochs")
+        for name in counts:
+            if not is_count(value := getattr(self, name)):
+                raise ValueError(
+                    f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
+                )
+        least = min(self.axes.get("train_size", (self.train_size,)))
+        if self.batch_size > least:
+            raise ValueError(
+                "An epoch must have at least one whole batch. "
+                f"Received: batch_size={self.batch_size}, train_size={least}"
+            )
+        size = self.selection_train_size
+        if size is not None and not self.batch_size <= size <= self.train_size:
+            raise ValueError(
+                f"Rates are chosen with from {self.batch_size} (a batch) to {self.train_size} "
+                f"training examples. Received: selection_train_size={size}"
+            )
+        for name in ("report_seeds", "headline_seeds"):
+            if getattr(self, name) > FIRST_SELECTION_SEED:
+                raise ValueError(
+                    f"At most {FIRST_SELECTION_SEED} report seeds stay apart from the selection "
+                    f"seeds. Received: {name}={getattr(self, name)}"
+                )
+
+    @property
+    def arm_names(self) -> list[str]:
+        return [arm.name for arm in self.arms]
+
+    def arm(self, name: str) -> Arm:
+        """The arm of this name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    @property
+    def combinations(self) -> list[dict[str, Any]]:
+        """Every combination of axis values, by the name of the axis."""
+        return [dict(zip(self.axes, each, strict=True)) for each in product(*self.axes.values())]
+
+    @property
+    def places(self) -> list[Place]:
+        """What a table has a row for: every arm at every combination of axis values."""
+        return [(name, *v.values()) for name in self.arm_names for v in self.combinations]
+
+    @property
+    def varied(self) -> list[str]:
+        """The axes that have several values."""
+        return [axis for axis, values in self.axes.items() if len(values) > 1]
+
+    def seeds(self, place: Place) -> range:
+        """The report seeds at a place: more where the headline claim is judged."""
+        arm, *values = place
+        headline = arm in self.headline_arms and all(
+            value in self.headline_axes.get(axis, (value,))
+            for axis, value in zip(self.axes, values, strict=True)
+        )
+        return range(max(self.report_seeds, self.headline_seeds if headline else 0))
+
+    def shape(self, dataset: str) -> tuple[int, int]:
+        """Size of the flattened input of a dataset, and its number of classes."""
+        return _SHAPES.get(dataset, (self.features, self.classes))
+
+
+def load_custom(study: Any, folder: Path) -> Scale:
+    """Read the custom scale that `save_custom` wrote.
+
+    Args:
+        study: The `Study`.
+        folder: The folder of the scale's results.
+
+    Returns:
+        The scale.
+
+    Raises:
+        OSError: If the file cannot be read or holds no scale.
+    """
+    path = folder / _FILE
+    try:
+        stored = json.loads(path.read_text())
+        stored = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        for name in ("axes", "headline_axes"):
+            stored[name] = {axis: tuple(values) for axis, values in stored[name].items()}
+        arms = tuple(study.arms[name] for name in stored.pop("arms"))
+        return Scale(arms=arms, kind=study.kind, **stored)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise OSError(
+            f"A custom scale cannot be read: {error}. Expected the axes that `run` has written "
+            f"there; run it again with the same ones. Received: {path}"
+        ) from error
+
+
+def save_custom(scale: Scale, folder: Path) -> None:
+    """Write a custom scale where `load_custom` reads it, whole or not at all."""
+    fields = {f.name: getattr(scale, f.name) for f in dataclasses.fields(scale)}
+    stored = {k: v for k, v in fields.items() if k != "kind"} | {"arms": scale.arm_names}
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / _FILE) as file:
+        file.write(json.dumps(stored, indent=2).encode() + b"\n")
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is an integer of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_axis_value(value: object) -> bool:
+    return isinstance(value, str) or is_count(value) or isinstance(value, float)
+
+
+def _check_values(
+    name: str, values: Iterable, expected: str, makes_sense: Callable[[Any], bool]
+) -> None:
+    values = list(values)
+    wrong = [value for value in values if not makes_sense(value)]
+    if wrong or not values or len(set(values)) < len(values):
+        raise ValueError(
+            f"`{name}` must hold at least one value, each once and each {expected}. "
+            f"Received: {name}={tuple(values)!r}"
+        )

@@ -1,0 +1,151 @@
+"""Which studies there are, and what a study's file says."""
+
+import ast
+import importlib
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from studies.arms import ARMS, Arm
+from studies.engine.scale import CUSTOM, Scale, load_custom
+
+_FOLDER = Path(__file__).parents[1]
+
+
+class StudyError(Exception):
+    """There is no such study, or its file is not what a study's file should be."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and how it is asked: what a study's file says.
+
+    Args:
+        name: Its name: that of its file.
+        question: The first line of its docstring.
+        text: The rest of its docstring.
+        kind: Its `KIND`, a `studies.kinds.kind.Kind`.
+        scales: Its `SCALES`, by name.
+        claims: Its `CLAIMS`, if there are any.
+        figures: Its `FIGURES`: names of figures, or `Figure`s of its own, the headline first; by
+            default, those that its kind offers.
+        corrections: Its `CORRECTIONS`: what is known to be wrong with its results.
+        file: A file outside of the package; `None` for a study of the package.
+    """
+
+    name: str
+    question: str
+    text: str
+    kind: Any
+    scales: dict[str, Scale]
+    claims: tuple = ()
+    figures: tuple = ()
+    corrections: tuple[str, ...] = ()
+    file: Path | None = None
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """The arms that it may name: those of the package and its own."""
+        return ARMS | {arm.name: arm for scale in self.scales.values() for arm in scale.arms}
+
+    @property
+    def command(self) -> str:
+        """What names it on the command line."""
+        return str(self.file) if self.file else self.name
+
+    def scale(self, name: str, folder: Path) -> Scale:
+        """A scale by name: of its file, or a custom one that stands in the folder of its results.
+
+        Raises:
+            KeyError: If the study has no such scale.
+            OSError: If the custom scale cannot be read.
+        """
+        return load_custom(self, folder) if name == CUSTOM else self.scales[name]
+
+
+def questions() -> dict[str, str]:
+    """Find the studies of the package without importing them, which takes seconds.
+
+    Returns:
+        The first line of each study's docstring, its question, by name.
+    """
+    trees = {path.stem: ast.parse(path.read_text()) for path in sorted(_FOLDER.glob("*.py"))}
+    return {
+        name: (ast.get_docstring(tree) or "").partition("\n")[0]
+        for name, tree in trees.items()
+        if any(isinstance(node, ast.Assign) and _assigns_scales(node) for node in tree.body)
+    }
+
+
+def load(name: str) -> Study:
+    """Load a study.
+
+    Args:
+        name: Name of a study of the package, or path of a study's file.
+
+    Returns:
+        The study.
+
+    Raises:
+        StudyError: If there is no such study, or its file lacks what a study needs.
+    """
+    file = Path(name).resolve() if name.endswith(".py") else None
+    if file is None and name not in questions():
+        raise StudyError(
+            f"There is no such study. Expected one of: {', '.join(questions())}, or the path of a "
+            f"study's file. Received: {name}"
+        )
+    module = _module_of(file) if file else importlib.import_module(f"studies.{name}")
+    lacking = [n for n in ("__doc__", "KIND", "SCALES") if not getattr(module, n, None)]
+    if lacking:
+        raise StudyError(
+            "A study's file needs a docstring whose first line is its question, a `KIND` and "
+            f"`SCALES`. Received: {name} without {', '.join(lacking)}"
+        )
+    question, _, text = module.__doc__.partition("\n")
+    try:
+        scales = {k: replace(scale, kind=module.KIND) for k, scale in module.SCALES.items()}
+    except ValueError as error:
+        raise StudyError(f"A scale of the study {name} cannot be run. {error}") from error
+    return Study(
+        name=file.stem if file else name,
+        question=question,
+        text=text.strip(),
+        kind=module.KIND,
+        scales=scales,
+        claims=getattr(module, "CLAIMS", ()),
+        figures=getattr(module, "FIGURES", ()),
+        corrections=getattr(module, "CORRECTIONS", ()),
+        file=file,
+    )
+
+
+def _module_of(file: Path) -> Any:
+    """Import a file by the name that workers, which are given this path too, import it by."""
+    known = sys.modules.get(file.stem)
+    if (
+        known
+        and getattr(known, "__file__", None) not in (str(file), None)
+        or not known
+        and (file.stem in sys.stdlib_module_names)
+    ):
+        raise StudyError(
+            "A study's file must have a name that no other module has. "
+            f"Received: {file.name}, where there is a module {file.stem!r} already"
+        )
+    if not file.is_file():
+        raise StudyError(f"There is no such file. Expected a study's file. Received: {file}")
+    if str(file.parent) not in sys.path:
+        sys.path.insert(0, str(file.parent))
+    try:
+        return importlib.import_module(file.stem)
+    except Exception as error:
+        raise StudyError(
+            f"The study's file cannot be imported: {type(error).__name__}: {error}. "
+            f"Received: {file}"
+        ) from error
+
+
+def _assigns_scales(node: ast.Assign) -> bool:
+    return any(isinstance(t, ast.Name) and t.id == "SCALES" for t in node.targets)

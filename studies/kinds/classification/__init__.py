@@ -1,0 +1,135 @@
+"""Classification: networks that name the class of an image, judged by their test error."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from studies.arms import Arm
+from studies.engine.scale import Scale
+from studies.engine.trial import Cell, Trial
+from studies.kinds.classification import cost
+from studies.kinds.kind import Kind, Metric
+
+# A net that names the same class for every image beats chance by the luck of that class being
+# frequent: a run is at chance if it comes no closer than this to beating it.
+CHANCE_MARGIN = 0.05
+
+
+def chance(classes: int) -> float:
+    """Error of guessing."""
+    return 1 - 1 / classes
+
+
+def _guessing(record: Mapping[str, Any], scale: Scale) -> float:
+    return chance(scale.shape(record["dataset"])[1])
+
+
+_error = partial(
+    Metric,
+    unit="%",
+    difference="points",
+    factor=100,
+    diverged=_guessing,
+    at_chance=lambda classes: chance(classes) - CHANCE_MARGIN,
+)
+_validation_error = partial(_error, roles=("selection", "report"))
+_test_error = partial(_error, on_test=True, resolution=lambda scale: 1 / scale.test_size)
+_equal_cost = {"roles": ("report",), "only_with": "extra_epochs"}
+
+
+class Classification(Kind):
+    """Supervised training of an MLP, or of the network that an arm builds, pretrained or not."""
+
+    name = "classification"
+    arm_fields = (
+        *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
+        *("objective", "optimizer", "build", "matches_cost_of"),
+    )
+    labels = {"depth": "depth (hidden layers)", "width": "units per layer"}
+    judged_by = {
+        "pretraining": "validation_ratio",
+        "selection": "validation_error",
+        "report": "test_error",
+    }
+    metrics = (
+        Metric("validation_ratio", "loss over baseline", roles=("pretraining",)),
+        _validation_error("validation_error", "validation error"),
+        _validation_error("final_validation_error", "validation error, last epoch"),
+        _validation_error(
+            "equal_cost_validation_error", "validation error at equal cost", **_equal_cost
+        ),
+        _test_error("test_error", "test error"),
+        _test_error("final_test_error", "test error, last epoch"),
+        _test_error("equal_cost_test_error", "test error at equal cost", **_equal_cost),
+        Metric("test_nll", "test NLL", "nats", on_test=True),
+        Metric("final_test_nll", "test NLL, last epoch", "nats", on_test=True),
+        Metric("flops", "cost", "FLOP", roles=("pretraining", "selection", "report")),
+        Metric("equal_cost_flops", "cost at equal cost", "FLOP", only_with="extra_epochs"),
+    )
+
+    def flops(self, trial: Trial, arm: Arm, scale: Scale) -> int:
+        features, classes = scale.shape(trial.dataset)
+        if trial.role == "pretraining":
+            return cost.pretraining_flops(trial, arm, trial.epochs, features)
+        epochs = trial.epochs + trial.extra_epochs
+        return cost.finetuning_flops(trial, arm, epochs, features, classes)
+
+    def computed(self, record: Mapping[str, Any]) -> float:
+        total = record.get("equal_cost_flops") or record["flops"]
+        return total - record.get("pretraining_flops", 0)
+
+    def train(self, cell: Cell, cache: Path, load: Callable[[Trial], Any]) -> list[dict]:
+        from studies.kinds.classification.train import train
+
+        return train(cell, cache, load)
+
+    @cached_property
+    def show(self) -> Any:
+        from studies.kinds.classification.show import ClassificationShow
+
+        return ClassificationShow(self)
+
+    def check(self, scale: Scale) -> None:
+        super().check(scale)
+        depths = scale.axes.get("depth", (self.trial.depth,))
+        for arm in scale.arms:
+            if arm.objective and not (scale.pretraining_epochs and scale.pretraining_rates):
+                raise ValueError(
+                    f"The arm {arm.name!r} is pretrained. Expected `pretraining_epochs` and "
+                    f"`pretraining_rates`. Received: {scale.pretraining_epochs}, "
+                    f"{scale.pretraining_rates}"
+                )
+            if isinstance(arm.objective, tuple) and len(arm.objective) != max(depths):
+                raise ValueError(
+                    f"The arm {arm.name!r} says how each of {len(arm.objective)} hidden layers is "
+                    f"pretrained: expected that as the greatest depth. Received: {depths}"
+                )
+
+    def stack(self, scale: Scale, arm: Arm, trial: Trial) -> Trial | None:
+        if not arm.objective:
+            return None
+        # The greatest depth serves all others: layers 1..d of a deep stack are a stack of depth d.
+        depth = max(scale.axes.get("depth", (trial.depth,)))
+        return replace(trial, role="pretraining", depth=depth, epochs=scale.pretraining_epochs)
+
+    def reported(self, scale: Scale, arm: Arm, trial: Trial) -> Trial:
+        if arm.matches_cost_of not in scale.arm_names:
+            return trial
+        extra = cost.equal_cost_epochs(
+            trial,
+            arm,
+            scale.arm(arm.matches_cost_of),
+            scale.pretraining_epochs,
+            *scale.shape(trial.dataset),
+        )
+        return replace(trial, extra_epochs=extra)
+
+
+def families(arms: Iterable[Arm]) -> list[str]:
+    """The families of arms, each once, in the order of the arms."""
+    return list(dict.fromkeys(arm.family for arm in arms))
+
+
+KIND = Classification()

@@ -1,0 +1,319 @@
+"""Figures of classification: DataFrame in, matplotlib figure out.
+
+They are drawn in the caller's style; `studies.report.figures.render` draws them in the project's.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
+
+from studies.engine.scale import Scale
+from studies.kinds.classification import chance
+from studies.report.figures import (
+    BELOW,
+    axis_positions,
+    combination_label,
+    draw_intervals,
+    draw_rates,
+    draw_seeds,
+    families,
+    family_label,
+    filled,
+    grid,
+    looks,
+    members,
+    selection_title_of,
+    shared,
+    title_of,
+)
+from studies.report.frame import by_place, reported
+from studies.report.statistics import bootstrap_interval, expected_best, median
+
+# From the roundest: `_percent_ticks` takes those that there is space for.
+_PERCENTS = (
+    *(90, 1, 2, 5, 10, 20, 50, 0.1, 0.2, 0.5, 3, 4, 7, 30, 6, 8, 9, 15, 70),
+    *(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 12, 14, 16, 18, 25, 40, 60, 80),
+)
+
+
+def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
+    """Median test error with its interval, and every seed, against an axis: the headline.
+
+    The median, since a few runs at chance move a mean anywhere. A column per family, a row per
+    combination of the other axes.
+    """
+    columns, rows = families(scale), _others(scale, axis)
+    size = (4.6 * len(columns), 3.6 * len(rows) + 0.8)
+    drawing = Drawing(figsize=size, layout="constrained")
+    axes = drawing.subplots(len(rows), len(columns), sharey=True, squeeze=False)
+    for panels, values in zip(axes, rows, strict=True):
+        for ax, family in zip(panels, columns, strict=True):
+            _axis_panel(ax, frame, scale, axis, family, values)
+        panels[0].set_ylabel(
+            "\n".join([*filter(None, [combination_label(values)]), "test error (%)"])
+        )
+    for ax, family in zip(axes[0], columns, strict=True):
+        ax.set_title(family_label(family))
+    for ax in axes[-1]:
+        ax.legend(**BELOW, ncols=2)
+    _percent_axis(axes[0, 0], reported(frame)["test_error"])
+    drawing.suptitle(title_of(f"Test error against {axis.replace('_', ' ')}", scale))
+    return drawing
+
+
+def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    """Test error of every seed: a panel per arm, a strip per combination of axis values."""
+    columns = max(len(members(scale, family)) for family in families(scale))
+    size = (1.9 * columns + 0.8, 2.6 * len(families(scale)))
+    drawing = Drawing(figsize=size, layout="constrained")
+    axes = drawing.subplots(len(families(scale)), columns, sharex=True, sharey=True, squeeze=False)
+    for row, family in zip(axes, families(scale), strict=True):
+        names = members(scale, family)
+        for ax, arm in zip(row, names, strict=False):
+            _strips(ax, frame, scale, arm)
+        for ax in row[len(names) :]:
+            ax.set_visible(False)
+        row[0].set_ylabel(f"{family_label(family)}\ntest error (%)")
+    drawing.supxlabel(", ".join(scale.kind.label(axis) for axis in scale.axes), fontsize="medium")
+    _percent_axis(axes[0, 0], reported(frame)["test_error"])
+    drawing.suptitle(title_of("Test error of every seed", scale))
+    return drawing
+
+
+def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    """Validation NLL against training NLL, epoch by epoch: optimizer or regularizer?
+
+    At one training NLL, the lower curve generalizes better (Erhan et al. 2010, figure 7).
+    """
+    drawing, panels = grid(scale, "training NLL (nats)", "validation NLL (nats)")
+    styles = looks(scale)
+    for place, runs in filled(reported(frame), scale):
+        _trajectory(panels[place], styles[place[0]], runs)
+    ax = shared(panels)
+    ax.set(xscale="log", yscale="log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_locator(LogLocator(base=100))
+    drawing.suptitle(title_of("Validation NLL against training NLL", scale))
+    return drawing
+
+
+def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    """Validation error of every seed and its mean, epoch by epoch; the reported epoch marked."""
+    drawing, panels = grid(scale, "epoch", "validation error (%)")
+    styles = looks(scale)
+    for place, runs in filled(reported(frame), scale):
+        _learning_curves(panels[place], styles[place[0]], runs[runs["status"] == "done"])
+    shared(panels).xaxis.set_major_locator(MaxNLocator(integer=True))
+    shown = [line.get_ydata() for ax in set(panels.values()) for line in ax.lines]
+    _percent_axis(shared(panels), pd.Series(np.concatenate([*shown, []])))
+    drawing.suptitle(title_of("Validation error against epoch", scale))
+    return drawing
+
+
+def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    """Test error against the FLOPs of a run; a control's point at equal cost is joined to it."""
+    drawing, panels = grid(scale, "cost of a run (TFLOP)", "test error (%)", linestyle="")
+    styles = looks(scale)
+    for place, runs in filled(reported(frame), scale):
+        _cost_point(panels[place], styles[place[0]], runs)
+    _flops_axis(shared(panels))
+    _percent_axis(shared(panels), reported(frame)["test_error"])
+    drawing.suptitle(title_of("Test error against cost", scale))
+    return drawing
+
+
+def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    """Validation error against learning rate over the selection seeds; the chosen one ringed."""
+    drawing, panels = grid(scale, "learning rate", "validation error (%)")
+    styles = looks(scale)
+    by_arm = {place: styles[place[0]] for place in scale.places}
+    draw_rates(panels, by_arm, frame, scale, "validation_error")
+    _percent_axis(shared(panels), frame[frame["role"] == "selection"]["validation_error"])
+    drawing.suptitle(selection_title_of("Validation error against learning rate", scale))
+    return drawing
+
+
+def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    """Expected validation error of the best of n rates, against what trying n rates costs.
+
+    The n are drawn from the grid without replacement (Dodge et al. 2019). The cost is that of the
+    selection runs at n rates, each with its pretraining in full.
+    """
+    drawing, panels = grid(scale, "tuning budget (TFLOP)", "expected validation error (%)")
+    selection, styles = frame[frame["role"] == "selection"], looks(scale)
+    for place, runs in filled(selection, scale):
+        _budget_line(panels[place], styles[place[0]], runs)
+    _flops_axis(shared(panels))
+    _percent_axis(shared(panels), selection["validation_error"])
+    title = "Expected validation error against tuning budget"
+    drawing.suptitle(selection_title_of(title, scale))
+    return drawing
+
+
+def _others(scale: Scale, axis: str) -> list[dict[str, Any]]:
+    """Combinations of the axes that are varied beside one."""
+    found = []
+    for values in scale.combinations:
+        rest = {name: values[name] for name in scale.varied if name != axis}
+        if rest not in found:
+            found.append(rest)
+    return found
+
+
+def _axis_panel(
+    ax: Axes, frame: pd.DataFrame, scale: Scale, axis: str, family: str, values: dict[str, Any]
+) -> None:
+    """Medians of the arms of a family, each shifted sidewards so that no interval is hidden."""
+    where, styles, names = axis_positions(ax, scale, axis), looks(scale), members(scale, family)
+    step = 0 if ax.get_xscale() == "log" else 0.07 * min(np.diff(sorted(where.values())), default=1)
+    rows = reported(frame)
+    for name, value in values.items():
+        rows = rows[rows[name] == value]
+    for i, name in enumerate(names):
+        errors = rows[rows["arm"] == name].groupby(axis)["test_error"]
+        samples = {where[v] + step * (i - (len(names) - 1) / 2): each for v, each in errors}
+        intervals = [bootstrap_interval(median, each) for each in samples.values()]
+        draw_intervals(ax, list(samples), intervals, **styles[name])
+        for x, each in samples.items():
+            draw_seeds(ax, x, each, styles[name]["color"])
+    guessing = chance(scale.shape(values.get("dataset", scale.dataset))[1])
+    if reported(frame)["test_error"].max() > guessing / 2:
+        ax.axhline(guessing, color="gray", linestyle=":", linewidth=1, label="chance")
+
+
+def _percent_axis(ax: Axes, errors: pd.Series) -> None:
+    """Show errors, fractions, in percent on an axis that holds them all.
+
+    It is even in 1 / sqrt(error): nets that train differ by tenths of percents while others stay
+    at 90 %, which neither an even nor a logarithmic axis can show together.
+    """
+    if errors.empty:
+        return
+    low, high = _stretched(np.array([max(errors.min(), 1e-4), errors.max()]))
+    margin = max(0.05 * (high - low), 0.02 * abs(low))
+    limits = _unstretched(np.array([low - margin, min(high + margin, -0.1)]))
+    ax.set_yscale("function", functions=(_stretched, _unstretched))
+    ax.set_ylim(*limits)
+    ax.yaxis.set_major_locator(FixedLocator(_percent_ticks(*limits)))
+    ax.yaxis.set_major_formatter(lambda error, _: f"{100 * error:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _stretched(errors: np.ndarray) -> np.ndarray:
+    return -1 / np.sqrt(np.maximum(errors, 1e-9))
+
+
+def _unstretched(values: np.ndarray) -> np.ndarray:
+    return 1 / np.square(np.minimum(values, -1e-3))
+
+
+def _percent_ticks(low: float, high: float) -> list[float]:
+    """Return the roundest percentages between two errors that have space beside each other."""
+    gap = 0.065 * (_stretched(high) - _stretched(low))
+    ticks: list[float] = []
+    for tick in (percent / 100 for percent in _PERCENTS):
+        place = _stretched(tick)
+        if low <= tick <= high and all(abs(place - _stretched(other)) > gap for other in ticks):
+            ticks.append(tick)
+    # Between errors that hardly differ, round ones are rare.
+    return ticks if len(ticks) > 2 else list(MaxNLocator(4).tick_values(low, high)[1:-1])
+
+
+def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
+    # Takes two seconds to import.
+    from seaborn import stripplot
+
+    look = looks(scale)[arm]
+    cells = {
+        "\n".join(map(str, place[1:])): rows["test_error"]
+        for place, rows in by_place(reported(frame), scale).items()
+        if place[0] == arm
+    }
+    runs = pd.concat([pd.DataFrame({"place": k, "error": v}) for k, v in cells.items()])
+    points = {"color": look["color"], "marker": look["marker"], "size": 4, "alpha": 0.6}
+    places = {"x": "place", "y": "error", "order": list(cells)}
+    with _same_jitter():
+        stripplot(runs, **places, **points, jitter=0.25, ax=ax)
+    for x, errors in enumerate(cells.values()):
+        ax.hlines(errors.median(), x - 0.35, x + 0.35, color="black", linewidth=1, zorder=3)
+    ax.set(title=arm, xlabel="", ylabel="")
+
+
+@contextmanager
+def _same_jitter() -> Iterator[None]:
+    """Makes seaborn's jitter, drawn from NumPy's global state, the same in every drawing."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _trajectory(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
+    """Mean curve with a marker at the last epoch of the scale; extra epochs follow thinly."""
+    done = runs[runs["status"] == "done"]
+    if done.empty:
+        return
+    epochs = int(done["epochs"].iloc[0])
+    names = ("train_nll", "validation_nll")
+    x, y = (np.mean([_values(c[name]) for c in done["curves"]], 0) for name in names)
+    ax.plot(x[:epochs], y[:epochs], markevery=[epochs - 1], **look)
+    ax.plot(x[epochs - 1 :], y[epochs - 1 :], ":", color=look["color"], linewidth=1)
+
+
+def _learning_curves(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
+    curves = [
+        _values(curves["validation_error"])[:epochs]
+        for curves, epochs in zip(runs["curves"], runs["epochs"], strict=True)
+    ]
+    for curve, best in zip(curves, runs["best_epoch"].astype(int), strict=True):
+        x = np.arange(1, len(curve) + 1)
+        ax.plot(x, curve, color=look["color"], linewidth=0.7, alpha=0.5)
+        ax.plot(best, curve[best - 1], look["marker"], color=look["color"])
+    if curves:
+        ax.plot(x, np.mean(curves, 0), color=look["color"], linestyle=look["linestyle"])
+
+
+def _values(curve: list) -> np.ndarray:
+    return np.array(curve, dtype=float)
+
+
+def _cost_point(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
+    flops, error = runs["flops"].mean(), runs["test_error"].mean()
+    ax.plot(flops, error, **look)
+    longer = runs[runs["extra_epochs"] > 0]
+    if len(longer):
+        x = [flops, longer["equal_cost_flops"].mean()]
+        y = [error, longer["equal_cost_test_error"].mean()]
+        ax.plot(x, y, ":", color=look["color"], linewidth=1)
+        ax.plot(x[1], y[1], look["marker"], color=look["color"], markerfacecolor="white")
+
+
+def _flops_axis(ax: Axes) -> None:
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda flops, _: f"{flops / 1e12:g}")
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def _budget_line(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
+    errors = expected_best(runs.groupby("learning_rate")["validation_error"].mean())
+    # Of a run that diverged at once, the cost may be unknown; all of a cell cost the same.
+    flops = runs["flops"].mean() * runs["seed"].nunique()
+    ax.plot(flops * np.arange(1, len(errors) + 1), errors, **look)

@@ -1,0 +1,244 @@
+"""How classifiers are trained: a cell's trials as one population."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from pretrain import Population, greedy_pretrain, networks, objectives
+from pretrain.datasets import Dataset
+from pretrain.files import replacing
+from pretrain.objectives import Objective
+from pretrain.population import BestEpoch, Trainer, on_device
+from pretrain.report import Report
+from pretrain.streams import Block
+from pretrain.supervised import Supervised, supervised_task
+from studies.arms import Arm, builder
+from studies.engine.trial import Cell, Trial
+from studies.kinds.classification import cost
+
+# Known of a run that diverged, too.
+_COSTS = ("pretraining_flops", "finetuning_flops", "flops", "equal_cost_flops")
+Load = Callable[[Trial], Dataset]
+
+
+def train(cell: Cell, cache: Path, load: Load) -> list[dict]:
+    """Train the trials of a cell: see `studies.kinds.kind.Kind.train`."""
+    if cell.trials[0].role == "pretraining":
+        return _pretrain(cell.trials, cell.arm, cache, load)
+    return _finetune(cell, cache, load)
+
+
+def _build(trial: Trial, arm: Arm, data: Dataset) -> keras.Model:
+    shape = data.train[0].shape[1:]
+    if arm.build:
+        return builder(arm)(shape, data.classes, trial)
+    return networks.mlp(
+        shape,
+        data.classes,
+        depth=trial.depth,
+        units=trial.width,
+        activation=arm.activation,
+        normalization=arm.normalization,
+        shortcut=arm.shortcut,
+        initializer=arm.initializer,
+        head_initializer=arm.head_initializer,
+        seed=trial.seed,
+    )
+
+
+def _objective(arm: Arm) -> Objective | list[Objective]:
+    if isinstance(arm.objective, tuple):
+        return [objectives.from_config(config) for config in arm.objective]
+    return objectives.from_config(arm.objective)
+
+
+def _pretrain(trials: tuple[Trial, ...], arm: Arm, cache: Path, load: Load) -> list[dict]:
+    """Pretrains a stack for each trial and keeps it in the cache."""
+    first, sets = trials[0], [load(trial) for trial in trials]
+    models = [_build(trial, arm, data) for trial, data in zip(trials, sets, strict=True)]
+    report = greedy_pretrain(
+        Population.from_models(models, [trial.seed for trial in trials]),
+        [data.train[0] for data in sets],
+        _objective(arm),
+        epochs=first.epochs,
+        batch_size=first.batch_size,
+        optimizer="sgd",
+        learning_rate=[trial.learning_rate for trial in trials],
+        validation_data=([data.validation[0] for data in sets],),
+        verbose=0,
+    )
+    for trial, model in zip(trials, models, strict=True):
+        _save_stack(cache, trial, model)
+    features = int(np.prod(sets[0].train[0].shape[1:]))
+    return [_pretraining_result(trial, arm, report, i, features) for i, trial in enumerate(trials)]
+
+
+def _pretraining_result(trial: Trial, arm: Arm, report: Report, i: int, features: int) -> dict:
+    histories = [stage.history[stage.history["member"] == i] for stage in report.stages]
+    loss = [history["loss"].tolist() for history in histories]
+    validation = [history["val_loss"].tolist() for history in histories]
+    baseline = [float(stage.baseline[i]) for stage in report.stages]
+    done = np.isfinite([*loss, *validation]).all()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.array(validation)[:, -1] / baseline
+    return {
+        "status": "done" if done else "diverged",
+        # Of the worst stage. A mean over stages would reward one that learns nothing: its constant
+        # codes are easily reconstructed by the next. Dead units, all 0, make it NaN.
+        "validation_ratio": float(ratios.max()) if done else None,
+        "flops": cost.pretraining_flops(trial, arm, trial.epochs, features),
+        "curves": {"loss": loss, "validation_loss": validation, "baseline": baseline},
+    }
+
+
+def _finetune(cell: Cell, cache: Path, load: Load) -> list[dict]:
+    """Trains with labels, from the pretrained stacks if the arm has any."""
+    sets = [load(trial) for trial in cell.trials]
+    stacks = _stacks(cell, cache, load)
+    models = []
+    for trial, data in zip(cell.trials, sets, strict=True):
+        models.append(_build(trial, cell.arm, data))
+        _fill(models[-1], stacks.get(trial.seed, {}))
+    population = Population.from_models(models, [trial.seed for trial in cell.trials])
+    curves, tests = _train(population, cell.trials, cell.arm.optimizer, sets)
+    features = int(np.prod(sets[0].train[0].shape[1:]))
+    return [
+        _finetuning_result(
+            trial,
+            cell.arm,
+            {name: curve[:, i] for name, curve in curves.items()},
+            {epoch: {name: values[i] for name, values in t.items()} for epoch, t in tests.items()},
+            features,
+            data.classes,
+        )
+        for i, (trial, data) in enumerate(zip(cell.trials, sets, strict=True))
+    ]
+
+
+def _train(
+    population: Population, trials: tuple[Trial, ...], optimizer: str, sets: list
+) -> tuple[dict[str, np.ndarray], dict[int, dict[str, np.ndarray]]]:
+    """Trains with labels.
+
+    Returns:
+        Curves of shape (epochs, members); and, for report trials, what the test set says after the
+        epochs of the scale and after the extra ones, by their number.
+    """
+    first = trials[0]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    task = supervised_task(loss, ["accuracy"])
+    rates = [trial.learning_rate for trial in trials]
+    trainer = Trainer(population, task, optimizer, rates, first.batch_size)
+    training = on_device([Block(*data.train) for data in sets])
+    held_out = on_device([Block(*data.validation) for data in sets])
+    # Selection trials never see the test set.
+    tested = first.role == "report"
+    test_set = on_device([Block(*sets[0].test).take(0, first.test_size)]) if tested else []
+    last = first.epochs + first.extra_epochs
+    curves = {"train_nll": [], "validation_nll": [], "validation_error": []}
+    tests, best = {}, BestEpoch(population)
+    for epoch in range(1, last + 1):
+        curves["train_nll"].append(trainer.epoch([training], epoch)[:, 0])
+        nll, error = _evaluate(population, task, held_out)
+        best.update(error)
+        curves["validation_nll"].append(nll)
+        curves["validation_error"].append(error)
+        if tested and epoch in (first.epochs, last):
+            tests[epoch] = _test(best.population, population, task, test_set)
+    return {name: np.array(values, dtype="float64") for name, values in curves.items()}, tests
+
+
+def _test(best: Population, now: Population, task: Supervised, test_set: list[Block]) -> dict:
+    """Test metrics at the epoch of the lowest validation error so far, and now."""
+    nll, error = _evaluate(best, task, test_set)
+    final_nll, final_error = _evaluate(now, task, test_set)
+    return {
+        "test_nll": nll,
+        "test_error": error,
+        "final_test_nll": final_nll,
+        "final_test_error": final_error,
+    }
+
+
+def _evaluate(population: Population, task: Supervised, blocks: list[Block]) -> tuple:
+    """Mean NLL and error of every member."""
+    scores = population.scores(task, blocks).astype("float64")
+    # A count over a count: single precision has rounded their ratio.
+    n = len(blocks[0].x)
+    return scores[:, 0], np.rint((1 - scores[:, 1]) * n) / n
+
+
+def _finetuning_result(
+    trial: Trial, arm: Arm, curves: dict, tests: dict[int, dict], features: int, classes: int
+) -> dict:
+    pretraining = cost.pretraining_flops(trial, arm, trial.pretraining_epochs, features)
+    finetuning = cost.finetuning_flops(trial, arm, trial.epochs, features, classes)
+    pretraining = pretraining if arm.objective else 0
+    result = {
+        "status": "done",
+        **_scores(curves, trial.epochs),
+        **{name: float(value) for name, value in tests.get(trial.epochs, {}).items()},
+        "pretraining_flops": pretraining,
+        "finetuning_flops": finetuning,
+        "flops": pretraining + finetuning,
+    }
+    if trial.role == "report":
+        epochs = trial.epochs + trial.extra_epochs
+        total = pretraining + cost.finetuning_flops(trial, arm, epochs, features, classes)
+        longer = _scores(curves, epochs)
+        for name in ("validation_error", "best_epoch"):
+            result[f"equal_cost_{name}"] = longer[name]
+        result["equal_cost_test_error"] = float(tests[epochs]["test_error"])
+        result["equal_cost_flops"] = total
+    if not np.isfinite(curves["train_nll"][: trial.epochs]).all():
+        measured = [name for name in result if name not in _COSTS]
+        result |= dict.fromkeys(measured) | {"status": "diverged"}
+    return result | {"curves": {name: curve.tolist() for name, curve in curves.items()}}
+
+
+def _scores(curves: dict, epochs: int) -> dict:
+    """What curves say at the epoch of the lowest validation error, and at the last epoch."""
+    best = int(np.argmin(curves["validation_error"][:epochs]))
+    scores = {name: float(curve[best]) for name, curve in curves.items()}
+    final = {
+        f"final_{name}": float(curve[epochs - 1])
+        for name, curve in curves.items()
+        if name != "train_nll"
+    }
+    return {"best_epoch": best + 1, **scores, **final}
+
+
+def _stacks(cell: Cell, cache: Path, load: Load) -> dict[int, dict[str, np.ndarray]]:
+    """The pretrained weights for each seed; a stack that the cache has lost is made again."""
+    rate = cell.trials[0].pretraining_rate
+    seeds = {trial.seed for trial in cell.trials}
+    wanted = [t for s in cell.stacks for t in s if t.learning_rate == rate and t.seed in seeds]
+    lost = tuple(trial for trial in wanted if _read_stack(cache, trial) is None)
+    if lost:
+        _pretrain(lost, cell.arm, cache, load)
+    return {trial.seed: _read_stack(cache, trial) for trial in wanted}
+
+
+def _fill(model: keras.Model, stack: dict[str, np.ndarray]) -> None:
+    """Gives a net the layers of a stack, which may be deeper."""
+    for variable in model.variables:
+        if variable.path in stack:
+            variable.assign(stack[variable.path])
+
+
+def _save_stack(cache: Path, trial: Trial, model: keras.Model) -> None:
+    hidden = [v for v in model.variables if not v.path.startswith("head/")]
+    with replacing(cache / f"{trial.key}.npz") as file:
+        np.savez(file, **{v.path: keras.ops.convert_to_numpy(v) for v in hidden})
+
+
+def _read_stack(cache: Path, trial: Trial) -> dict[str, np.ndarray] | None:
+    """A stack of the cache; `None` if it is not there or its checksums (of npz) do not match."""
+    try:
+        with (cache / f"{trial.key}.npz").open("rb") as file, np.load(file) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,313 @@
+"""The contract of a kind of experiment, and the guide to adding one.
+
+A *kind* says what is measured: its metrics, its trials, what a trial costs, how trials are trained,
+and how results are shown. The engine and the reports know kinds by this contract only.
+
+To add a kind, make a folder (or, for a study of your own, a class in your file) with a subclass of
+`Kind` that
+
+- names its metrics, each a `Metric`, and which of them trials of each role are judged by;
+- implements `flops`, what a trial costs;
+- implements `train`, which trains a cell and returns its results. Only `train` may import Keras,
+  and only when called: the rest of a kind is imported by the driver and by the reports.
+
+What a kind may change beside: `trial`, a subclass of `Trial` with fields of its own, each of which
+can be an axis; `arm_fields`, the fields of an arm that it uses; `groups`, the trials that a scale
+wants, where the plan *pretraining, selection, report* does not fit; and `show`, a subclass of
+`studies.report.show.Show` with figures, tables and words of its own. A new kind is named by the
+`KIND` of a study and by nothing else.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studies.arms import Arm, version_of
+from studies.engine.choice import choose_rate
+from studies.engine.plan import Group, Trials, spread
+from studies.engine.scale import FIRST_SELECTION_SEED, Scale
+from studies.engine.trial import Cell, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# A rate that is yet to be chosen: no record has such a trial's key.
+_UNKNOWN = float("nan")
+# The fields of a trial that are no axis: the plan sets them.
+_PLANNED = (
+    *("arm", "arm_version", "seed", "role"),
+    *("learning_rate", "pretraining_rate", "extra_epochs"),
+)
+
+
+def _nothing(record: Mapping[str, Any], scale: Scale) -> None:
+    """What a diverged run counts as by default: as worse than any other."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that trials are judged by, as it stands in their records.
+
+    Args:
+        name: Its field in a record.
+        label: Its name in words, for axes and tables.
+        unit: Unit of a shown value.
+        difference: Unit of a difference of two shown values, if it is another.
+        factor: What a stored value is multiplied by to be shown: 100 for a fraction in percent.
+        lower_is_better: Whether a lower value is a better one.
+        roles: Roles of the trials that have it.
+        diverged: What a diverged run counts as: a function of the trial's record and the scale;
+            `None` where a run that diverged has no such number.
+        at_chance: The value from which on a run has learned nothing: a function of a dataset's
+            number of classes; `None` if there is none.
+        resolution: The least difference between two values: a function of the scale.
+        on_test: Whether it is measured on the test set, which selection must not see.
+        only_with: Name of a field of the trial; where the field is 0, the metric says nothing.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    difference: str = ""
+    factor: float = 1
+    lower_is_better: bool = True
+    roles: tuple[str, ...] = ("report",)
+    diverged: Callable[[Mapping[str, Any], Scale], float | None] = _nothing
+    at_chance: Callable[[int], float] | None = None
+    resolution: Callable[[Scale], float] = lambda scale: 0.0
+    on_test: bool = False
+    only_with: str = ""
+
+    def text(self, value: float) -> str:
+        """A stored value as a reader wants it."""
+        return f"{self.factor * value:.4g} {self.unit}".rstrip()
+
+
+class Kind:
+    """What a kind of experiment says of itself; see the top of this file.
+
+    Attributes:
+        name: Its name.
+        metrics: Its metrics.
+        judged_by: The name of the metric that trials of each role are judged by. Rates are chosen
+            by that of `"selection"` (and of `"pretraining"`), claims are about that of `"report"`.
+        trial: Its class of trials.
+        arm_fields: The fields that it uses of an arm, beside those that say what an arm is.
+        labels: Names of axes, in words.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    judged_by: dict[str, str]
+    trial: type[Trial] = Trial
+    arm_fields: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+
+    def flops(self, trial: Trial, arm: Arm, scale: Scale) -> int:
+        """FLOPs that running a trial takes, without its (shared) stack."""
+        raise NotImplementedError
+
+    def train(self, cell: Cell, cache: Path, load: Callable[[Trial], Any]) -> list[dict]:
+        """Train the trials of a cell.
+
+        Args:
+            cell: The cell.
+            cache: Folder of pretrained stacks, which later cells may need.
+            load: Returns the `pretrain.datasets.Dataset` of a trial: every seed has its own split.
+
+        Returns:
+            For each trial, in order: `status` (`"done"` or `"diverged"`), its metrics, `flops`,
+            `curves` if there are any, and `arrays` by name if figures need any.
+        """
+        raise NotImplementedError
+
+    @cached_property
+    def show(self) -> Any:
+        """How its results are shown: a `studies.report.show.Show`."""
+        # Only here: plotting takes seconds to import, and running needs none of it.
+        from studies.report.show import Show
+
+        return Show(self)
+
+    def derive(self, frame: "pd.DataFrame") -> "pd.DataFrame":
+        """Add the metrics that follow from others to the results of a scale."""
+        return frame
+
+    def computed(self, record: Mapping[str, Any]) -> float:
+        """FLOPs that a finished trial itself took, without its (shared) stack."""
+        return record["flops"]
+
+    def metric(self, name: str = "") -> Metric:
+        """A metric by name; by default, the one that reported trials are judged by."""
+        name = name or self.judged_by["report"]
+        found = [metric for metric in self.metrics if metric.name == name]
+        if not found:
+            raise ValueError(
+                f"Expected a metric of the kind {self.name}: "
+                f"{', '.join(m.name for m in self.metrics)}. Received: {name}"
+            )
+        return found[0]
+
+    def judge(self, role: str) -> Metric:
+        """The metric that trials of a role are judged by."""
+        return self.metric(self.judged_by[role])
+
+    def label(self, axis: str) -> str:
+        """The name of an axis, in words."""
+        return self.labels.get(axis, axis.replace("_", " "))
+
+    @property
+    def axes(self) -> dict[str, type]:
+        """The fields of a trial that can be an axis, and their types."""
+        fields = dataclasses.fields(self.trial)
+        return {f.name: f.type for f in fields if f.name not in _PLANNED}
+
+    def check(self, scale: Scale) -> None:
+        """Refuse a scale that this kind of experiment cannot be run at.
+
+        Raises:
+            ValueError: If an axis is no field of its trials, an arm sets a field that it does not
+                use, or an arm lacks the rates that it is to be chosen from.
+        """
+        if unknown := [axis for axis in scale.axes if axis not in self.axes]:
+            raise ValueError(
+                f"An axis must be a field of the trials of the kind {self.name}: "
+                f"{', '.join(self.axes)}. Received: axes={unknown}"
+            )
+        for arm in scale.arms:
+            self.check_arm(arm)
+        if any(arm.rates for arm in scale.arms) and not scale.learning_rates:
+            raise ValueError(
+                "Arms that have a learning rate need a grid to choose it from, and seeds to choose "
+                "it on. Received: learning_rates=()"
+            )
+
+    def check_arm(self, arm: Arm) -> None:
+        """Refuse an arm that sets a field which this kind of experiment does not use."""
+        common = {f.name for f in dataclasses.fields(Arm)} - set(_NETWORK_FIELDS)
+        unused = [
+            f.name
+            for f in dataclasses.fields(arm)
+            if f.name not in common.union(self.arm_fields) and getattr(arm, f.name) != f.default
+        ]
+        if unused:
+            raise ValueError(
+                f"The kind {self.name} does not use all that the arm {arm.name!r} sets. Expected "
+                f"of these fields only: {', '.join(self.arm_fields)}. Received: {', '.join(unused)}"
+            )
+
+    # The plan that most kinds share: pretraining, selection, report.
+
+    def groups(self, scale: Scale, final: dict[str, dict]) -> Iterator[Group]:
+        """Compose what a scale wants: learning rates are chosen on selection seeds, then reported.
+
+        Args:
+            scale: The scale.
+            final: The records of finished trials, by key.
+
+        Yields:
+            Groups of trials. How many trials there are must not depend on the records.
+        """
+        for arm in scale.arms:
+            stacks: dict[Trial, tuple] = {}
+            for values in scale.combinations:
+                place = (arm.name, *values.values())
+                trial = self.base(scale, arm, values)
+                stack = self.stack(scale, arm, trial)
+                if stack and stack not in stacks:
+                    *groups, stacks[stack] = self._pretraining(scale, arm, stack, final)
+                    yield from groups
+                yield from self._training(scale, arm, place, trial, stacks.get(stack), final)
+
+    def base(self, scale: Scale, arm: Arm, values: dict[str, Any]) -> Trial:
+        """What the trials of an arm at some axis values share.
+
+        The test size stays at its default except in reports: nothing else sees the test set.
+        """
+        names = ("dataset", "train_size", "validation_size", "width", "batch_size", "epochs")
+        common = {name: getattr(scale, name) for name in names} | values
+        common.pop("test_size", None)
+        return self.trial(arm=arm.name, arm_version=version_of(arm), **common)
+
+    def stack(self, scale: Scale, arm: Arm, trial: Trial) -> Trial | None:
+        """The stack that a trial starts from; `None` if the arm is not pretrained."""
+        return None
+
+    def reported(self, scale: Scale, arm: Arm, trial: Trial) -> Trial:
+        """What else is reported of a trial: a control trains on, for example."""
+        return trial
+
+    def _pretraining(self, scale: Scale, arm: Arm, stack: Trial, final: dict) -> tuple:
+        """The groups of the stacks, then rate and stacks as `_training` takes them."""
+        label = f"pretraining {arm.name}"
+        smaller = replace(stack, train_size=scale.selection_train_size or stack.train_size)
+        tuned = spread(smaller, _selection_seeds(scale), scale.pretraining_rates)
+        rate = _chosen(tuned, scale, final)
+        seeds = max((scale.seeds(p) for p in scale.places if p[0] == arm.name), key=len)
+        stacks = spread(stack, seeds, (rate,))
+        ready = not missing(tuned, final)
+        return Group(label, arm, tuned), Group(label, arm, stacks, ready=ready), (tuned, stacks)
+
+    def _training(self, scale, arm, place, trial, pretrained, final) -> Iterator[Group]:
+        where = "".join(
+            f" {self.label(axis)} {v}" for axis, v in zip(scale.axes, place[1:], strict=True)
+        )
+        tuned, stacks = pretrained or ((), ())
+        if pretrained:
+            trial = replace(
+                trial,
+                pretraining_epochs=scale.pretraining_epochs,
+                pretraining_rate=stacks[0].learning_rate,
+            )
+        select, rate = (), 0.0
+        if arm.rates:
+            size = scale.selection_train_size or trial.train_size
+            smaller = replace(trial, role="selection", train_size=size)
+            select = spread(smaller, _selection_seeds(scale), scale.learning_rates)
+            rate = _chosen(select, scale, final)
+            yield Group(
+                f"selection {arm.name}{where}",
+                arm,
+                select,
+                _as_stacks(tuned),
+                ready=not missing(tuned, final),
+            )
+        sizes = dict(zip(scale.axes, place[1:], strict=True))
+        report = replace(trial, test_size=sizes.get("test_size", scale.test_size))
+        report = spread(self.reported(scale, arm, report), scale.seeds(place), (rate,))
+        yield Group(
+            f"report {arm.name}{where}",
+            arm,
+            report,
+            _as_stacks(stacks),
+            ready=not missing(stacks + select, final),
+        )
+
+
+_NETWORK_FIELDS = (
+    *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
+    *("objective", "optimizer", "build", "matches_cost_of"),
+)
+
+
+def missing(trials: Trials, final: dict[str, dict]) -> Trials:
+    """The trials that have no result yet."""
+    return tuple(trial for trial in trials if trial.key not in final)
+
+
+def _selection_seeds(scale: Scale) -> range:
+    return range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + scale.selection_seeds)
+
+
+def _chosen(trials: Trials, scale: Scale, final: dict[str, dict]) -> float:
+    """Choose on the records of a whole group, and on nothing else that a journal may hold."""
+    if missing(trials, final):
+        return _UNKNOWN
+    return choose_rate([final[trial.key] for trial in trials], scale)
+
+
+def _as_stacks(trials: Trials) -> tuple[Trials, ...]:
+    return (trials,) if trials else ()

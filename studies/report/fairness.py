@@ -1,0 +1,86 @@
+"""The rules of a fair comparison, checked on what a report is made of.
+
+The plan composes trials by these rules; here they are checked on the results themselves, since a
+journal can be edited, merged, or written by another version.
+"""
+
+import pandas as pd
+
+from studies.engine.choice import choose_rate
+from studies.engine.journal import JournalError
+from studies.engine.scale import Place, Scale
+from studies.report.frame import by_place, reported
+
+
+class UnfairError(JournalError):
+    """The results do not compare arms alike, so that there is no report on them."""
+
+
+def check(frame: pd.DataFrame, scale: Scale) -> None:
+    """Refuse results that do not compare arms alike.
+
+    Args:
+        frame: Results, from `frame.frame`.
+        scale: The scale they belong to.
+
+    Raises:
+        UnfairError: If a selection trial saw the test set, a reported seed was a selection seed, a
+            reported place was tuned on other rates or seeds than the scale's, or a reported rate is
+            not the one that selection chooses. An arm that has no rate needs no selection.
+    """
+    selection, report = frame[frame["role"] == "selection"], reported(frame)
+    _check_test_set_is_unseen(frame[frame["role"] != "report"], scale)
+    _check_seeds_are_apart(selection, report)
+    tuning = by_place(selection, scale)
+    for place, runs in by_place(report, scale).items():
+        if len(runs) and scale.arm(place[0]).rates:
+            _check_grid(tuning[place], scale, _text_of(place, scale))
+            _check_rate(tuning[place], runs, scale, _text_of(place, scale))
+
+
+def _check_test_set_is_unseen(frame: pd.DataFrame, scale: Scale) -> None:
+    metrics = {metric.name for metric in scale.kind.metrics if metric.on_test}
+    seen = {name for name in metrics if frame[name].notna().any()}
+    curves = frame.get("curves", [])
+    seen |= {name for c in curves if isinstance(c, dict) for name in c if name in metrics}
+    if seen:
+        raise UnfairError(
+            "A trial that rates are chosen on saw the test set. Expected no test metric in "
+            f"selection and pretraining trials. Received: {', '.join(sorted(seen))}"
+        )
+
+
+def _check_seeds_are_apart(selection: pd.DataFrame, report: pd.DataFrame) -> None:
+    if both := sorted(set(selection["seed"]) & set(report["seed"])):
+        raise UnfairError(
+            "A seed is reported that rates were chosen on. Expected fresh seeds. "
+            f"Received: {', '.join(map(str, both))}"
+        )
+
+
+def _check_grid(tuned: pd.DataFrame, scale: Scale, where: str) -> None:
+    rates = tuned.groupby("seed")["learning_rate"].agg(lambda rates: tuple(sorted(rates)))
+    if len(rates) != scale.selection_seeds or set(rates) != {tuple(sorted(scale.learning_rates))}:
+        raise UnfairError(
+            f"The learning rate of {where} was chosen on another grid than that of the scale. "
+            f"Expected {scale.selection_seeds} seeds at each of {_listed(scale.learning_rates)}. "
+            f"Received: {'; '.join(f'seed {s}: {_listed(r)}' for s, r in rates.items()) or 'none'}"
+        )
+
+
+def _check_rate(tuned: pd.DataFrame, runs: pd.DataFrame, scale: Scale, where: str) -> None:
+    chosen = choose_rate(tuned.to_dict("records"), scale)
+    if set(runs["learning_rate"]) != {chosen}:
+        raise UnfairError(
+            f"The reported learning rate of {where} is not the one that selection chooses. "
+            f"Expected {chosen:g}. Received: {_listed(sorted(set(runs['learning_rate'])))}"
+        )
+
+
+def _text_of(place: Place, scale: Scale) -> str:
+    values = [f"{axis} {value}" for axis, value in zip(scale.axes, place[1:], strict=True)]
+    return " at ".join([place[0], ", ".join(values)]) if values else place[0]
+
+
+def _listed(rates) -> str:
+    return ", ".join(f"{rate:g}" for rate in rates)

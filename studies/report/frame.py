@@ -1,0 +1,91 @@
+"""The results of a scale as a DataFrame, ready for tables and figures."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from studies.engine import arrays, plan
+from studies.engine.journal import FINAL
+from studies.engine.scale import Scale
+
+
+def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.DataFrame:
+    """Make the DataFrame that tables and figures are drawn from.
+
+    Failed trials are no results and are left out; so is what the scale does not ask for, since a
+    journal keeps the records of an earlier version of the study.
+
+    Args:
+        records: Records as `journal.read` gives them.
+        scale: The scale they were made for.
+        folder: Where the arrays of trials lie, if any do.
+
+    Returns:
+        A DataFrame with a row per trial and a column per field and metric. A diverged run has what
+        its metrics count it as. Column `chosen` says whether the trial's learning rate is the one
+        that was chosen for its place; `arrays` holds a trial's arrays by name, or `None`.
+
+    Raises:
+        ValueError: If no record is a result of the scale.
+        OSError: If an array cannot be read.
+    """
+    groups = plan.groups(scale, records)
+    wanted = {trial.key: trial for group in groups for trial in group.trials}
+    # A record may be older than a field of its trial, whose default it then has.
+    results = [
+        asdict(wanted[r["key"]]) | r for r in records if r["key"] in wanted and r["status"] in FINAL
+    ]
+    # Sums depend on the order of their terms, and a report must not depend on that of the records.
+    order = ("role", "arm", *scale.axes, "learning_rate", "seed", "key")
+    results.sort(key=lambda r: [r[field] for field in order])
+    if not results:
+        raise ValueError(
+            "Expected at least one finished trial of the scale. "
+            f"Received: {len(records)} records, none of them one"
+        )
+    table = pd.DataFrame(results)
+    for metric in scale.kind.metrics:
+        table[metric.name] = _values(metric, results, scale)
+    held = arrays.load(folder) if folder else {}
+    return scale.kind.derive(table).assign(
+        chosen=_chosen(results, groups, scale), arrays=[held.get(r["key"]) for r in results]
+    )
+
+
+def reported(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of report trials."""
+    return table[table["role"] == "report"]
+
+
+def by_place(table: pd.DataFrame, scale: Scale) -> dict[tuple, pd.DataFrame]:
+    """The rows of every place of a scale, in its order; of a place without rows, an empty table."""
+    found = dict(list(table.groupby(["arm", *scale.axes], sort=False)))
+    return {place: found.get(place, table[:0]) for place in scale.places}
+
+
+def _values(metric, results: list[dict], scale: Scale) -> pd.Series:
+    """A metric of every trial; NaN where it says nothing."""
+    values = []
+    for record in results:
+        value = record.get(metric.name)
+        if record["status"] == "diverged" and record["role"] in metric.roles:
+            counted = metric.diverged(record, scale)
+            value = value if counted is None else counted
+        if value is None or metric.only_with and not record[metric.only_with]:
+            value = math.nan
+        values.append(value)
+    return pd.Series(values, dtype=float)
+
+
+def _chosen(results: list[dict], groups: list[plan.Group], scale: Scale) -> list[bool]:
+    def place(values: dict) -> tuple:
+        return values["arm"], *(values[axis] for axis in scale.axes)
+
+    firsts = [group.trials[0] for group in groups]
+    rates = {place(vars(t)): t.learning_rate for t in firsts if t.role == "report"}
+    return [
+        r["role"] in ("selection", "report") and r["learning_rate"] == rates[place(r)]
+        for r in results
+    ]

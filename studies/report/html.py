@@ -1,0 +1,93 @@
+"""The pages in one HTML file that needs nothing else: pictures inline, no network."""
+
+import base64
+import re
+from pathlib import Path
+from string import Template
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+_DOCUMENT = Template("""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Do we still need layer-wise pretraining?</title>
+<style>
+body { margin: 0 auto; max-width: 60rem; padding: 1rem; color: #222; background: #fff;
+  font: 1rem/1.5 system-ui, sans-serif; }
+h1, h2, h3 { line-height: 1.25; margin: 2rem 0 .75rem; }
+article { border-top: 1px solid #ccc; margin-top: 3rem; }
+img { display: block; height: auto; max-width: 100%; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .875rem; }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left;
+  vertical-align: top; min-width: 5rem; }
+td:first-child { min-width: 12rem; }
+th, [style*="right"] { white-space: nowrap; min-width: 0; }
+code, pre { background: #f4f4f4; font-size: .875rem; }
+pre { overflow-x: auto; padding: .75rem; }
+a { color: #0057ae; }
+</style>
+</head>
+<body>
+<main>
+$front</main>
+$articles</body>
+</html>
+""")
+_ARTICLE = Template('<article id="$anchor">\n$content</article>\n')
+
+
+def document(results: Path, front: str, pages: dict[str, str]) -> str:
+    """Make `index.html` of the front page and the pages behind it.
+
+    Args:
+        results: Folder that the links of the front page start from.
+        front: The front page, Markdown.
+        pages: Markdown pages by their paths in `results`. Links to them become links within the
+            document.
+
+    Returns:
+        The document.
+
+    Raises:
+        OSError: If a picture cannot be read.
+    """
+    articles = [
+        _ARTICLE.substitute(anchor=_anchor(path), content=_html(text, path, results, pages))
+        for path, text in pages.items()
+    ]
+    front = _html(front, "README.md", results, pages)
+    return _DOCUMENT.substitute(front=front, articles="".join(articles))
+
+
+def _html(text: str, path: str, results: Path, pages: dict[str, str]) -> str:
+    """A page as HTML; what its links name is found from its own folder."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens, folder = parser.parse(text), Path(path).parent
+    for token in tokens:
+        for child in _with_children(token):
+            if child.type == "image":
+                picture = (results / folder / child.attrs["src"]).read_bytes()
+                data = base64.b64encode(picture).decode()
+                child.attrs["src"] = f"data:image/png;base64,{data}"
+            elif child.type == "link_open" and "://" not in child.attrs["href"]:
+                target = (folder / child.attrs["href"].partition("#")[0]).as_posix()
+                child.attrs["href"] = f"#{_anchor(target)}" if target in pages else target
+    page = parser.renderer.render(tokens, parser.options, {})
+    # On a narrow screen, a table scrolls by itself.
+    return page.replace("<table>", '<div class="table"><table>').replace(
+        "</table>", "</table></div>"
+    )
+
+
+def _with_children(token: Token) -> list[Token]:
+    """A token's children, and the pictures within its links."""
+    return [each for child in token.children or () for each in (child, *_with_children(child))]
+
+
+def _anchor(path: str) -> str:
+    return re.sub(r"\W+", "-", Path(path).parent.as_posix())

@@ -1,0 +1,329 @@
+"""The pages that people read: what a scale found, and the front page. Text in, text out."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from studies.engine.journal import FINAL
+from studies.engine.scale import CUSTOM, Scale
+from studies.engine.study import Study
+from studies.report import tables, verdicts
+from studies.report.figures import Figure, told
+from studies.report.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, Finding, Judgment
+
+_LEDGER = """\
+What the literature says and what is found here. Every claim and its check were fixed before the
+run; what was not fixed before the run stands with the study. A claim *holds* if the intervals of
+all its effects lie within their bounds, *fails* if one lies wholly outside, and is *undecided*
+otherwise; the intervals are adjusted for the number of claims (Holm 1979). *Effect*: a claim may
+name several effects; the one that decides is shown. *Not run* (X): records are missing. The same as
+data: [claims.csv](claims.csv); with the checks in words: [claims.md](claims.md)."""
+# The heading, in a study's docstring, of what is to stand at the end of its page.
+AFTERWORD = "\nWhat was tried\n"
+_CLAIMS = """\
+A claim *holds* if the intervals of all its effects lie within their bounds, *fails* if one lies
+wholly outside, and is *undecided* otherwise. All checks were fixed before the run."""
+_EFFECTS = """\
+- *interval*: at the claim's level, adjusted for the number of claims by Holm's procedure: Student's
+  t of a mean, bootstrap of a median or a ratio of interquartile ranges (IQR), exact binomial of a
+  probability or a share.
+- *pairs*: of seeds, ties left out of a probability.
+- *p*: of the sign-flip test against the nearest bound, not adjusted: a second opinion.
+- In brackets after an arm stands where on the axes it is. The numbers are in `claims.csv`."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is known of a study at a scale.
+
+    Args:
+        study: The study.
+        name: Name of the scale.
+        scale: The scale.
+        table: Its main table.
+        counts: Number of its trials by status, from `plan.tally`.
+        judgments: What its claims come to; empty if the scale judges none.
+    """
+
+    study: Study
+    name: str
+    scale: Scale
+    table: pd.DataFrame
+    counts: Counter
+    judgments: list[Judgment] = field(default_factory=list)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Its figures, the headline first."""
+        return self.study.kind.show.offered(self.scale, self.study.figures)
+
+    @property
+    def folder(self) -> str:
+        """Its folder below that of all results."""
+        return f"{self.study.name}/{self.name}"
+
+    @property
+    def missing(self) -> int:
+        return self.counts.total() - sum(self.counts[status] for status in FINAL)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the front page says of a study.
+
+    Args:
+        study: The study.
+        found: What is known of it, by the name of the scale, of scales whose results are to be
+            relied on; the one to be shown first.
+        judgments: What its claims come to, by the name of the scale that they are judged on.
+    """
+
+    study: Study
+    found: dict[str, Results]
+    judgments: dict[str, list[Judgment]]
+
+
+def terminal(found: Results) -> str:
+    """The table of results and what must be known to read it, for a terminal."""
+    show = found.study.kind.show
+    block = show.summary(found.table, found.scale)
+    title = f"{show.title[0].lower()}{show.title[1:]}"
+    remarks = [*tables.notes(block), *_state(found)]
+    heading = f"{found.study.name} {found.name}: {title}"
+    return "\n".join([heading, "", tables.plain(block), "", *remarks])
+
+
+def table_page(found: Results) -> str:
+    """`table.md`: the table of results, and the one with everything."""
+    show = found.study.kind.show
+    parts = [
+        f"# {show.title}",
+        *show.sections(found.table, found.scale),
+        *show.numbers(found.table, found.scale),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def scale_page(found: Results) -> str:
+    """`README.md` of a scale: question, table, figures, caveats."""
+    show = found.study.kind.show
+    parts = [
+        f"# {found.study.question}",
+        *_state(found),
+        *_corrections(found.study),
+        found.study.text.split(AFTERWORD)[0].strip(),
+        *_claims(found.judgments),
+        f"## {show.title}",
+        *show.sections(found.table, found.scale),
+        *map(_figure, found.figures),
+        "## All numbers",
+        *show.numbers(found.table, found.scale),
+        "## Protocol",
+        show.protocol(found.scale),
+        "## Caveats",
+        _caveats(found),
+        *_afterword(found.study),
+        "## Making it again",
+        _commands(found),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def front_page(entries: list[Entry], has_speed: bool) -> str:
+    """`README.md` of all results.
+
+    Args:
+        entries: The studies.
+        has_speed: Whether the benchmark's page stands beside this one.
+
+    Returns:
+        The page.
+    """
+    parts = [
+        "# Results",
+        "*Do we still need layer-wise pretraining?* Each study asks one part of it: same data, "
+        "same budget, same seeds, rates tuned alike for every arm, intervals over seeds.",
+        *(part for entry in entries for part in _section(entry)),
+    ]
+    claims = ledger(entries)
+    if len(claims):
+        short = claims.assign(study=_linked(claims, "study"))
+        short = short[["statement", "verdict", "effect", "pairs", "study"]]
+        parts += ["## The ledger", _LEDGER, tables.markdown(short, numbers=False)]
+    if has_speed:
+        parts += ["## Speed", "What training many networks at once gains: [speed.md](speed.md)."]
+    return "\n\n".join(parts) + "\n"
+
+
+def ledger(entries: list[Entry]) -> pd.DataFrame:
+    """All claims of all studies, as text, a row each.
+
+    Args:
+        entries: The studies.
+
+    Returns:
+        A DataFrame with columns `study`, `scale`, those of `verdicts.ledger`, and `link`, the page
+        behind the claim, empty if there is none yet.
+    """
+    blocks = [
+        verdicts.ledger(judgments).assign(
+            study=entry.study.name,
+            scale=name,
+            link=f"{entry.found[name].folder}/README.md" if name in entry.found else "",
+        )
+        for entry in entries
+        for name, judgments in entry.judgments.items()
+        if judgments
+    ]
+    columns = [
+        *("study", "scale", "statement", "source", "check"),
+        *("effect", "pairs", "verdict", "link"),
+    ]
+    return pd.concat(blocks)[columns] if blocks else pd.DataFrame(columns=columns)
+
+
+def ledger_page(entries: list[Entry]) -> str:
+    """`claims.md`: the ledger with the checks in words."""
+    claims = ledger(entries)
+    block = claims.assign(scale=_linked(claims, "scale")).drop(columns="link")
+    parts = ["# Claims", _LEDGER]
+    if len(block):
+        parts.append(tables.markdown(block, numbers=False))
+    return "\n\n".join(parts) + "\n"
+
+
+def _linked(claims: pd.DataFrame, column: str) -> list[str]:
+    """A column with a link to the page behind each claim, where there is one."""
+    pairs = zip(claims[column], claims["link"], strict=True)
+    return [f"[{text}]({link})" if link else text for text, link in pairs]
+
+
+def _state(found: Results) -> list[str]:
+    """Say what keeps the numbers from being results, if anything."""
+    lines = []
+    if found.scale.demonstration:
+        lines.append(
+            f"A demonstration: {tables.seeds(found.scale.report_seeds)}, "
+            f"{told(found.scale, 'train_size')} training images; too little to judge anything by."
+        )
+    if failed := found.counts["error"] + found.counts["killed"]:
+        lines.append(f"{failed} trials failed: `python -m studies status` says why.")
+    if found.missing:
+        lines.append(f"{found.missing} of {found.counts.total()} trials have no result yet.")
+    return lines
+
+
+def _corrections(study: Study) -> list[str]:
+    """What is known to be wrong with a study's results."""
+    if not study.corrections:
+        return []
+    return ["**Known to be wrong with these results:**", tables.listed(list(study.corrections))]
+
+
+def _afterword(study: Study) -> list[str]:
+    """The part of a study's docstring that ends its page: what was tried."""
+    _, found, text = study.text.partition(AFTERWORD)
+    return [f"## {AFTERWORD.strip()}", text.strip()] if found else []
+
+
+def _claims(judgments: list[Judgment]) -> list[str]:
+    if not judgments:
+        return []
+    block = verdicts.ledger(judgments)[["statement", "source", "check", "verdict"]]
+    parts = ["## Claims", _sentence(judgments), _CLAIMS, tables.markdown(block, numbers=False)]
+    effects = pd.DataFrame(
+        _effect_row(judgment, finding) for judgment in judgments for finding in judgment.findings
+    )
+    return [*parts, "### Effects", tables.markdown(effects, numbers=False), _EFFECTS]
+
+
+def _effect_row(judgment: Judgment, finding: Finding) -> dict:
+    interval, p_value = finding.interval, finding.p_value
+    estimate = bounds = pairs = tables.MISSING
+    if interval:
+        estimate, pairs = f"{interval.estimate:.2f}", str(interval.n)
+        bounds = f"{100 * (1 - judgment.level):.2f} %: {interval.low:.2f} to {interval.high:.2f}"
+    return {
+        "claim": judgment.claim.name,
+        "effect": finding.text,
+        "estimate": estimate,
+        "interval": bounds,
+        "pairs": pairs,
+        "p": tables.NOT_APPLICABLE if pd.isna(p_value) else f"{p_value:.2g}",
+    }
+
+
+def _sentence(judgments: list[Judgment]) -> str:
+    """The verdict of a study in one sentence, the headline claim's first."""
+    counts = Counter(judgment.verdict for judgment in judgments)
+    if counts[NOT_RUN] == len(judgments):
+        return f"**Not judged yet:** records are missing for all of {len(judgments)} claims."
+    headline, *others = judgments
+    rest = Counter(judgment.verdict for judgment in others)
+    words = {
+        HOLDS: ("holds", "hold"),
+        FAILS: ("fails", "fail"),
+        UNDECIDED: ("is undecided", "are undecided"),
+        NOT_RUN: ("was not run", "were not run"),
+    }
+    counts = [(rest[verdict], *word) for verdict, word in words.items() if rest[verdict]]
+    text = ", ".join(f"{n} {one if n == 1 else many}" for n, one, many in counts)
+    verdict = f"is {headline.verdict}" if headline.verdict == UNDECIDED else headline.verdict
+    claims = "claim" if len(others) == 1 else "claims"
+    more = f"; of {len(others)} other {claims} {text}" if others else ""
+    return f"**The headline claim {verdict}:** “{headline.claim.statement.rstrip('.')}”{more}."
+
+
+def _answer(found: Results) -> list[str]:
+    """What a study found: its verdict in one sentence, or its numbers if it has no claims."""
+    if found.judgments:
+        return [_sentence(found.judgments)]
+    show = found.study.kind.show
+    block = show.summary(found.table, found.scale)
+    title = f"No claim is judged here. {show.title}:"
+    return [title, tables.markdown(block), tables.listed(tables.notes(block))]
+
+
+def _figure(figure: Figure) -> str:
+    return f"![{figure.title}]({figure.name}.png)\n\n**{figure.title}** {figure.caption}"
+
+
+def _caveats(found: Results) -> str:
+    lines = found.study.kind.show.caveats(found.scale)
+    if found.scale.demonstration:
+        demonstration = (
+            "A demonstration shows what a study does, in minutes. Its intervals are wide and its "
+            "rates chosen on little; nothing is concluded from it."
+        )
+        lines = [demonstration, *lines]
+    return tables.listed(lines)
+
+
+def _commands(found: Results) -> str:
+    report = f"python -m studies report {found.study.command}"
+    run = f"python -m studies run {found.study.command} --scale {found.name}"
+    # The command line of a custom scale is not known here.
+    commands = [report] if found.name == CUSTOM else [run, report]
+    return (
+        "`run` trains what is missing in `records.jsonl`; `report` makes everything else from it, "
+        "without training. The numbers of all columns are in `table.csv`.\n\n"
+        "```\n" + "\n".join(commands) + "\n```"
+    )
+
+
+def _section(entry: Entry) -> list[str]:
+    heading = f"## {entry.study.question}"
+    if not entry.found:
+        command = f"python -m studies run {entry.study.command} --scale standard"
+        return [heading, f"The standard run has not been made yet. This makes it:\n\n    {command}"]
+    found = next(iter(entry.found.values()))
+    question, folder = entry.study.question, found.folder
+    links = ", ".join(f"[{name}]({each.folder}/README.md)" for name, each in entry.found.items())
+    return [
+        heading,
+        *_answer(found),
+        *_corrections(entry.study),
+        f"[![{question}]({folder}/{found.figures[0].name}.png)]({folder}/README.md)",
+        f"Tables, figures and caveats: {links}.",
+    ]

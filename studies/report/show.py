@@ -1,0 +1,198 @@
+"""How results are shown: the figures, tables and words that every kind has, to be changed by some.
+
+A kind whose results need more has a subclass of `Show` in its folder.
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+
+from studies.engine.scale import Scale
+from studies.report import figures, tables
+from studies.report.figures import Figure, told
+from studies.report.frame import reported
+from studies.report.statistics import mean_interval
+
+
+class Show:
+    """Figures, tables and words of a kind of experiment.
+
+    Args:
+        kind: The kind, a `studies.kinds.kind.Kind`.
+
+    Attributes:
+        metrics: Names of the metrics in the table with everything; by default, the one that
+            reported trials are judged by.
+        summarized: Names of the metrics in the short table; by default, the same.
+        columns: What the columns of the table with everything mean, a line each.
+    """
+
+    metrics: tuple[str, ...] = ()
+    summarized: tuple[str, ...] = ()
+    columns: tuple[str, ...] = (
+        "*rate*: learning rate, chosen on other seeds.",
+        "*FLOPs*: of one run.",
+    )
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.metrics = self.metrics or (kind.metric().name,)
+        self.summarized = self.summarized or self.metrics
+
+    @property
+    def title(self) -> str:
+        """What the tables show."""
+        metric = self.kind.metric()
+        unit = f" ({metric.unit})" if metric.unit else ""
+        return f"{metric.label[0].upper()}{metric.label[1:]}{unit}"
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """The figures that it offers, the headline first."""
+        label = self.kind.metric().label
+        return (
+            Figure(
+                f"{self.kind.metric().name}_against_{{axis}}",
+                f"{self.title} against {{axis}}",
+                "Means with their 95 % t intervals over seeds; the dots are seeds.",
+                self._against_axis,
+            ),
+            Figure(
+                "rate_sensitivity",
+                f"Validation against learning rate: {label}",
+                "Means over the selection seeds. Ringed: the chosen rate, which the reported runs "
+                "have.",
+                self._rate_sensitivity,
+                needs="learning_rates",
+            ),
+        )
+
+    def offered(self, scale: Scale, wanted: tuple = ()) -> list[Figure]:
+        """The figures of a scale.
+
+        Args:
+            scale: The scale.
+            wanted: Names of figures that are offered, or figures of the study's own, the headline
+                first; by default, all that are offered.
+
+        Returns:
+            The figures, in that order.
+
+        Raises:
+            ValueError: If there is no figure of a name.
+        """
+        known = {figure.name: figure for figure in self.figures}
+        chosen = [known.get(f, f) if isinstance(f, str) else f for f in wanted or self.figures]
+        if unknown := [f for f in chosen if isinstance(f, str)]:
+            raise ValueError(
+                f"Expected figures of the kind {self.kind.name}: {', '.join(known)}. "
+                f"Received: {', '.join(unknown)}"
+            )
+        return [each for figure in chosen for each in figure.of(scale)]
+
+    def main_table(self, frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+        """Numbers, a row per place: see `tables.place_table`."""
+        return tables.place_table(frame, scale, self.metrics)
+
+    def summary(self, table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+        """The main table in short, as text, whose marks `tables.notes` explains."""
+        return self._block(table, scale, self.summarized)
+
+    def sections(self, table: pd.DataFrame, scale: Scale) -> list[str]:
+        """The tables of a page, with what explains them."""
+        block = self.summary(table, scale)
+        return [tables.markdown(block), tables.listed(tables.notes(block))]
+
+    def numbers(self, table: pd.DataFrame, scale: Scale) -> list[str]:
+        """The table with everything, and what its columns mean."""
+        block = self._block(table, scale, self.metrics).assign(
+            seeds=table["seeds"].astype(str).tolist(),
+            diverged=table["diverged"].astype(str).tolist(),
+            rate=[tables.rate_text(row) for row in table.itertuples()],
+            FLOPs=[f"{flops:.3g}" for flops in table["flops"]],
+        )
+        return [tables.markdown(block), tables.listed(list(self.columns))]
+
+    def protocol(self, scale: Scale) -> str:
+        """What was done, in words."""
+        tuning = ""
+        if scale.learning_rates:
+            grid = ", ".join(f"{rate:g}" for rate in scale.learning_rates)
+            per = " and ".join(["arm", *(self.kind.label(axis) for axis in scale.varied)])
+            metric = self.kind.judge("selection").label
+            tuning = (
+                f" Learning rate: chosen from {grid} per {per}, on the {metric} of "
+                f"{tables.seeds(scale.selection_seeds)}"
+                + (
+                    f", with {scale.selection_train_size:,} training images."
+                    if scale.selection_train_size
+                    else "."
+                )
+            )
+        return (
+            f"Data: {told(scale, 'dataset')}, {told(scale, 'train_size')} training, "
+            f"{told(scale, 'validation_size')} validation and {told(scale, 'test_size')} test "
+            f"images. {self.training(scale)}{tuning} Report: {tables.seeds(scale.report_seeds)}"
+            f"{_headline(scale)}, none of them a selection seed."
+        )
+
+    def training(self, scale: Scale) -> str:
+        """What is trained and how, in words, for the protocol."""
+        return f"Training: {told(scale, 'epochs')} epochs, batches of {told(scale, 'batch_size')}."
+
+    def caveats(self, scale: Scale) -> list[str]:
+        """What must be known to read the numbers."""
+        return [
+            "Intervals are over seeds. A diverged run counts as what the metric says of it.",
+            "Cost is counted, not measured.",
+        ]
+
+    def _block(self, table: pd.DataFrame, scale: Scale, metrics: tuple[str, ...]) -> pd.DataFrame:
+        axes = {axis: self.kind.label(axis) for axis in scale.axes}
+        if len(scale.arms) > 1 or not axes:
+            axes = {"arm": "arm"} | axes
+        rows = []
+        for row in table.itertuples():
+            cells = {axes[name]: str(getattr(row, name)) for name in axes}
+            for name in metrics:
+                label = self.kind.metric(name).label
+                mean, high = getattr(row, name), getattr(row, f"{name}_high")
+                cells[label] = tables.mean_text(mean, high) if row.seeds else tables.MISSING
+            if row.seeds:
+                cells[self.kind.metric(metrics[0]).label] += tables.mark(row, scale)
+            rows.append(cells)
+        return pd.DataFrame(rows)
+
+    def _against_axis(self, frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
+        metric, styles = self.kind.metric(), figures.looks(scale)
+        drawing = Drawing(figsize=(6.4, 4.4), layout="constrained")
+        ax = drawing.subplots()
+        where = figures.axis_positions(ax, scale, axis)
+        for name, runs in reported(frame).groupby("arm", sort=False):
+            samples = {value: metric.factor * r[metric.name] for value, r in runs.groupby(axis)}
+            x, look = [where[value] for value in samples], styles[name]
+            figures.draw_intervals(ax, x, [mean_interval(s) for s in samples.values()], **look)
+            for place, values in zip(x, samples.values(), strict=True):
+                figures.draw_seeds(ax, place, values, look["color"])
+        ax.set_ylabel(self.title)
+        ax.legend(**figures.BELOW, ncols=3)
+        drawing.suptitle(figures.title_of(f"{self.title} against {axis}", scale))
+        return drawing
+
+    def _rate_sensitivity(self, frame: pd.DataFrame, scale: Scale) -> Drawing:
+        metric = self.kind.judge("selection")
+        drawing, panels = figures.grid(scale, "learning rate", metric.label)
+        styles = figures.looks(scale)
+        by_place = {place: styles[place[0]] for place in scale.places}
+        figures.draw_rates(panels, by_place, frame, scale, metric.name)
+        drawing.suptitle(figures.selection_title_of(f"{metric.label} against learning rate", scale))
+        return drawing
+
+
+def _headline(scale: Scale) -> str:
+    if not scale.headline_arms:
+        return ""
+    values = ", ".join(
+        f"{axis} {', '.join(map(str, each))}" for axis, each in scale.headline_axes.items()
+    )
+    arms = " and ".join(f"`{arm}`" for arm in scale.headline_arms)
+    return f" ({scale.headline_seeds} for the headline, {arms}{' at ' * bool(values)}{values})"

@@ -1,0 +1,154 @@
+"""What tables of all kinds share: rows by place, marks, and text out of numbers."""
+
+import math
+
+import pandas as pd
+
+from studies.engine.scale import Scale
+from studies.report.frame import by_place, reported
+from studies.report.statistics import Interval, mean_interval
+
+MISSING = "X"
+NOT_APPLICABLE = "–"
+_NOTES = {
+    "±": "half of the 95 % t interval over seeds",
+    "(n)": "n seeds so far, not all",
+    "!": "does not train, at chance for every learning rate of the grid",
+    "†": "the chosen learning rate lies at the edge of the grid",
+    MISSING: "missing, not run yet",
+}
+
+
+def place_table(frame: pd.DataFrame, scale: Scale, metrics: tuple[str, ...]) -> pd.DataFrame:
+    """Means of metrics over report seeds, a row per place.
+
+    Args:
+        frame: Results, from `frame.frame`.
+        scale: The scale they belong to.
+        metrics: Names of metrics of its kind.
+
+    Returns:
+        A DataFrame in the order of the scale, with a row for what is missing too:
+
+        - `arm` and every axis; `seeds` and `diverged` count the report runs;
+        - every metric, as it is shown, with the bounds `_low` and `_high` of its 95 % t interval;
+        - `learning_rate`, chosen on other seeds; `rate_at_edge` of the grid: `"lowest"`,
+          `"highest"` or empty; `flops` of a run.
+    """
+    rows = []
+    for place, cell in by_place(frame, scale).items():
+        runs = reported(cell)
+        row = place_values(place, scale) | counts(runs)
+        for name in metrics:
+            row |= interval_values(
+                name, mean_interval(runs[name].dropna()), scale.kind.metric(name).factor
+            )
+        rows.append(row | rate_values(cell, scale) | {"flops": runs["flops"].astype(float).mean()})
+    return pd.DataFrame(rows).astype(dict.fromkeys(["seeds", "diverged"], "Int64"))
+
+
+def place_values(place: tuple, scale: Scale) -> dict:
+    """The arm and the axis values of a place, by column."""
+    return dict(zip(("arm", *scale.axes), place, strict=True))
+
+
+def counts(runs: pd.DataFrame) -> dict:
+    return {"seeds": len(runs), "diverged": (runs["status"] == "diverged").sum()}
+
+
+def interval_values(name: str, interval: Interval, factor: float = 1) -> dict[str, float]:
+    """An interval as three columns."""
+    return {
+        name: factor * interval.estimate,
+        f"{name}_low": factor * interval.low,
+        f"{name}_high": factor * interval.high,
+    }
+
+
+def rate_values(cell: pd.DataFrame, scale: Scale) -> dict:
+    """The chosen learning rate of a place, and at which end of its grid it lies."""
+    chosen = cell[cell["chosen"]]
+    rate = chosen["learning_rate"].iloc[0] if len(chosen) else math.nan
+    ends = (
+        {min(scale.learning_rates): "lowest", max(scale.learning_rates): "highest"}
+        if len(scale.learning_rates) > 1
+        else {}
+    )
+    return {"learning_rate": rate or math.nan, "rate_at_edge": ends.get(rate, "")}
+
+
+def mark(row, scale: Scale) -> str:
+    """What stands behind a number: the seeds so far, and what is wrong with its rate."""
+    place = (row.arm, *(getattr(row, axis) for axis in scale.axes))
+    count = f" ({row.seeds})" if row.seeds < len(scale.seeds(place)) else ""
+    return count + ("!" if getattr(row, "trains", "") == "no" else "†" * bool(row.rate_at_edge))
+
+
+def notes(block: pd.DataFrame) -> list[str]:
+    """Explain the marks that stand in a block of text, and only those."""
+    text = " ".join(block.astype(str).to_numpy().ravel())
+    return [f"{mark}: {note}" for mark, note in _NOTES.items() if mark[0] in text]
+
+
+def listed(lines: list[str]) -> str:
+    """Lines as a Markdown list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def seeds(n: int) -> str:
+    """A number of seeds in words."""
+    return f"{n} seed" if n == 1 else f"{n} seeds"
+
+
+def mean_text(mean: float, high: float) -> str:
+    """A mean ± half its interval, as text."""
+    return f"{mean:.2f}" if math.isnan(high) else f"{mean:.2f} ± {high - mean:.2f}"
+
+
+def bounds_text(mean: float, low: float, high: float) -> str:
+    """A difference with its interval, as text."""
+    if math.isnan(mean):
+        return NOT_APPLICABLE
+    return f"{mean:+.2f}" if math.isnan(low) else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def rate_text(row) -> str:
+    """A chosen rate, with what is to be said of it."""
+    if math.isnan(row.learning_rate):
+        return NOT_APPLICABLE
+    remark = "does not train" if getattr(row, "trains", "") == "no" else row.rate_at_edge
+    return f"{row.learning_rate:g}" + (f" ({remark})" if remark else "")
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """The table as CSV, floats to 6 significant digits."""
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def plain(block: pd.DataFrame) -> str:
+    """A block of text in aligned columns, for a terminal."""
+    return "\n".join("  ".join(cells).rstrip() for cells in _aligned(block))
+
+
+def markdown(block: pd.DataFrame, numbers: bool = True) -> str:
+    """A block of text as a Markdown table.
+
+    Args:
+        block: The block.
+        numbers: Whether all columns but the first hold numbers, which stand to the right.
+
+    Returns:
+        The table.
+    """
+    header, *rows = _aligned(block, numbers)
+    end = ":" if numbers else "-"
+    rule = ["-" * len(header[0]), *("-" * (len(cell) - 1) + end for cell in header[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+
+
+def _aligned(block: pd.DataFrame, numbers: bool = True) -> list[list[str]]:
+    """Header and rows, every column as wide as its widest cell, numbers to the right."""
+    lines = [list(block.columns), *block.to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    adjust = str.rjust if numbers else str.ljust
+    return [[line[0].ljust(widths[0]), *map(adjust, line[1:], widths[1:])] for line in lines]

@@ -1,0 +1,147 @@
+"""Write what the records of a study say: tables, figures and pages.
+
+Everything is made anew from `records.jsonl`, without training and without Keras, and holds nothing
+that differs between two reports on the same records.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from pretrain.files import replacing
+from studies.engine import journal, plan
+from studies.engine.scale import CUSTOM
+from studies.engine.study import Study
+from studies.report import fairness, frame, html, pages, tables, verdicts
+from studies.report.figures import render
+from studies.report.pages import Results
+
+VERDICTS = ("standard", "paper")
+PAGE = "README.md"
+
+
+def write_scale(folder: Path, study: Study, name: str) -> str:
+    """Write the tables, figures and page of a scale beside its records.
+
+    Args:
+        folder: The folder of the scale's results.
+        study: The study.
+        name: Name of the scale.
+
+    Returns:
+        The table of results as text for a terminal.
+
+    Raises:
+        JournalError: If the records cannot be read, or do not compare arms alike (`fairness`).
+        ValueError: If no record is a result of the scale.
+        OSError: If a file cannot be written. Every file is then the old or the new one, whole.
+    """
+    return pages.terminal(_write_scale(folder, study, name))
+
+
+def write_all(results: Path, studies: list[Study], only: Study | None = None) -> list[Path]:
+    """Write every scale that has results, and the front page.
+
+    Args:
+        results: Folder of the results of all studies.
+        studies: All studies that the front page is about.
+        only: The one study to write; by default all.
+
+    Returns:
+        The pages that were written, the front page last.
+
+    Raises:
+        FileNotFoundError: If the study has no results.
+        JournalError: If records cannot be read, or do not compare arms alike (`fairness`).
+        OSError: If a file cannot be written.
+    """
+    found = {}
+    for study in [only] if only else studies:
+        for name in [*study.scales, CUSTOM]:
+            folder = results / study.name / name
+            if _done(study, name, folder):
+                found[study.name, name] = _write_scale(folder, study, name)
+    if only and not found:
+        raise FileNotFoundError(
+            f"There is nothing to report on. Expected results of the study {only.name}, made by "
+            f"`python -m studies run {only.command}`. Received: {results}"
+        )
+    _write_front(results, studies, found)
+    return [*(results / "/".join(key) / PAGE for key in found), results / PAGE]
+
+
+def _write_front(
+    results: Path, studies: list[Study], found: dict[tuple[str, str], Results]
+) -> None:
+    """Write what is about all studies, also about those that were not written anew just now."""
+    entries = []
+    for study in studies:
+        own = {
+            name: found.get((study.name, name))
+            or _results(results / study.name / name, study, name)
+            for name in VERDICTS
+            if name in study.scales and "report" in _done(study, name, results / study.name / name)
+        }
+        judgments = {name: each.judgments for name, each in own.items()}
+        not_run = {VERDICTS[0]: verdicts.not_run(study.claims)}
+        entries.append(pages.Entry(study, own, judgments or not_run))
+    front = pages.front_page(entries, has_speed=(results / "speed.md").exists())
+    behind = {
+        f"{each.folder}/{PAGE}": pages.scale_page(each)
+        for entry in entries
+        for each in entry.found.values()
+    }
+    contents = {
+        PAGE: front,
+        "index.html": html.document(results, front, behind),
+        "claims.md": pages.ledger_page(entries),
+        "claims.csv": tables.to_csv(pages.ledger(entries)),
+    }
+    _write(results, {name: content.encode() for name, content in contents.items()})
+
+
+def _write_scale(folder: Path, study: Study, name: str) -> Results:
+    scale = study.scale(name, folder)
+    table = frame.frame(journal.read(folder / journal.FILE), scale, folder)
+    found = _results(folder, study, name, table)
+    contents = {
+        "table.csv": tables.to_csv(found.table).encode(),
+        "table.md": pages.table_page(found).encode(),
+    }
+    if found.judgments:
+        contents["claims.csv"] = tables.to_csv(verdicts.to_frame(found.judgments)).encode()
+    for figure in found.figures:
+        contents |= render(figure, table, scale)
+    _write(folder, contents | {PAGE: pages.scale_page(found).encode()})
+    return found
+
+
+def _results(folder: Path, study: Study, name: str, table: pd.DataFrame | None = None) -> Results:
+    """What the records of a scale say; `table` is what `frame` makes of them, if it is there."""
+    records, scale = journal.read(folder / journal.FILE), study.scale(name, folder)
+    table = frame.frame(records, scale) if table is None else table
+    fairness.check(table, scale)
+    numbers = study.kind.show.main_table(table, scale)
+    found = Results(study, name, scale, numbers, plan.tally(scale, records))
+    claims = study.claims if name in VERDICTS and not scale.demonstration else ()
+    # What is incomplete judges nothing.
+    whole = not found.missing
+    judged = verdicts.judge(claims, table, scale) if whole else verdicts.not_run(claims)
+    return replace(found, judgments=judged)
+
+
+def _done(study: Study, name: str, folder: Path) -> set[str]:
+    """The roles of a scale's trials that have a result."""
+    records = journal.read(folder / journal.FILE)
+    if not records:
+        return set()
+    done = {record["key"] for record in records if record["status"] in journal.FINAL}
+    groups = plan.groups(study.scale(name, folder), records)
+    return {trial.role for group in groups for trial in group.trials if trial.key in done}
+
+
+def _write(folder: Path, contents: dict[str, bytes]) -> None:
+    for name, content in contents.items():
+        with replacing(folder / name) as file:
+            file.write(content)
