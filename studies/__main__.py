@@ -21,6 +21,7 @@ from studies.engine.options import add_axes, overridden
 from studies.engine.plan import progress, tally
 from studies.engine.scale import CUSTOM, Scale
 from studies.engine.study import Study, StudyError, load, questions
+from studies.engine.worker import processor, run_cell
 
 _STATUS = (*FINAL, "error", "killed", "missing")
 
@@ -29,12 +30,12 @@ class UsageError(Exception):
     """The command line asks for what does not exist."""
 
 
-def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] | None = None) -> int:
+def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] = run_cell) -> int:
     """Run the command line.
 
     Args:
         argv: Arguments; by default those of the process.
-        run_cell: What trains a cell, in a worker's process; by default `engine.worker.run_cell`.
+        run_cell: What trains a cell, in a worker's process.
 
     Returns:
         The exit code: 0, 1 if something failed, 2 for a wrong command, 130 if interrupted.
@@ -142,8 +143,7 @@ def _run(args: argparse.Namespace) -> int:
     # The trials name a file by its content; where it lies is for the workers alone.
     is_file = args.dataset not in (None, run.scale.dataset)
     source = str(Path(args.dataset).absolute()) if is_file else None
-    run_cell = args.run_cell or _trainer()
-    run_cell = partial(run_cell, dataset=source, data_folder=args.data_folder)
+    run_cell = partial(args.run_cell, dataset=source, data_folder=args.data_folder)
     if args.dask:
         run_cell = partial(cluster.on_worker, run_cell)
     try:
@@ -153,13 +153,6 @@ def _run(args: argparse.Namespace) -> int:
         print(f"Interrupted. {_recorded(run)} To go on: {args.again}", file=sys.stderr)
         return 130
     return _concluded(run, outcome, args.again)
-
-
-def _trainer() -> Callable[..., list[dict]]:
-    # Only here: it loads data, which other commands do not need.
-    from studies.engine.worker import run_cell
-
-    return run_cell
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -239,9 +232,6 @@ def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
 
 
 def _dry_run(run: Run, workers: int) -> int:
-    # Only here: it loads data, which other commands do not need.
-    from studies.engine.worker import processor
-
     known = {r["key"]: r for r in journal.read(run.journal)} | results_elsewhere(run)
     records, place = known.values(), processor()
     here = [r for r in records if (r.get("provenance") or {}).get("processor") == place]
@@ -336,7 +326,7 @@ def _print_status(run: Run) -> int:
     print(_row(run.study.name, run.scale_name, *(count[status] for status in _STATUS)))
     failures = Counter(
         f"{r['status']}: {r['role']} {r['arm']}"
-        + "".join(f" {run.scale.kind.label(axis)} {r.get(axis)}" for axis in run.scale.axes)
+        + "".join(f" {axis.replace('_', ' ')} {r.get(axis)}" for axis in run.scale.axes)
         + f": {r.get('error')}"
         for r in records
         if r["status"] not in FINAL

@@ -8,12 +8,12 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pretrain import datasets
 from studies.engine.trial import Cell, Trial
 
-# A worker meets the same few splits in cell after cell.
-_load = functools.lru_cache(maxsize=16)(datasets.load)
+if TYPE_CHECKING:
+    from pretrain.datasets import Dataset
 
 
 def run_cell(
@@ -34,13 +34,22 @@ def run_cell(
     """
     start = time.perf_counter()
 
-    def load(trial: Trial) -> datasets.Dataset:
+    def load(trial: Trial) -> "Dataset":
         sizes = trial.train_size, trial.validation_size
-        return _load(dataset or trial.dataset, *sizes, seed=trial.seed, folder=data_folder)
+        return _load(dataset or trial.dataset, *sizes, trial.seed, data_folder)
 
     results = cell.kind.train(cell, cache, load)
     common = {"seconds": time.perf_counter() - start, "provenance": _provenance()}
     return [result | common for result in results]
+
+
+# A worker meets the same few splits in cell after cell.
+@functools.lru_cache(maxsize=16)
+def _load(name: str, train_size: int, validation_size: int, seed: int, folder: Path | None):
+    # Only here: the driver, which knows this module, does without NumPy.
+    from pretrain import datasets
+
+    return datasets.load(name, train_size, validation_size, seed=seed, folder=folder)
 
 
 def processor() -> str:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from studies.arms import Arm, version_of
 from studies.engine.choice import choose_rate
 from studies.engine.plan import Group, Trials, spread
-from studies.engine.scale import FIRST_SELECTION_SEED, Scale
+from studies.engine.scale import FIRST_SELECTION_SEED, Scale, is_count
 from studies.engine.trial import Cell, Trial
 
 if TYPE_CHECKING:
@@ -169,14 +169,20 @@ class Kind:
         """Refuse a scale that this kind of experiment cannot be run at.
 
         Raises:
-            ValueError: If an axis is no field of its trials, an arm sets a field that it does not
-                use, or an arm lacks the rates that it is to be chosen from.
+            ValueError: If an axis is no field of its trials or has a value of another type, an arm sets a
+                field that it does not use, or there is no grid for an arm that has a rate.
         """
         if unknown := [axis for axis in scale.axes if axis not in self.axes]:
             raise ValueError(
                 f"An axis must be a field of the trials of the kind {self.name}: "
                 f"{', '.join(self.axes)}. Received: axes={unknown}"
             )
+        for axis, values in scale.axes.items():
+            if wrong := [value for value in values if not _is(value, self.axes[axis])]:
+                raise ValueError(
+                    f"Values of the axis {axis} must be of type {self.axes[axis].__name__}, and "
+                    f"numbers at least 1. Received: {axis}={wrong}"
+                )
         for arm in scale.arms:
             self.check_arm(arm)
         if any(arm.rates for arm in scale.arms) and not scale.learning_rates:
@@ -253,7 +259,7 @@ class Kind:
 
     def _training(self, scale, arm, place, trial, pretrained, final) -> Iterator[Group]:
         where = "".join(
-            f" {self.label(axis)} {v}" for axis, v in zip(scale.axes, place[1:], strict=True)
+            f" {axis.replace('_', ' ')} {v}" for axis, v in zip(scale.axes, place[1:], strict=True)
         )
         tuned, stacks = pretrained or ((), ())
         if pretrained:
@@ -291,6 +297,10 @@ _NETWORK_FIELDS = (
     *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
     *("objective", "optimizer", "build", "matches_cost_of"),
 )
+
+
+def _is(value: object, type_: type) -> bool:
+    return is_count(value) if type_ is int else isinstance(value, type_)
 
 
 def missing(trials: Trials, final: dict[str, dict]) -> Trials:
