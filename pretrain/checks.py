@@ -91,10 +91,10 @@ def checked_rates(
     """The learning rate of each member; `None` for each member if the optimizer has a schedule."""
     import keras
 
+    from pretrain.internals import has_schedule
+
     own = optimizer.learning_rate
-    scheduled = not isinstance(own, keras.Variable) or isinstance(
-        getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
-    )
+    scheduled = not isinstance(own, keras.Variable) or has_schedule(optimizer)
     if learning_rate is None:
         rate = None if scheduled else float(keras.ops.convert_to_numpy(own.value))
         return [rate] * members
