@@ -12,7 +12,6 @@ from numbers import Integral
 from typing import Any
 
 import keras
-from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -153,56 +152,6 @@ def repeat_in_python(steps: int, body: Callable, state: Any) -> Any:
     for i in range(steps):
         state = body(keras.ops.convert_to_tensor(i, "int32"), state)
     return state
-
-
-def functional_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """A copy of an optimizer whose `stateless_apply` works on every backend.
-
-    TensorFlow's optimizers write to `tf.Variable`s through `tf.distribute`; under them lies the
-    backend-free optimizer of Keras, whose methods are put back.
-
-    Args:
-        optimizer: A Keras optimizer.
-
-    Returns:
-        An optimizer of the same configuration that is not built yet.
-
-    Raises:
-        ValueError: If the optimizer does more than update variables step by step.
-    """
-    kind, base = type(optimizer), keras.optimizers.Optimizer
-    for name in ("apply", "_backend_apply_gradients", "_backend_update_step"):
-        if getattr(kind, name) is not getattr(base, name):
-            raise ValueError(
-                "Expected an optimizer that only defines `update_step` (SGD, Adam, RMSprop, ...). "
-                f"Received: optimizer={kind.__name__}, which defines {name!r}"
-            )
-    for option in ("use_ema", "gradient_accumulation_steps", "loss_scale_factor"):
-        if getattr(optimizer, option):
-            raise ValueError(
-                f"Optimizers with `{option}` are not supported. "
-                f"Received: {option}={getattr(optimizer, option)}"
-            )
-    if _TENSORFLOW:
-        kind = type(kind.__name__, (kind,), _without_tensorflow(kind))
-    config = optimizer.get_config()
-    if isinstance(config["learning_rate"], dict):
-        # A schedule, the user's own perhaps, which Keras would look for by name.
-        config["learning_rate"] = optimizer._learning_rate
-    return kind.from_config(config)
-
-
-def _without_tensorflow(kind: type) -> dict[str, Callable]:
-    """The backend-free form of the methods that an optimizer has from TensorFlow's."""
-    from keras.src.backend.tensorflow.optimizer import TFOptimizer
-
-    return {
-        name: vars(BaseOptimizer)[name]
-        for name, method in vars(TFOptimizer).items()
-        if name in vars(BaseOptimizer)
-        and not name.startswith("__")
-        and getattr(kind, name) is method
-    }
 
 
 def uniform(shape: tuple, seed: Any) -> Any:

@@ -5,12 +5,12 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pretrain.files import replacing
 from pretrain.streams import Block
 
 
@@ -24,7 +24,8 @@ class StageFolder:
 
     def __init__(self, folder: str | os.PathLike, description: Any) -> None:
         self._folder = Path(folder)
-        self._key = hashlib.sha256(_canonical(description)).hexdigest()
+        canonical = json.dumps(description, sort_keys=True, default=repr)
+        self._key = hashlib.sha256(canonical.encode()).hexdigest()
 
     def read(self, number: int) -> tuple[list[np.ndarray], dict] | None:
         """What was written of a stage.
@@ -65,17 +66,9 @@ class StageFolder:
         Raises:
             OSError: If the file cannot be written.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(number)
-        new = path.with_suffix(".new")
         about = np.array(json.dumps({"key": self._key, "report": report}))
-        try:
-            with new.open("wb") as file:
-                np.savez(file, about=about, **{f"{i}": array for i, array in enumerate(arrays)})
-            new.replace(path)
-        finally:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
+        with replacing(self._path(number)) as file:
+            np.savez(file, about=about, **{f"{i}": array for i, array in enumerate(arrays)})
 
     def _path(self, number: int) -> Path:
         return self._folder / f"stage_{number}.npz"
@@ -90,7 +83,3 @@ def digest(blocks: Iterable[Block]) -> str:
                 sha.update(f"{part.dtype} {part.shape}".encode())
                 sha.update(np.ascontiguousarray(part))
     return sha.hexdigest()
-
-
-def _canonical(description: Any) -> bytes:
-    return json.dumps(description, sort_keys=True, default=repr).encode()

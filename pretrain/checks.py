@@ -1,17 +1,81 @@
-"""Checks of arguments: what is wrong is answered by what was expected and what was received."""
+"""Checks of arguments: an error says what was expected and what was received.
 
-from collections.abc import Iterable
-from typing import Any
+Keras is imported by the checks that need it, since studies import this module without Keras.
+"""
 
-import keras
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from keras import ops
 
-from pretrain.program import architecture
+if TYPE_CHECKING:
+    import keras
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is an integer of at least 1."""
+    return _is_integer(value) and value >= 1
+
+
+def positive(name: str, value: Any) -> int:
+    """Refuses an argument that is not an integer of at least 1.
+
+    Args:
+        name: Name of the argument.
+        value: Value of the argument.
+
+    Returns:
+        The value as a Python integer.
+
+    Raises:
+        ValueError: If the value is not an integer of at least 1.
+    """
+    if not is_count(value):
+        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
+    return int(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_number(name: str, value: Any) -> None:
+    """Refuses an argument that is not a finite number of at least 0."""
+    if not is_number(value) or value < 0:
+        raise ValueError(f"`{name}` must be a number of at least 0. Received: {name}={value!r}")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Refuses an argument that is not among the choices."""
+    if value not in choices:
+        expected = ", ".join(map(repr, choices))
+        raise ValueError(f"`{name}` must be one of {expected}. Received: {name}={value!r}")
+
+
+def checked_seeds(seeds: Iterable[int]) -> list[int]:
+    """The seeds of a population's members; there must be at least one seed."""
+    seeds = list(seeds) if isinstance(seeds, Iterable) else seeds
+    if not isinstance(seeds, list) or not seeds or not all(map(_is_integer, seeds)):
+        raise ValueError(
+            "`seeds` must be integers, one for each member, at least one. "
+            f"Received: seeds={seeds!r}"
+        )
+    return [int(seed) for seed in seeds]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def checked_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
-    """A Keras optimizer, given by name or instance."""
+    """The Keras optimizer that a name or an instance stands for."""
+    import keras
+
     try:
         return keras.optimizers.get(optimizer)
     except (ValueError, TypeError):
@@ -21,14 +85,19 @@ def checked_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
         ) from None
 
 
-def checked_rates(optimizer: Any, learning_rate: Any, members: int) -> list:
-    """A rate for each member; `None` for each if the optimizer has a schedule."""
+def checked_rates(
+    optimizer: keras.optimizers.Optimizer, learning_rate: Any, members: int
+) -> list[float | None]:
+    """The learning rate of each member; `None` for each member if the optimizer has a schedule."""
+    import keras
+
+    from pretrain.internals import has_schedule
+
     own = optimizer.learning_rate
-    scheduled = not isinstance(own, keras.Variable) or isinstance(
-        getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
-    )
+    scheduled = not isinstance(own, keras.Variable) or has_schedule(optimizer)
     if learning_rate is None:
-        return [None if scheduled else float(ops.convert_to_numpy(own.value))] * members
+        rate = None if scheduled else float(keras.ops.convert_to_numpy(own.value))
+        return [rate] * members
     if scheduled:
         raise ValueError(
             "An optimizer with a schedule has its own rates: expected learning_rate=None. "
@@ -46,30 +115,12 @@ def checked_rates(optimizer: Any, learning_rate: Any, members: int) -> list:
     return np.broadcast_to(rates, (members,)).tolist()
 
 
-def positive(name: str, value: Any) -> int:
-    """A count, checked."""
-    if not _is_integer(value) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
-    return int(value)
-
-
-def checked_seeds(seeds: Iterable[int]) -> list[int]:
-    """The seeds of members, at least one."""
-    seeds = list(seeds) if isinstance(seeds, Iterable) else seeds
-    if not isinstance(seeds, list) or not seeds or not all(map(_is_integer, seeds)):
-        raise ValueError(
-            "`seeds` must be integers, one for each member, at least one. "
-            f"Received: seeds={seeds!r}"
-        )
-    return [int(seed) for seed in seeds]
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
 def check_model(model: Any, first: Any) -> None:
-    """Refuses what is no built model, or not of the architecture of the first one."""
+    """Refuses what is not a built model, or not of the same architecture as a first model."""
+    import keras
+
+    from pretrain.program import architecture
+
     if not isinstance(model, keras.Model) or not model.built or not model.variables:
         raise ValueError(
             "Expected a built Keras model; give it an Input, or call it on data first. "

@@ -6,12 +6,12 @@ target of a denoising autoencoder stays the clean batch.
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 from keras import ops
 
 from pretrain.backend import normal, uniform
+from pretrain.checks import check_number, is_count, is_number, positive
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,13 @@ class PatchMasking:
 
     def __post_init__(self) -> None:
         _check_rate(self.rate)
-        if not _is_count(self.size):
-            raise ValueError(
-                f"`size` must be an integer of at least 1. Received: size={self.size!r}"
-            )
+        positive("size", self.size)
         if self.image_shape is not None:
             shape = self.image_shape
             if (
                 not isinstance(shape, tuple | list)
                 or len(shape) != 3
-                or not all(map(_is_count, shape))
+                or not all(map(is_count, shape))
             ):
                 raise ValueError(
                     "`image_shape` must be (height, width, channels), or None. "
@@ -127,10 +124,7 @@ class Gaussian:
     stddev: float = 0.15
 
     def __post_init__(self) -> None:
-        if not _is_number(self.stddev) or self.stddev < 0:
-            raise ValueError(
-                f"`stddev` must be a number of at least 0. Received: stddev={self.stddev!r}"
-            )
+        check_number("stddev", self.stddev)
 
     def __call__(self, x: Any, seed: Any) -> Any:
         """Corrupts a batch.
@@ -159,7 +153,7 @@ class SaltAndPepper:
 
     def __post_init__(self) -> None:
         _check_rate(self.rate)
-        if not (_is_number(self.low) and _is_number(self.high) and self.low < self.high):
+        if not (is_number(self.low) and is_number(self.high) and self.low < self.high):
             raise ValueError(
                 "`low` must be a number less than `high`. "
                 f"Received: low={self.low!r}, high={self.high!r}"
@@ -182,13 +176,5 @@ class SaltAndPepper:
 
 
 def _check_rate(rate: Any) -> None:
-    if not _is_number(rate) or not 0 <= rate < 1:
+    if not is_number(rate) or not 0 <= rate < 1:
         raise ValueError(f"`rate` must be in [0, 1). Received: rate={rate!r}")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -11,12 +11,12 @@ from functools import partial
 from importlib import import_module
 from importlib.resources import files
 from math import prod
-from numbers import Integral
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from pretrain.checks import positive
 from pretrain.seeds import derive
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -164,8 +164,9 @@ def _split(
     name: str, count: int, train_size: int | None, validation_size: int | None, seed: int
 ) -> Arrays:
     """Return the indices of training and validation: the two ends of one permutation."""
-    _check_size("train_size", train_size)
-    _check_size("validation_size", validation_size)
+    for argument, value in {"train_size": train_size, "validation_size": validation_size}.items():
+        if value is not None:
+            positive(argument, value)
     held_out = validation_size or min(max(count // 5, 1), 10_000)
     left = count - held_out
     kept = train_size or left
@@ -177,14 +178,6 @@ def _split(
         )
     order = _permutation(count, "split", name, seed)
     return order[:kept], order[left:]
-
-
-def _check_size(argument: str, value: int | None) -> None:
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if value is not None and not (whole and value >= 1):
-        raise ValueError(
-            f"`{argument}` must be None or an integer of at least 1. Received: {argument}={value!r}"
-        )
 
 
 def _permutation(count: int, *stream: str | int) -> np.ndarray:

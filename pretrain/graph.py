@@ -9,11 +9,13 @@ import inspect
 import json
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+
+from pretrain.internals import Node, functional, layers_of, nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,28 +24,36 @@ class Call:
 
     Args:
         operation: The layer or operation.
-        arguments: Keras's symbolic arguments of the call.
-        inputs: Number of the tensor that stands for each symbolic tensor's `id`.
+        args: Positional arguments, which may hold symbolic tensors.
+        kwargs: Keyword arguments, which may hold symbolic tensors.
+        inputs: For the `id` of each symbolic tensor, the number of the tensor that it stands for.
         outputs: Numbers of the tensors that the call produces.
         input_shape: Shape of the first input, batch axis included.
         output_shape: Shape of the first output, batch axis included.
     """
 
-    operation: Any
-    arguments: Any
+    operation: keras.Operation
+    args: tuple
+    kwargs: dict[str, Any]
     inputs: dict[int, int]
     outputs: tuple[int, ...]
     input_shape: tuple
     output_shape: tuple
 
     def run(self, tensors: dict[int, Any], training: bool | None) -> None:
-        """Computes the call's outputs from `tensors` and adds them to it; noise layers are off."""
-        values = {key: tensors[number] for key, number in self.inputs.items()}
-        args, kwargs = self.arguments.fill_in(values)
+        """Computes the call's outputs from `tensors`, by number, and adds the outputs to `tensors`.
+
+        Dropout and augmentation are off.
+        """
+        args, kwargs = self.arguments(lambda symbol: tensors[self.inputs[id(symbol)]])
         if takes_training(self.operation):
             kwargs = {**kwargs, "training": bool(training) and not _draws_noise(self.operation)}
         outputs = keras.tree.flatten(self.operation(*args, **kwargs))
         tensors.update(zip(self.outputs, outputs, strict=True))
+
+    def arguments(self, value_of: Callable[[keras.KerasTensor], Any]) -> tuple[tuple, dict]:
+        """The arguments with a value in the place of each symbolic tensor."""
+        return _replaced((self.args, self.kwargs), value_of)
 
     @property
     def flops(self) -> int:
@@ -84,48 +94,42 @@ class _Flattener:
     numbers: dict[int, int] = field(default_factory=dict)
     count: int = 0
 
-    def number(self, tensor: Any) -> int:
+    def number(self, tensor: keras.KerasTensor) -> int:
         self.numbers[id(tensor)] = self.count
         self.count += 1
         return self.count - 1
 
     def walk(self, function: Any) -> None:
-        for depth in sorted(function._nodes_by_depth, reverse=True):
-            for node in function._nodes_by_depth[depth]:
-                if not node.is_input:
-                    self.visit(node)
+        for node in nodes(function):
+            inner = functional(node.operation)
+            symbols = _symbols((node.args, node.kwargs))
+            if inner is None or len(inner.inputs) != len(symbols):
+                self.add(node, symbols)
+                continue
+            for symbol, argument in zip(inner.inputs, symbols, strict=True):
+                self.numbers[id(symbol)] = self.numbers[id(argument)]
+            self.walk(inner)
+            for symbol, result in zip(node.outputs, inner.outputs, strict=True):
+                self.numbers[id(symbol)] = self.numbers[id(result)]
 
-    def visit(self, node: Any) -> None:
-        inner = functional(node.operation)
-        tensors = node.arguments.keras_tensors
-        if inner is None or len(inner.inputs) != len(tensors):
-            self.add(node)
-            return
-        for tensor, argument in zip(inner.inputs, tensors, strict=True):
-            self.numbers[id(tensor)] = self.numbers[id(argument)]
-        self.walk(inner)
-        for tensor, result in zip(node.outputs, inner.outputs, strict=True):
-            self.numbers[id(tensor)] = self.numbers[id(result)]
-
-    def add(self, node: Any) -> None:
-        tensors = node.arguments.keras_tensors
-        self.calls.append(
-            Call(
-                node.operation,
-                node.arguments,
-                {id(t): self.numbers[id(t)] for t in tensors},
-                tuple(self.number(t) for t in node.outputs),
-                tuple(tensors[0].shape),
-                tuple(node.outputs[0].shape),
-            )
-        )
+    def add(self, node: Node, symbols: list[keras.KerasTensor]) -> None:
+        inputs = {id(symbol): self.numbers[id(symbol)] for symbol in symbols}
+        outputs = tuple(map(self.number, node.outputs))
+        shapes = tuple(symbols[0].shape), tuple(node.outputs[0].shape)
+        call = Call(node.operation, node.args, node.kwargs, inputs, outputs, *shapes)
+        self.calls.append(call)
 
 
-def functional(model: Any) -> Any:
-    """The graph-holding form of a Sequential or functional model, else `None`."""
-    if isinstance(model, keras.Sequential):
-        return model._functional
-    return model if hasattr(model, "_nodes_by_depth") else None
+def _symbols(arguments: Any) -> list[keras.KerasTensor]:
+    leaves = keras.tree.flatten(arguments)
+    return [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
+
+
+def _replaced(arguments: Any, value_of: Callable[[keras.KerasTensor], Any]) -> Any:
+    def value(leaf: Any) -> Any:
+        return value_of(leaf) if isinstance(leaf, keras.KerasTensor) else leaf
+
+    return keras.tree.map_structure(value, arguments)
 
 
 def flatten(model: keras.Model) -> Graph:
@@ -167,16 +171,13 @@ def chain(layers: Iterable[Any], input_shape: tuple, dtype: str) -> Graph:
         dtype: Data type of the input.
     """
     flattener = _Flattener()
-    tensor = keras.KerasTensor(input_shape, dtype)
-    start = end = flattener.number(tensor)
+    symbol = keras.KerasTensor(input_shape, dtype)
+    start = flattener.number(symbol)
     for layer in layers:
-        arguments = keras.src.ops.symbolic_arguments.SymbolicArguments(tensor)
-        result = layer.compute_output_spec(tensor)
-        number = flattener.number(result)
-        shapes = tuple(tensor.shape), tuple(result.shape)
-        flattener.calls.append(Call(layer, arguments, {id(tensor): end}, (number,), *shapes))
-        tensor, end = result, number
-    return Graph(flattener.calls, start, end, input_shape)
+        result = layer.compute_output_spec(symbol)
+        flattener.add(Node(layer, (symbol,), {}, [result]), [symbol])
+        symbol = result
+    return Graph(flattener.calls, start, flattener.numbers[id(symbol)], input_shape)
 
 
 def to_config(graph: Graph) -> dict[str, Any]:
@@ -216,23 +217,19 @@ def from_config(config: dict[str, Any]) -> Graph:
 
 
 def _call_config(call: Call, operation: int) -> dict[str, Any]:
-    def bare(value: Any) -> Any:
-        tensor = isinstance(value, keras.KerasTensor)
-        return keras.KerasTensor(value.shape, value.dtype) if tensor else value
-
-    # Without their history, which names operations that may be outside of the graph.
-    arguments = list(call.arguments.convert(bare))
+    # The history of a symbolic tensor names operations that may be outside of the graph.
+    arguments = call.arguments(lambda symbol: keras.KerasTensor(symbol.shape, symbol.dtype))
     return {
         "operation": operation,
-        "arguments": keras.saving.serialize_keras_object(arguments),
-        "inputs": [call.inputs[id(tensor)] for tensor in call.arguments.keras_tensors],
+        "arguments": keras.saving.serialize_keras_object(list(arguments)),
+        "inputs": [call.inputs[id(symbol)] for symbol in _symbols((call.args, call.kwargs))],
         "outputs": call.outputs,
     }
 
 
 def _input_dtype(graph: Graph) -> str:
-    read = [(call, t) for call in graph.calls for t in call.arguments.keras_tensors]
-    return next(t.dtype for call, t in read if call.inputs[id(t)] == graph.input)
+    read = [(call, s) for call in graph.calls for s in _symbols((call.args, call.kwargs))]
+    return next(symbol.dtype for call, symbol in read if call.inputs[id(symbol)] == graph.input)
 
 
 def _replay(config: dict[str, Any], operation: Any, tensors: dict[int, Any]) -> Call:
@@ -240,17 +237,13 @@ def _replay(config: dict[str, Any], operation: Any, tensors: dict[int, Any]) -> 
     inputs, outputs = config["inputs"], tuple(config["outputs"])
     numbers = iter(inputs)
 
-    def fill(value: Any) -> Any:
-        return tensors[next(numbers)] if isinstance(value, keras.KerasTensor) else value
-
     saved = keras.saving.deserialize_keras_object(config["arguments"])
-    args, kwargs = keras.tree.map_structure(fill, saved)
+    args, kwargs = _replaced(saved, lambda _: tensors[next(numbers)])
     results = keras.tree.flatten(operation(*args, **kwargs))
     tensors.update(zip(outputs, results, strict=True))
-    arguments = keras.src.ops.symbolic_arguments.SymbolicArguments(*args, **kwargs)
     read = {id(tensors[number]): number for number in inputs}
     shapes = tuple(tensors[inputs[0]].shape), tuple(results[0].shape)
-    return Call(operation, arguments, read, outputs, *shapes)
+    return Call(operation, tuple(args), kwargs, read, outputs, *shapes)
 
 
 def fingerprint(calls: list[Call]) -> str:
@@ -312,7 +305,7 @@ def _draws_noise(operation: Any) -> bool:
     """Whether an operation is dropout or augmentation, or holds some."""
     return any(
         isinstance(value, keras.random.SeedGenerator)
-        for layer in operation._flatten_layers()
+        for layer in layers_of(operation)
         for value in vars(layer).values()
     )
 
@@ -330,7 +323,7 @@ def _describe_operation(operation: Any) -> list:
         # An operation that cannot say what it is equals only itself.
         return [kind, id(operation)]
     trainable = [bool(w.trainable) for w in operation.weights]
-    callables = [_callables(layer) for layer in operation._flatten_layers()]
+    callables = [_callables(layer) for layer in layers_of(operation)]
     return [kind, _strip(config), trainable, operation.dtype_policy.name, callables]
 
 
@@ -393,5 +386,4 @@ def _strip(config: Any) -> Any:
 
 
 def _constants(call: Call) -> list:
-    arguments = call.arguments.fill_in(dict.fromkeys(call.inputs, "tensor"))
-    return keras.tree.map_structure(_describe_value, list(arguments))
+    return keras.tree.map_structure(_describe_value, call.arguments(lambda _: "tensor"))

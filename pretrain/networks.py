@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 from pretrain import initializers
+from pretrain.checks import check_choice, is_count, positive
 from pretrain.seeds import derive
 
 Initializer = str | dict[str, Any] | keras.initializers.Initializer
@@ -122,7 +123,7 @@ def convnet(
             different widths.
     """
     _check_shape(input_shape, rank=3)
-    _check_positive("kernel_size", kernel_size)
+    positive("kernel_size", kernel_size)
     widths = _widths("filters", filters, depth, shortcut)
     project = partial(
         layers.Conv2D,
@@ -172,8 +173,8 @@ class _Stack(NamedTuple):
     seed: int | None
 
     def checked(self) -> "_Stack":
-        _check_choice("normalization", self.normalization, tuple(NORMALIZATIONS))
-        _check_choice("shortcut", self.shortcut, SHORTCUTS)
+        check_choice("normalization", self.normalization, (None, *NORMALIZATIONS))
+        check_choice("shortcut", self.shortcut, (None, *SHORTCUTS))
         _check_activation(self.activation)
         return self
 
@@ -189,7 +190,7 @@ class _Stack(NamedTuple):
         return layers.Add(name=f"shortcut_{layer}")([hidden, candidate])
 
     def head(self, hidden, classes: int, initializer: Initializer | None):
-        _check_positive("classes", classes)
+        positive("classes", classes)
         own = self if initializer is None else self._replace(initializer=initializer)
         return layers.Dense(classes, kernel_initializer=own._kernel("head"), name="head")(hidden)
 
@@ -227,47 +228,31 @@ class _Stack(NamedTuple):
 
 
 def _widths(name: str, value: int | Sequence[int], depth: int, shortcut: str | None) -> list[int]:
-    _check_positive("depth", depth)
+    positive("depth", depth)
     widths = [value] * depth if isinstance(value, Integral) else value
     if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) != depth:
         raise ValueError(
             f"`{name}` must be one integer, or one per layer (depth={depth}). "
             f"Received: {name}={value!r}"
         )
-    for width in widths:
-        _check_positive(name, width)
+    widths = [positive(name, width) for width in widths]
     if shortcut is not None and len(set(widths)) > 1:
         raise ValueError(
             f"`{name}` must be the same in all layers with shortcut={shortcut!r}, which adds a "
             f"layer's input to its output. Received: {name}={value!r}"
         )
-    return [int(width) for width in widths]
+    return widths
 
 
 def _check_shape(input_shape: Any, rank: int | None = None) -> None:
     valid = isinstance(input_shape, Sequence) and not isinstance(input_shape, str)
     valid = valid and (len(input_shape) == rank if rank else len(input_shape) > 0)
-    if not valid or not all(_is_positive(size) for size in input_shape):
+    if not valid or not all(map(is_count, input_shape)):
         expected = "(height, width, channels)" if rank else "a tuple such as (784,) or (28, 28, 1)"
         raise ValueError(
             f"`input_shape` must be {expected}, of positive integers and without the batch axis. "
             f"Received: input_shape={input_shape!r}"
         )
-
-
-def _check_positive(name: str, value: Any) -> None:
-    if not _is_positive(value):
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
-
-
-def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        expected = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"`{name}` must be None or one of {expected}. Received: {name}={value!r}")
 
 
 def _check_activation(activation: Any) -> None:

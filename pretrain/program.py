@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import keras
 from keras import ops
 
-from pretrain import backend, graph
+from pretrain import backend, graph, internals
 
 _CHUNK = 1000
 _CACHE_SIZE = 64
@@ -47,7 +47,7 @@ class Program:
         self.template = template
         self.task = task
         if optimizer is not None:
-            self.optimizer = backend.functional_optimizer(optimizer)
+            self.optimizer = internals.functional_optimizer(optimizer)
             self.optimizer.build(template.trainable_variables)
         # XLA's convolutions are some 50 times slower inside its loops on a processor: there the
         # loop is Python's, and what is compiled is a step of it.
@@ -160,7 +160,7 @@ def _optimizer_key(optimizer: Any) -> str:
 
 
 def _has_convolution(template: Any) -> bool:
-    return any(graph.is_convolution(layer) for layer in template._flatten_layers())
+    return any(graph.is_convolution(layer) for layer in internals.layers_of(template))
 
 
 def _take(parts: tuple, rows: Any) -> list:

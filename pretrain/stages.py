@@ -8,6 +8,7 @@ from keras import layers as kl
 
 from pretrain import graph
 from pretrain.graph import Call, Graph
+from pretrain.internals import functional, layers_of
 
 # They only arrange values, so they belong to the projection that reads the arrangement.
 _ARRANGING = (
@@ -146,7 +147,7 @@ def split_stages(
     Raises:
         ValueError: If no stage is left, or `stages` does not fit the model.
     """
-    if stages is not None and graph.functional(model) is None:
+    if stages is not None and functional(model) is None:
         cut = _chain_stages(model, stages, input_shape)
         calls = [call for stage in cut for call in stage.graph.calls]
     else:
@@ -223,7 +224,7 @@ def _chain_stages(
     model: keras.Model, names: Sequence[Sequence[str]], input_shape: tuple | None
 ) -> list[Stage]:
     """Stages of a model without a graph: its named layers, one after another."""
-    found = {layer.name: layer for layer in model._flatten_layers(include_self=False)}
+    found = {layer.name: layer for layer in layers_of(model)[1:]}
     _check_names(names, set(found))
     if input_shape is None:
         raise ValueError(

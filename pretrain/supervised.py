@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from pretrain.internals import metric_function
 from pretrain.streams import Block, Examples
 
 
@@ -111,7 +112,7 @@ def _metric(metric: Any, loss: keras.losses.Loss) -> tuple[str, Callable]:
         }.get(kind)
     try:
         metric = keras.metrics.get(metric)
-        function = functools.partial(metric._fn, **metric._fn_kwargs)
+        function = metric_function(metric)
     except (ValueError, TypeError, AttributeError):
         raise ValueError(
             "`metrics` must be names of Keras metrics that are means over examples, or functions "

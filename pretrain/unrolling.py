@@ -10,6 +10,7 @@ from scipy.special import ndtri
 from pretrain import graph
 from pretrain.checks import positive
 from pretrain.graph import Call
+from pretrain.internals import layers_of
 from pretrain.objectives import VariationalAutoencoder
 from pretrain.objectives.decoders import Tied, build_decoder
 from pretrain.report import Report, StageReport
@@ -335,7 +336,7 @@ def _tied_to(stage: Stage, decoder: keras.Model) -> keras.Model:
 
 
 def _tied_layers(decoder: keras.Model) -> list[Tied]:
-    return [layer for layer in decoder._flatten_layers() if isinstance(layer, Tied)]
+    return [layer for layer in layers_of(decoder) if isinstance(layer, Tied)]
 
 
 def undoing(stage: Stage, first: Stage) -> list[keras.Layer]:

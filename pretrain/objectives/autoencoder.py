@@ -10,11 +10,11 @@ from keras import ops
 from scipy.special import xlog1py, xlogy
 
 from pretrain.backend import directional_derivative, normal
-from pretrain.checks import positive
+from pretrain.checks import check_choice, check_number, positive
 from pretrain.corruption import Gaussian, Masking, PatchMasking, SaltAndPepper
 from pretrain.objectives.decoders import build_decoder
 from pretrain.objectives.dense import DenseStage, is_dense
-from pretrain.objectives.objective import Learner, Moments, Objective, check_choice, check_number
+from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.stages import Stage, in_unit_interval
 
 LOSSES = ("binary_crossentropy", "mean_squared_error")

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from pretrain.backend import normal, subkey, uniform
-from pretrain.checks import positive
+from pretrain.checks import check_choice, positive
 from pretrain.objectives.autoencoder import (
     LOSSES,
     reconstruction_losses,
@@ -17,7 +17,7 @@ from pretrain.objectives.autoencoder import (
 )
 from pretrain.objectives.decoders import build_decoder
 from pretrain.objectives.dense import DenseStage, is_dense
-from pretrain.objectives.objective import Learner, Moments, Objective, check_choice
+from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.stages import Stage, in_unit_interval
 
 VISIBLE = ("binary", "gaussian")

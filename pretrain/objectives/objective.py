@@ -1,7 +1,5 @@
 """What all objectives have in common."""
 
-import math
-from numbers import Real
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -142,16 +140,3 @@ class Learner(keras.layers.Layer):
         """A text that is equal for learners of the same architecture."""
         graphs = [self.stage.graph, *map(graph.flatten, self.companions)]
         return " ".join([type(self).__name__, *(graph.fingerprint(g.calls) for g in graphs)])
-
-
-def check_choice(name: str, value: Any, choices: tuple) -> None:
-    """Refuses a value that is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
-
-
-def check_number(name: str, value: Any) -> None:
-    """Refuses what is no finite number of at least 0."""
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < 0:
-        raise ValueError(f"`{name}` must be a number of at least 0. Received: {name}={value!r}")

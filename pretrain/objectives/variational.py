@@ -10,7 +10,7 @@ from keras import layers as kl
 from keras import ops
 
 from pretrain.backend import normal
-from pretrain.checks import positive
+from pretrain.checks import check_choice, check_number, positive
 from pretrain.objectives.autoencoder import (
     LOSSES,
     Reconstruction,
@@ -19,7 +19,7 @@ from pretrain.objectives.autoencoder import (
     trivial_losses,
 )
 from pretrain.objectives.decoders import build_decoder
-from pretrain.objectives.objective import Learner, Moments, Objective, check_choice, check_number
+from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.seeds import derive
 from pretrain.stages import Stage
 

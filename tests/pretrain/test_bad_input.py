@@ -377,11 +377,11 @@ CASES = {
     # Names
     "normalization unknown": (
         lambda s: networks.mlp((8,), normalization="group"),
-        "`normalization` must be None or one of 'batch', 'layer'.*Received: normalization='group'",
+        "`normalization` must be one of None, 'batch', 'layer'.*Received: normalization='group'",
     ),
     "shortcut unknown": (
         lambda s: networks.mlp((8,), shortcut="skip"),
-        "`shortcut` must be None or one of 'residual', 'highway'.*Received: shortcut='skip'",
+        "`shortcut` must be one of None, 'residual', 'highway'.*Received: shortcut='skip'",
     ),
     "initializer unknown": (
         lambda s: initializers.get("xavier"),

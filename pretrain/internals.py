@@ -1,0 +1,117 @@
+"""Private parts of Keras: only this module touches them, so that only it breaks when they change.
+
+Its tests say on which versions of Keras, TensorFlow and JAX they were run.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+
+
+class Node(NamedTuple):
+    """One call of an operation in the graph of a model, in symbolic tensors.
+
+    Args:
+        operation: The layer or operation.
+        args: Positional arguments of the call, which may hold symbolic tensors.
+        kwargs: Keyword arguments of the call, which may hold symbolic tensors.
+        outputs: The symbolic tensors that the call returned.
+    """
+
+    operation: keras.Operation
+    args: tuple
+    kwargs: dict[str, Any]
+    outputs: list[keras.KerasTensor]
+
+
+def functional(model: Any) -> Any:
+    """The functional form of a Sequential or functional model; `None` if there is no such form."""
+    if isinstance(model, keras.Sequential):
+        return model._functional
+    return model if hasattr(model, "_nodes_by_depth") else None
+
+
+def nodes(function: Any) -> Iterator[Node]:
+    """The calls of a functional model in topological order, those of its inputs left out."""
+    for depth in sorted(function._nodes_by_depth, reverse=True):
+        for node in function._nodes_by_depth[depth]:
+            if not node.is_input:
+                arguments = node.arguments
+                yield Node(node.operation, arguments.args, arguments.kwargs, node.outputs)
+
+
+def layers_of(layer: keras.Layer) -> list[keras.Layer]:
+    """A layer and all layers inside of the layer, at any depth."""
+    return layer._flatten_layers()
+
+
+def metric_function(metric: Any) -> Callable:
+    """The function `(y_true, y_pred) -> (batch,)` whose mean a Keras metric is.
+
+    Args:
+        metric: A Keras metric.
+
+    Raises:
+        AttributeError: If the metric is not the mean of a function.
+    """
+    return functools.partial(metric._fn, **metric._fn_kwargs)
+
+
+def has_schedule(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether an optimizer takes its learning rate from a schedule."""
+    schedule = keras.optimizers.schedules.LearningRateSchedule
+    # An optimizer that wraps another has no rate of its own.
+    return isinstance(getattr(optimizer, "_learning_rate", None), schedule)
+
+
+def functional_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """A copy of an optimizer whose `stateless_apply` works on every backend.
+
+    TensorFlow's optimizers write to `tf.Variable`s through `tf.distribute`. Below them in the
+    class hierarchy stands the backend-free optimizer of Keras, whose methods the copy has.
+
+    Args:
+        optimizer: A Keras optimizer.
+
+    Returns:
+        An optimizer of the same configuration that is not built yet.
+
+    Raises:
+        ValueError: If the optimizer does more than update variables step by step.
+    """
+    kind, base = type(optimizer), keras.optimizers.Optimizer
+    for name in ("apply", "_backend_apply_gradients", "_backend_update_step"):
+        if getattr(kind, name) is not getattr(base, name):
+            raise ValueError(
+                "Expected an optimizer that only defines `update_step` (SGD, Adam, RMSprop, ...). "
+                f"Received: optimizer={kind.__name__}, which defines {name!r}"
+            )
+    for option in ("use_ema", "gradient_accumulation_steps", "loss_scale_factor"):
+        if getattr(optimizer, option):
+            raise ValueError(
+                f"Optimizers with `{option}` are not supported. "
+                f"Received: {option}={getattr(optimizer, option)}"
+            )
+    if keras.backend.backend() == "tensorflow":
+        kind = type(kind.__name__, (kind,), _without_tensorflow(kind))
+    config = optimizer.get_config()
+    if isinstance(config["learning_rate"], dict):
+        # Keras would look by name for a schedule, which may be the user's own.
+        config["learning_rate"] = optimizer._learning_rate
+    return kind.from_config(config)
+
+
+def _without_tensorflow(kind: type) -> dict[str, Callable]:
+    """The backend-free form of the methods that an optimizer has from TensorFlow's optimizer."""
+    from keras.src.backend.tensorflow.optimizer import TFOptimizer
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    return {
+        name: vars(BaseOptimizer)[name]
+        for name, method in vars(TFOptimizer).items()
+        if name in vars(BaseOptimizer)
+        and not name.startswith("__")
+        and getattr(kind, name) is method
+    }
