@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pretrain.streams import Block
+from pretrain.examples import Block
 
 
 class StageFolder:

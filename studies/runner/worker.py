@@ -14,10 +14,10 @@ import keras
 import numpy as np
 
 from pretrain import Population, datasets, greedy_pretrain, networks, objectives
+from pretrain.examples import Block
 from pretrain.objectives import Objective
 from pretrain.population import BestEpoch, Trainer, on_device
-from pretrain.streams import Block
-from pretrain.supervised import Supervised, supervised_task
+from pretrain.task import Prediction, prediction_task
 from studies.arms import ARMS, DENSITY, Arm
 from studies.runner import cost, density
 from studies.runner.machine import processor
@@ -162,7 +162,7 @@ def _train(
     """
     first = trials[0]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    task = supervised_task(loss, ["accuracy"])
+    task = prediction_task(loss, ["accuracy"])
     rates = [trial.learning_rate for trial in trials]
     trainer = Trainer(population, task, "sgd", rates, first.batch_size)
     training = on_device([Block(*data.train) for data in sets])
@@ -184,7 +184,7 @@ def _train(
     return {name: np.array(values, dtype="float64") for name, values in curves.items()}, tests
 
 
-def _test(best: Population, now: Population, task: Supervised, test_set: list[Block]) -> dict:
+def _test(best: Population, now: Population, task: Prediction, test_set: list[Block]) -> dict:
     """Test metrics at the epoch of the lowest validation error so far, and now."""
     nll, error = _evaluate(best, task, test_set)
     final_nll, final_error = _evaluate(now, task, test_set)
@@ -196,7 +196,7 @@ def _test(best: Population, now: Population, task: Supervised, test_set: list[Bl
     }
 
 
-def _evaluate(population: Population, task: Supervised, blocks: list[Block]) -> tuple:
+def _evaluate(population: Population, task: Prediction, blocks: list[Block]) -> tuple:
     """Mean NLL and error of every member."""
     scores = population.scores(task, blocks).astype("float64")
     # A count over a count: single precision has rounded their ratio.
