@@ -18,10 +18,10 @@ from pretrain.checks import (
     checked_seeds,
     positive,
 )
+from pretrain.examples import MAX_MEMORY, Block, Examples, rows_within, split_validation
 from pretrain.program import Task, get_program, values_of
 from pretrain.seeds import derive
-from pretrain.streams import MAX_MEMORY, Block, Examples, rows_within, split_validation
-from pretrain.supervised import check_inputs, check_supervised, check_targets, supervised_task
+from pretrain.task import check_inputs, check_labeled, check_targets, prediction_task
 
 _PREDICTION_CHUNK = 1000
 
@@ -162,7 +162,7 @@ class Population:
         partial batch is dropped. Every call starts anew, with a fresh optimizer and epoch 1.
 
         Args:
-            x: Inputs (n, ...); or a list with such an array for each member; or a finite stream
+            x: Inputs (n, ...); or a list with such an array for each member; or a finite dataset
                 (`tf.data.Dataset`, `keras.utils.PyDataset`) of batches `(x, y)` or
                 `(x, y, sample_weight)`, which is shuffled within blocks.
             y: Targets (n, ...), or a list of them.
@@ -174,8 +174,8 @@ class Population:
             metrics: Keras metrics that are means over examples, by name, or functions
                 `(y_true, y_pred) -> (batch,)`.
             sample_weight: Weights of the loss (n,).
-            validation_data: `(x, y)`, `(x, y, sample_weight)` or a stream, evaluated each epoch.
-            max_memory: Bytes that a block of a stream may take.
+            validation_data: `(x, y)`, `(x, y, sample_weight)` or a dataset, evaluated each epoch.
+            max_memory: Bytes that a block of a dataset may take.
             verbose: `"auto"` shows a progress bar in a terminal, 0 never.
 
         Returns:
@@ -187,13 +187,13 @@ class Population:
         """
         examples = Examples(x, y, sample_weight, members=len(self))
         validation = split_validation(validation_data, len(self))
-        task = supervised_task(loss, metrics)
+        task = prediction_task(loss, metrics)
         for data in (examples, validation):
-            check_supervised(self.template, task, data)
+            check_labeled(self.template, task, data)
         trainer = Trainer(self, task, optimizer, learning_rate, batch_size)
         checked = functools.partial(check_targets, self.template, task)
         held_out = validation and on_device(checked(next(validation.blocks())))
-        resident = None if examples.is_stream else [on_device(examples.first())]
+        resident = None if examples.is_dataset else [on_device(examples.first())]
         rows = rows_within(positive("max_memory", max_memory), examples.first()[0].x, batch_size)
         history = []
         for epoch in progress(range(1, positive("epochs", epochs) + 1), "epochs", verbose):
@@ -217,7 +217,7 @@ class Population:
         """Mean loss and metrics of every member.
 
         Args:
-            x: Inputs (n, ...), a list of such arrays, or a stream.
+            x: Inputs (n, ...), a list of such arrays, or a dataset.
             y: Targets (n, ...), or a list of them.
             loss: As in `fit`.
             metrics: As in `fit`.
@@ -230,8 +230,8 @@ class Population:
             ValueError: If data and model do not fit.
         """
         examples = Examples(x, y, sample_weight, members=len(self))
-        task = supervised_task(loss, metrics)
-        check_supervised(self.template, task, examples)
+        task = prediction_task(loss, metrics)
+        check_labeled(self.template, task, examples)
         blocks = check_targets(self.template, task, next(examples.blocks()))
         scores = self.scores(task, on_device(blocks))
         table = pd.DataFrame(scores, columns=task.names)
@@ -243,7 +243,7 @@ class Population:
         """Outputs of every member, in inference mode.
 
         Args:
-            x: Inputs (n, ...), a list of such arrays, or a stream.
+            x: Inputs (n, ...), a list of such arrays, or a dataset.
 
         Returns:
             Array of shape (members, n, ...).

@@ -11,7 +11,8 @@ import pandas as pd
 from keras import ops
 
 from pretrain.checks import checked_optimizer, positive
-from pretrain.inputs import StageInputs
+from pretrain.codes import Codes
+from pretrain.examples import Examples, split_validation
 from pretrain.objectives import DenoisingAutoencoder, Objective
 from pretrain.objectives.objective import Learner
 from pretrain.population import BestEpoch, Population, Trainer, progress
@@ -19,8 +20,7 @@ from pretrain.program import values_of
 from pretrain.report import StageReport
 from pretrain.seeds import derive
 from pretrain.stages import Stage, in_unit_interval, split_stages
-from pretrain.streams import Examples, split_validation
-from pretrain.supervised import check_inputs
+from pretrain.task import check_inputs
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Settings:
         return [self.epochs, self.batch_size, rates, self.patience, kind, optimizer]
 
 
-class Pretraining:
+class Stack:
     """A population, cut into stages with an objective for each, and its examples.
 
     The arguments are those of `greedy_pretrain`.
@@ -71,7 +71,7 @@ class Pretraining:
         self.objectives = _one_for_each(objective, len(self.stages))
         self.layers = None if stages is None or isinstance(stages, int) else stages
 
-    def first_inputs(self, settings: Settings, max_memory: Any) -> list[StageInputs]:
+    def first_inputs(self, settings: Settings, max_memory: Any) -> list[Codes]:
         """Inputs of the first stage, of validation too if there is any; decides the objectives."""
         if settings.patience and self.validation is None:
             raise ValueError(
@@ -84,9 +84,9 @@ class Pretraining:
             "max_memory": positive("max_memory", max_memory),
             "labeled": any(o.needs_targets for o in self.objectives),
         }
-        data = [StageInputs(self.examples, multiple=settings.batch_size, **options)]
+        data = [Codes(self.examples, multiple=settings.batch_size, **options)]
         if self.validation is not None:
-            data.append(StageInputs(self.validation, multiple=1, **options))
+            data.append(Codes(self.validation, multiple=1, **options))
         between = self.between()
         self.advance(data, between[0])
         binary = [data[0].lie_in_unit_interval(), *map(in_unit_interval, between[1:])]
@@ -99,7 +99,7 @@ class Pretraining:
         pairs = zip([None, *self.stages], self.stages, strict=False)
         return [[s for s in (before, stage.preamble) if s] for before, stage in pairs]
 
-    def advance(self, data: list[StageInputs], steps: list) -> None:
+    def advance(self, data: list[Codes], steps: list) -> None:
         """Makes the inputs what `steps` compute of them."""
         for step in steps:
             for inputs in data:
@@ -113,11 +113,11 @@ class Pretraining:
                 "Expected a stage with trainable weights: name the stages to train with `stages`. "
                 f"Received: stage {stage.name!r}, which is frozen"
             )
-        seeds = [derive("decoder", stream_of(number), seed) for seed in self.population.seeds]
+        seeds = [derive("decoder", stream_name(number), seed) for seed in self.population.seeds]
         return [objective.build(stage, seed, copy=i > 0) for i, seed in enumerate(seeds)]
 
 
-def stream_of(number: int) -> str:
+def stream_name(number: int) -> str:
     """Name of the random streams of a stage."""
     return f"stage {number}"
 
@@ -151,7 +151,7 @@ def _input_dtype(model: Any) -> str:
     return inputs[0].dtype if inputs else keras.config.floatx()
 
 
-class Training:
+class StageTraining:
     """The training of a layer, the learner of a stage or of several, for each member.
 
     Args:
@@ -176,8 +176,8 @@ class Training:
     def run(
         self,
         settings: Settings,
-        inputs: StageInputs,
-        held_out: StageInputs | None = None,
+        inputs: Codes,
+        held_out: Codes | None = None,
         *,
         encodes: bool,
     ) -> list[StageReport]:
@@ -236,9 +236,7 @@ class Training:
             "heads": [part.head for part in parts],
         }
 
-    def _train(
-        self, settings: Settings, inputs: StageInputs, held_out: StageInputs | None
-    ) -> pd.DataFrame:
+    def _train(self, settings: Settings, inputs: Codes, held_out: Codes | None) -> pd.DataFrame:
         trainer = Trainer(
             self.trained,
             self.task,
@@ -283,7 +281,7 @@ class Training:
         logs = pd.DataFrame(rows).drop(columns=["member", "seed", "epoch"]).mean().to_dict()
         callbacks.on_epoch_end(epoch - 1, logs)
 
-    def _validate(self, held_out: StageInputs) -> np.ndarray:
+    def _validate(self, held_out: Codes) -> np.ndarray:
         total, n = 0.0, 0
         for blocks in held_out:
             count = len(blocks[0].x)

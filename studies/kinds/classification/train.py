@@ -9,12 +9,12 @@ import numpy as np
 
 from pretrain import Population, greedy_pretrain, networks, objectives
 from pretrain.datasets import Dataset
+from pretrain.examples import Block
 from pretrain.files import replacing
 from pretrain.objectives import Objective
 from pretrain.population import BestEpoch, Trainer, on_device
 from pretrain.report import Report
-from pretrain.streams import Block
-from pretrain.supervised import Supervised, supervised_task
+from pretrain.task import Prediction, prediction_task
 from studies.arms import Arm, builder
 from studies.engine.trial import Cell, Trial
 from studies.kinds.classification import cost
@@ -129,7 +129,7 @@ def _train(
     """
     first = trials[0]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    task = supervised_task(loss, ["accuracy"])
+    task = prediction_task(loss, ["accuracy"])
     rates = [trial.learning_rate for trial in trials]
     trainer = Trainer(population, task, optimizer, rates, first.batch_size)
     training = on_device([Block(*data.train) for data in sets])
@@ -151,7 +151,7 @@ def _train(
     return {name: np.array(values, dtype="float64") for name, values in curves.items()}, tests
 
 
-def _test(best: Population, now: Population, task: Supervised, test_set: list[Block]) -> dict:
+def _test(best: Population, now: Population, task: Prediction, test_set: list[Block]) -> dict:
     """Test metrics at the epoch of the lowest validation error so far, and now."""
     nll, error = _evaluate(best, task, test_set)
     final_nll, final_error = _evaluate(now, task, test_set)
@@ -163,7 +163,7 @@ def _test(best: Population, now: Population, task: Supervised, test_set: list[Bl
     }
 
 
-def _evaluate(population: Population, task: Supervised, blocks: list[Block]) -> tuple:
+def _evaluate(population: Population, task: Prediction, blocks: list[Block]) -> tuple:
     """Mean NLL and error of every member."""
     scores = population.scores(task, blocks).astype("float64")
     # A count over a count: single precision has rounded their ratio.

@@ -1,4 +1,4 @@
-"""The inputs of the stage at hand: codes, computed once."""
+"""Codes: what the stages before the stage at hand compute of the examples, once."""
 
 import operator
 from collections import Counter
@@ -9,12 +9,12 @@ import numpy as np
 from keras import ops
 
 from pretrain.checkpoint import digest
+from pretrain.examples import Block, Examples, join, rows_within
 from pretrain.objectives.objective import Moments
 from pretrain.population import Population, on_device
-from pretrain.streams import Block, Examples, join, rows_within
 
 
-class StageInputs:
+class Codes:
     """Inputs of the stage at hand for every member, kept if they fit in memory.
 
     Args:
@@ -43,7 +43,7 @@ class StageInputs:
         self._multiple = multiple
         self._labeled = labeled
         self._encoders: list[Population] = []
-        self._kept = self._keep(self._read(self._rows() if examples.is_stream else None))
+        self._kept = self._keep(self._read(self._rows() if examples.is_dataset else None))
 
     def __iter__(self) -> Iterator[list[Block]]:
         """Consecutive examples: a block for all members, or one for each."""
@@ -84,7 +84,7 @@ class StageInputs:
         for blocks in parts:
             kept.append(blocks)
             size += sum(block.x.nbytes for block in blocks)
-            if size > self._max_memory and (self._encoders or self._examples.is_stream):
+            if size > self._max_memory and (self._encoders or self._examples.is_dataset):
                 return None
         if len(kept) == 1:
             return on_device(kept[0])
@@ -118,7 +118,7 @@ class StageInputs:
         ]
 
     def digest(self) -> str:
-        """A text that is equal for equal examples; of a stream, the first batch is asked."""
+        """A text that is equal for equal examples; of a dataset, the first batch is asked."""
         return digest(self._examples.first())
 
     def lie_in_unit_interval(self) -> bool:
