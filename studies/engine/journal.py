@@ -186,7 +186,7 @@ def _order(record: dict) -> tuple:
     last = ("learning_rate", "seed", "key")
     fields = ["role", "arm", *(n for n in trial if n not in ("role", "arm", *last)), *last]
     # Records of several versions may hold a number and a name in one field.
-    return tuple((isinstance(record[n], str), record[n] or 0) for n in fields)
+    return tuple((isinstance(v, str), 0 if v is None else v) for v in map(record.get, fields))
 
 
 # Writing

@@ -16,6 +16,7 @@ _NUMBERS = {
     "selection_train_size": int,
     "selection_seeds": int,
     "report_seeds": int,
+    "pretraining_epochs": int,
 }
 _FLAGS = {"report_seeds": "--seeds"}
 # The dataset has an option of its own, which looks the data up.

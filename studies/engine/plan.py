@@ -57,14 +57,9 @@ class Progress:
 
 
 def plan(scale: Scale, records: Iterable[dict]) -> list[Cell]:
-    """Compose the cells that can be run now.
+    """Compose the cells that can be run now, the most urgent first.
 
-    Args:
-        scale: The scale.
-        records: Its records so far. A trial with a result is never planned again.
-
-    Returns:
-        A list of cells, the most urgent first.
+    A trial that has a result among the scale's records is never planned again.
     """
     final = _final(records)
     cells = []
@@ -76,29 +71,14 @@ def plan(scale: Scale, records: Iterable[dict]) -> list[Cell]:
 
 
 def groups(scale: Scale, records: Iterable[dict]) -> list[Group]:
-    """Compose all groups of a scale, also the groups that are not ready.
-
-    Args:
-        scale: The scale.
-        records: Its records so far.
-
-    Returns:
-        A list of groups, arm by arm.
-    """
-    whole = scale.kind.groups(scale, _final(records))
-    return [part for group in whole for part in _parts(group, scale)]
+    """Compose all groups of a scale, arm by arm, also the groups that are not ready."""
+    # Where an axis says nothing of a role (the test size, of selection), places share a group.
+    whole = {group.trials: group for group in scale.kind.groups(scale, _final(records))}
+    return [part for group in whole.values() for part in _parts(group, scale)]
 
 
 def progress(scale: Scale, records: Iterable[dict]) -> Progress:
-    """Count what is done and what there is to do, in cells, trials and FLOPs.
-
-    Args:
-        scale: The scale.
-        records: Its records so far.
-
-    Returns:
-        The counts.
-    """
+    """Count what is done and what there is to do, in cells, trials and FLOPs."""
     final = _final(records)
     wanted = groups(scale, final.values())
     done = [[t for t in group.trials if t.key in final] for group in wanted]
@@ -114,15 +94,7 @@ def progress(scale: Scale, records: Iterable[dict]) -> Progress:
 
 
 def tally(scale: Scale, records: Collection[dict]) -> Counter:
-    """Count the trials of a scale by status, `"missing"` among them.
-
-    Args:
-        scale: The scale.
-        records: Its records so far.
-
-    Returns:
-        A count for each status that occurs.
-    """
+    """Count the trials of a scale by status; `"missing"` is one of them."""
     status = {record["key"]: record["status"] for record in records}
     wanted = groups(scale, records)
     return Counter(status.get(t.key, "missing") for group in wanted for t in group.trials)

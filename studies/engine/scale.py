@@ -118,15 +118,16 @@ class Scale:
                     f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
                 )
         least = min(self.axes.get("train_size", (self.train_size,)))
-        if self.batch_size > least:
+        batch = max(self.axes.get("batch_size", (self.batch_size,)))
+        if batch > least:
             raise ValueError(
                 "An epoch must have at least one whole batch. "
-                f"Received: batch_size={self.batch_size}, train_size={least}"
+                f"Received: batch_size={batch}, train_size={least}"
             )
         size = self.selection_train_size
-        if size is not None and not self.batch_size <= size <= self.train_size:
+        if size is not None and not batch <= size <= least:
             raise ValueError(
-                f"Rates are chosen with from {self.batch_size} (a batch) to {self.train_size} "
+                f"Rates are chosen with from {batch} (a batch) to {least} "
                 f"training examples. Received: selection_train_size={size}"
             )
         for name in ("report_seeds", "headline_seeds"):

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,13 +124,7 @@ def load(name: str) -> Study:
 
 def _module_of(file: Path) -> Any:
     """Import a file by the name that workers, which are given this path too, import it by."""
-    known = sys.modules.get(file.stem)
-    if (
-        known
-        and getattr(known, "__file__", None) not in (str(file), None)
-        or not known
-        and (file.stem in sys.stdlib_module_names)
-    ):
+    if _is_taken(file):
         raise StudyError(
             "A study's file must have a name that no other module has. "
             f"Received: {file.name}, where there is a module {file.stem!r} already"
@@ -145,6 +140,17 @@ def _module_of(file: Path) -> Any:
             f"The study's file cannot be imported: {type(error).__name__}: {error}. "
             f"Received: {file}"
         ) from error
+
+
+def _is_taken(file: Path) -> bool:
+    """Whether another module has the name of a file, imported or not."""
+    try:
+        known = importlib.util.find_spec(file.stem)
+    except (ImportError, ValueError):
+        # A name with dots, or that of a module without a file: of `__main__`, for one.
+        return True
+    # A folder of this name has no origin, and the file goes first.
+    return bool(known and known.origin and Path(known.origin).resolve() != file)
 
 
 def _assigns_scales(node: ast.Assign) -> bool:

@@ -59,7 +59,7 @@ class Trial:
         """Hash of what the trial is; never of paths, workers, devices or order."""
         fields = {
             # The type makes a rate of 1 and one of 1.0 the same trial.
-            f.name: f.type(value)
+            f.name: type(f.default)(value)
             for f in dataclasses.fields(self)
             if f.name != "arm_version" and (value := getattr(self, f.name)) != f.default
         }

@@ -39,7 +39,7 @@ _UNKNOWN = float("nan")
 # The fields of a trial that are no axis: the plan sets them.
 _PLANNED = (
     *("arm", "arm_version", "seed", "role"),
-    *("learning_rate", "pretraining_rate", "extra_epochs"),
+    *("learning_rate", "pretraining_epochs", "pretraining_rate", "extra_epochs"),
 )
 
 
@@ -163,14 +163,14 @@ class Kind:
     def axes(self) -> dict[str, type]:
         """The fields of a trial that can be an axis, and their types."""
         fields = dataclasses.fields(self.trial)
-        return {f.name: f.type for f in fields if f.name not in _PLANNED}
+        return {f.name: type(f.default) for f in fields if f.name not in _PLANNED}
 
     def check(self, scale: Scale) -> None:
         """Refuse a scale that this kind of experiment cannot be run at.
 
         Raises:
-            ValueError: If an axis is no field of its trials or has a value of another type, an arm sets a
-                field that it does not use, or there is no grid for an arm that has a rate.
+            ValueError: If an axis is no field of its trials or has a value of another type, an arm
+                sets a field that it does not use, or there is no grid for an arm with a rate.
         """
         if unknown := [axis for axis in scale.axes if axis not in self.axes]:
             raise ValueError(
@@ -300,7 +300,9 @@ _NETWORK_FIELDS = (
 
 
 def _is(value: object, type_: type) -> bool:
-    return is_count(value) if type_ is int else isinstance(value, type_)
+    if type_ is int:
+        return is_count(value)
+    return isinstance(value, int | float if type_ is float else type_)
 
 
 def missing(trials: Trials, final: dict[str, dict]) -> Trials:

@@ -65,6 +65,9 @@ class Figure:
     draw: Callable[..., Drawing]
     needs: str = ""
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Drawing:
+        return self.draw(*args, **kwargs)
+
     def of(self, scale: Scale) -> list["Figure"]:
         """The figure as the scale has it: none, itself, or one for every axis."""
         if self.needs and self.needs not in scale.varied and not getattr(scale, self.needs, None):
@@ -82,16 +85,17 @@ class Figure:
         ]
 
 
-def render(figure: Figure, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes]:
-    """Draw a figure in the project's style; drawn twice in one environment, it is the same bytes.
+def figure(title: str, caption: str, name: str = "", needs: str = "") -> Callable[..., Figure]:
+    """Make a figure of the function that draws it, whose name is the figure's by default."""
+    return lambda draw: Figure(name or draw.__name__, title, caption, draw, needs)
 
-    Args:
-        figure: The figure.
-        frame: Results, from `frame.frame`.
-        scale: The scale they belong to.
+
+def render(figure: Figure, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes]:
+    """Draw a figure in the project's style.
 
     Returns:
-        The contents of its files by their names, without dates and versions.
+        The contents of its files by their names, without dates and versions: drawn twice in one
+        environment, a figure is the same bytes.
     """
     strip = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     files = {}
@@ -145,11 +149,13 @@ def looks(scale: Scale) -> dict[str, dict[str, Any]]:
 
     An arm keeps its own look in every figure; an arm without one gets a look that no other has.
     """
-    own = {(arm.color, arm.marker) for arm in scale.arms}
-    free = (look for look in product(COLORS, MARKERS) if look not in own)
-    found = {}
+    found, taken = {}, {(arm.color, arm.marker) for arm in scale.arms}
     for arm in scale.arms:
-        color, marker = (arm.color, arm.marker) if arm.color and arm.marker else next(free)
+        own = arm.color and arm.marker
+        colors, markers = ((arm.color,) if arm.color else COLORS), arm.marker or MARKERS
+        pairs = product(colors, markers)
+        color, marker = next(pair for pair in pairs if own or pair not in taken)
+        taken.add((color, marker))
         found[arm.name] = {
             "color": color,
             "marker": marker,

@@ -131,15 +131,7 @@ def scale_page(found: Results) -> str:
 
 
 def front_page(entries: list[Entry], has_speed: bool) -> str:
-    """`README.md` of all results.
-
-    Args:
-        entries: The studies.
-        has_speed: Whether the benchmark's page stands beside this one.
-
-    Returns:
-        The page.
-    """
+    """`README.md` of all results; `has_speed` says whether `speed.md` stands beside it."""
     parts = [
         "# Results",
         "*Do we still need layer-wise pretraining?* Each study asks one part of it: same data, "
@@ -157,15 +149,7 @@ def front_page(entries: list[Entry], has_speed: bool) -> str:
 
 
 def ledger(entries: list[Entry]) -> pd.DataFrame:
-    """All claims of all studies, as text, a row each.
-
-    Args:
-        entries: The studies.
-
-    Returns:
-        A DataFrame with columns `study`, `scale`, those of `verdicts.ledger`, and `link`, the page
-        behind the claim, empty if there is none yet.
-    """
+    """All claims of all studies, as text, a row each; `link` is the page behind it, if any."""
     blocks = [
         verdicts.ledger(judgments).assign(
             study=entry.study.name,

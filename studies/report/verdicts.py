@@ -1,10 +1,10 @@
 """Judge the claims of a study: results in, verdicts out.
 
-A claim *holds* if the interval of each of its effects lies within the bounds of that effect, *fails*
-if one interval lies wholly outside, and is *undecided* otherwise. The levels of the intervals are
-adjusted by Holm's procedure over all claims that the study fixes, judged or not. Within a claim,
-all effects must be inside for the claim to hold, which needs no adjustment. One effect is enough
-for the claim to fail, so that the level is then divided by the number of effects.
+A claim *holds* if the interval of each of its effects lies within the bounds of that effect,
+*fails* if one interval lies wholly outside, and is *undecided* otherwise. The levels of the
+intervals are adjusted by Holm's procedure over all claims that the study fixes, judged or not.
+Within a claim, all effects must be inside for the claim to hold, which needs no adjustment. One
+effect is enough for the claim to fail, so that the level is then divided by their number.
 """
 
 import math
@@ -97,16 +97,9 @@ class Judgment:
 
 
 def judge(claims: tuple[Claim, ...], frame: pd.DataFrame, scale: Scale) -> list[Judgment]:
-    """Judge the claims of a study on the results of a scale.
+    """Judge all claims that a study fixes on the results (from `frame.frame`) of a scale.
 
-    Args:
-        claims: All claims that the study fixes.
-        frame: Results, from `records.frame`.
-        scale: The scale they belong to.
-
-    Returns:
-        A judgment for each claim. A claim whose runs are not all there is not run; one with fewer
-        than six seeds is undecided.
+    A claim whose runs are not all there is not run; a claim on fewer than six seeds is undecided.
 
     Raises:
         ValueError: If there are more than 20 claims, or one does not say at which value of an axis.
@@ -127,11 +120,7 @@ def not_run(claims: tuple[Claim, ...]) -> list[Judgment]:
 
 
 def check(claims: tuple[Claim, ...]) -> None:
-    """Refuse more claims than intervals can be adjusted for.
-
-    Raises:
-        ValueError: If there are more than 20 claims, or two have one name.
-    """
+    """Refuse more claims than intervals can be adjusted for, and two of one name."""
     names = [claim.name for claim in claims]
     if len(names) > MAX_CLAIMS or len(set(names)) < len(names):
         raise ValueError(
@@ -141,16 +130,7 @@ def check(claims: tuple[Claim, ...]) -> None:
 
 
 def to_frame(judgments: list[Judgment]) -> pd.DataFrame:
-    """A row per condition, with the numbers of its effect.
-
-    Args:
-        judgments: From `judge` or `not_run`.
-
-    Returns:
-        A DataFrame with columns `claim`, `verdict`, `effect`, `above`, `below`, `estimate`, `low`,
-        `high`, `confidence` of that interval, `pairs`, `sign_flip_p`, `statement`, `source`,
-        `check`.
-    """
+    """A row per condition, with the numbers of its effect."""
     return pd.DataFrame([_row(j, f) for j in judgments for f in j.findings])
 
 
@@ -176,15 +156,7 @@ def _row(judgment: Judgment, finding: Finding) -> dict:
 
 
 def ledger(judgments: list[Judgment]) -> pd.DataFrame:
-    """A row per claim, as text.
-
-    Args:
-        judgments: From `judge` or `not_run`.
-
-    Returns:
-        A DataFrame with columns `statement`, `source`, `check`, `effect` (the decisive one with
-        its interval), `pairs`, `verdict`.
-    """
+    """A row per claim, as text, with the effect that decides."""
     return pd.DataFrame(
         {
             "statement": j.claim.statement,
@@ -336,7 +308,8 @@ def _(effect: AtChance, values: dict, condition: Condition, scale: Scale):
     metric, found = _metric(effect.of, scale), values[effect.of]
     if metric.at_chance is None:
         raise ValueError(f"Nothing is at chance in the metric {metric.name}. Received: {effect}")
-    dataset = dict(effect.of.place).get("dataset", scale.dataset)
+    place = dict(zip(scale.axes, _place(effect.of, scale)[1:], strict=True))
+    dataset = place.get("dataset", scale.dataset)
     failed = int((found > metric.at_chance(scale.shape(dataset)[1])).sum())
     return (lambda c: statistics.binomial_interval(failed, len(found), c)), math.nan, ""
 

@@ -30,6 +30,7 @@ from studies.report.figures import (
     draw_seeds,
     families,
     family_label,
+    figure,
     filled,
     grid,
     looks,
@@ -48,12 +49,14 @@ _PERCENTS = (
 )
 
 
+@figure(
+    "Test error against {axis}.",
+    "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Solid lines: "
+    "pretrained; dashed lines: not. Here and below, the error axis is stretched at its low end: "
+    "it is even in 1 / sqrt(error).",
+    name="error_against_{axis}",
+)
 def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
-    """Median test error with its interval, and every seed, against an axis: the headline.
-
-    The median, since a few runs at chance move a mean anywhere. A column per family, a row per
-    combination of the other axes.
-    """
     columns, rows = families(scale), _others(scale, axis)
     size = (4.6 * len(columns), 3.6 * len(rows) + 0.8)
     drawing = Drawing(figsize=size, layout="constrained")
@@ -73,8 +76,11 @@ def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     return drawing
 
 
+@figure(
+    "Test error of every seed.",
+    "The bar is the median.",
+)
 def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """Test error of every seed: a panel per arm, a strip per combination of axis values."""
     columns = max(len(members(scale, family)) for family in families(scale))
     size = (1.9 * columns + 0.8, 2.6 * len(families(scale)))
     drawing = Drawing(figsize=size, layout="constrained")
@@ -92,11 +98,14 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
+@figure(
+    "Optimizer or regularizer?",
+    "Mean validation NLL against mean training NLL, from the first epoch (upper right) to the "
+    "last (marker); the dotted line is what a control goes through when trained on to the cost "
+    "of the pretrained arm. Of two arms at one training NLL, the lower one generalizes better "
+    "(Erhan et al. 2010, figure 7).",
+)
 def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """Validation NLL against training NLL, epoch by epoch: optimizer or regularizer?
-
-    At one training NLL, the lower curve generalizes better (Erhan et al. 2010, figure 7).
-    """
     drawing, panels = grid(scale, "training NLL (nats)", "validation NLL (nats)")
     styles = looks(scale)
     for place, runs in filled(reported(frame), scale):
@@ -112,8 +121,12 @@ def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
+@figure(
+    "Validation error against epoch.",
+    "A thin line per seed, and their mean; marked: the epoch of a seed's lowest validation "
+    "error, where its test error is read.",
+)
 def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """Validation error of every seed and its mean, epoch by epoch; the reported epoch marked."""
     drawing, panels = grid(scale, "epoch", "validation error (%)")
     styles = looks(scale)
     for place, runs in filled(reported(frame), scale):
@@ -125,8 +138,12 @@ def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
+@figure(
+    "Test error against cost.",
+    "Means over seeds; a run's cost is that of its pretraining in full and its training. Open "
+    "markers: the control trained on to the cost of the pretrained arm.",
+)
 def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """Test error against the FLOPs of a run; a control's point at equal cost is joined to it."""
     drawing, panels = grid(scale, "cost of a run (TFLOP)", "test error (%)", linestyle="")
     styles = looks(scale)
     for place, runs in filled(reported(frame), scale):
@@ -137,8 +154,12 @@ def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
+@figure(
+    "Validation error against learning rate.",
+    "Means over the selection seeds. Ringed: the chosen rate, which the reported runs have.",
+    needs="learning_rates",
+)
 def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """Validation error against learning rate over the selection seeds; the chosen one ringed."""
     drawing, panels = grid(scale, "learning rate", "validation error (%)")
     styles = looks(scale)
     by_arm = {place: styles[place[0]] for place in scale.places}
@@ -148,12 +169,14 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
+@figure(
+    "Expected validation error against tuning budget.",
+    "The expected error of the best of n learning rates, drawn from the grid without "
+    "replacement, for n from 1 to all of them (Dodge et al. 2019), against what the selection "
+    "runs at n rates cost, the pretraining of each in full.",
+    needs="learning_rates",
+)
 def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """Expected validation error of the best of n rates, against what trying n rates costs.
-
-    The n are drawn from the grid without replacement (Dodge et al. 2019). The cost is that of the
-    selection runs at n rates, each with its pretraining in full.
-    """
     drawing, panels = grid(scale, "tuning budget (TFLOP)", "expected validation error (%)")
     selection, styles = frame[frame["role"] == "selection"], looks(scale)
     for place, runs in filled(selection, scale):

@@ -7,7 +7,7 @@ import pandas as pd
 from studies.engine.scale import Scale
 from studies.kinds.classification import figures as draw
 from studies.report import tables
-from studies.report.figures import Figure, told
+from studies.report.figures import told
 from studies.report.frame import by_place, reported
 from studies.report.show import Show
 from studies.report.statistics import (
@@ -26,68 +26,20 @@ Controls are trained on, at their chosen rate, to the total cost of the pretrain
 compared with; each net is read where its validation error is lowest. Pretrained arms are as above;
 arms that are compared with no pretrained arm are left out."""
 
-_FIGURES = (
-    Figure(
-        "error_against_{axis}",
-        "Test error against {axis}.",
-        "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Solid lines: "
-        "pretrained; dashed lines: not. Here and below, the error axis is stretched at its low "
-        "end: it is even in 1 / sqrt(error).",
-        draw.error_against_axis,
-    ),
-    Figure(
-        "error_over_seeds",
-        "Test error of every seed.",
-        "The bar is the median.",
-        draw.error_over_seeds,
-    ),
-    Figure(
-        "nll_trajectories",
-        "Optimizer or regularizer?",
-        "Mean validation NLL against mean training NLL, from the first epoch (upper right) to the "
-        "last (marker); the dotted line is what a control goes through when trained on to the cost "
-        "of the pretrained arm. Of two arms at one training NLL, the lower one generalizes better "
-        "(Erhan et al. 2010, figure 7).",
-        draw.nll_trajectories,
-    ),
-    Figure(
-        "error_over_epochs",
-        "Validation error against epoch.",
-        "A thin line per seed, and their mean; marked: the epoch of a seed's lowest validation "
-        "error, where its test error is read.",
-        draw.error_over_epochs,
-    ),
-    Figure(
-        "error_against_cost",
-        "Test error against cost.",
-        "Means over seeds; a run's cost is that of its pretraining in full and its training. Open "
-        "markers: the control trained on to the cost of the pretrained arm.",
-        draw.error_against_cost,
-    ),
-    Figure(
-        "rate_sensitivity",
-        "Validation error against learning rate.",
-        "Means over the selection seeds. Ringed: the chosen rate, which the reported runs have.",
-        draw.rate_sensitivity,
-        needs="learning_rates",
-    ),
-    Figure(
-        "tuning_budget",
-        "Expected validation error against tuning budget.",
-        "The expected error of the best of n learning rates, drawn from the grid without "
-        "replacement, for n from 1 to all of them (Dodge et al. 2019), against what the selection "
-        "runs at n rates cost, the pretraining of each in full.",
-        draw.tuning_budget,
-        needs="learning_rates",
-    ),
-)
-
 
 class ClassificationShow(Show):
     """Test errors by arm (rows) and axis (columns), differences from controls, and costs."""
 
     title = "Test error %"
-    figures = _FIGURES
+    figures = (
+        draw.error_against_axis,
+        draw.error_over_seeds,
+        draw.nll_trajectories,
+        draw.error_over_epochs,
+        draw.error_against_cost,
+        draw.rate_sensitivity,
+        draw.tuning_budget,
+    )
     columns = (
         "*error %*: at the epoch of the lowest validation error; *last epoch %*: at the last one. "
         "A diverged run counts as chance error.",

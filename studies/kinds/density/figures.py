@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from studies.engine.scale import Scale
+from studies.kinds.density import ACTIVE, IMPORTANCE_SAMPLES
 from studies.report.figures import (
     BELOW,
     BESIDE,
@@ -18,6 +19,7 @@ from studies.report.figures import (
     draw_intervals,
     draw_rates,
     draw_seeds,
+    figure,
     filled,
     looks,
     place_label,
@@ -41,8 +43,14 @@ _BOUNDS = {
 _NATS = "bound on log p(x) (nats)"
 
 
+@figure(
+    "Bound on log p(x) against {axis}.",
+    "Means with their 95 % t intervals over seeds, per image; the dots are seeds. The "
+    f"importance-weighted bound of {IMPORTANCE_SAMPLES} samples (Burda et al. 2016) is nearer to "
+    "log p(x).",
+    name="bound_against_{axis}",
+)
 def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
-    """Mean bounds with their intervals, and every seed, against an axis; a panel per arm."""
     names = scale.arm_names
     drawing = Drawing(figsize=(6.4 * len(names), 4.4), layout="constrained")
     panels = drawing.subplots(1, len(names), sharey=True, squeeze=False)[0]
@@ -57,8 +65,13 @@ def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     return drawing
 
 
+@figure(
+    "Latent variables that are used.",
+    f"A latent variable is used if its posterior mean has a variance above {ACTIVE} over the "
+    "test images. On the gray line all are used. The dots are seeds.",
+    needs="latent",
+)
 def active_units(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """Latent variables that are used against their number."""
     drawing, ax = _single("active latent variables")
     latents = scale.axes["latent"]
     ax.plot(latents, latents, color="gray", linewidth=1, label="all")
@@ -74,8 +87,12 @@ def active_units(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
+@figure(
+    "Bound against epoch.",
+    "Means over seeds: on the validation set after each epoch, and on the training set, the "
+    "mean during the epoch.",
+)
 def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """Mean training and validation bound, epoch by epoch."""
     drawing = Drawing(figsize=(7.5, 4), layout="constrained")
     panels = drawing.subplots(1, 2, sharex=True, sharey=True)
     styles = place_looks(scale)
@@ -97,8 +114,13 @@ def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
+@figure(
+    "Validation bound against learning rate.",
+    "Means over the selection seeds. Ringed: the chosen rate, which the reported runs have. The "
+    "axis ends at the bound of the mean image: what lies below is worse than that.",
+    needs="learning_rates",
+)
 def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """Validation bound against learning rate over the selection seeds; the chosen one ringed."""
     drawing, ax = _single(f"validation {_NATS}")
     draw_rates(
         dict.fromkeys(scale.places, ax), place_looks(scale), frame, scale, "validation_bound"
@@ -114,8 +136,11 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
+@figure(
+    "Samples.",
+    "Means of p(x | z) for draws of the latent variables from their prior, of the first seed.",
+)
 def samples(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """What draws from the prior decode to, a panel per place."""
     found = _arrays(frame, scale, "samples")
     columns = min(3, max(1, len(found)))
     rows = -(-max(1, len(found)) // columns)
@@ -131,8 +156,12 @@ def samples(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
+@figure(
+    "The manifold of two latent variables.",
+    "Means of p(x | z) at quantiles of the prior, of the first seed (Kingma and Welling 2013, "
+    "figure 4).",
+)
 def latent_grid(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    """What a grid of two latent variables decodes to."""
     drawing = Drawing(figsize=(6, 6.4), layout="constrained")
     ax = drawing.subplots()
     if grids := _arrays(frame, scale, "latent_grid"):

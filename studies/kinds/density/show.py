@@ -3,7 +3,7 @@
 from studies.engine.scale import Scale
 from studies.kinds.density import ACTIVE, IMPORTANCE_SAMPLES
 from studies.kinds.density import figures as draw
-from studies.report.figures import Figure, told
+from studies.report.figures import told
 from studies.report.show import Show
 
 
@@ -26,52 +26,12 @@ class DensityShow(Show):
         "*FLOPs*: of one run.",
     )
     figures = (
-        Figure(
-            "bound_against_{axis}",
-            "Bound on log p(x) against {axis}.",
-            "Means with their 95 % t intervals over seeds, per image; the dots are seeds. The "
-            f"importance-weighted bound of {IMPORTANCE_SAMPLES} samples (Burda et al. 2016) is "
-            "nearer to log p(x).",
-            draw.bound_against_axis,
-        ),
-        Figure(
-            "active_units",
-            "Latent variables that are used.",
-            f"A latent variable is used if its posterior mean has a variance above {ACTIVE} over "
-            "the test images. On the gray line all are used. The dots are seeds.",
-            draw.active_units,
-            needs="latent",
-        ),
-        Figure(
-            "bound_against_epoch",
-            "Bound against epoch.",
-            "Means over seeds: on the validation set after each epoch, and on the training set, "
-            "the mean during the epoch.",
-            draw.bound_against_epoch,
-        ),
-        Figure(
-            "rate_sensitivity",
-            "Validation bound against learning rate.",
-            "Means over the selection seeds. Ringed: the chosen rate, which the reported runs "
-            "have. The axis ends at the bound of the mean image: what lies below is worse than "
-            "that.",
-            draw.rate_sensitivity,
-            needs="learning_rates",
-        ),
-        Figure(
-            "samples",
-            "Samples.",
-            "Means of p(x | z) for draws of the latent variables from their prior, of the first "
-            "seed.",
-            draw.samples,
-        ),
-        Figure(
-            "latent_grid",
-            "The manifold of two latent variables.",
-            "Means of p(x | z) at quantiles of the prior, of the first seed (Kingma and Welling "
-            "2013, figure 4).",
-            draw.latent_grid,
-        ),
+        draw.bound_against_axis,
+        draw.active_units,
+        draw.bound_against_epoch,
+        draw.rate_sensitivity,
+        draw.samples,
+        draw.latent_grid,
     )
 
     def training(self, scale: Scale) -> str:
