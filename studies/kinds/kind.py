@@ -204,6 +204,8 @@ class Kind:
                 f"The kind {self.name} does not use all that the arm {arm.name!r} sets. Expected "
                 f"of these fields only: {', '.join(self.arm_fields)}. Received: {', '.join(unused)}"
             )
+        # A build function that cannot be found is told now, and not in the middle of a run.
+        version_of(arm)
 
     # The plan that most kinds share: pretraining, selection, report.
 

@@ -181,6 +181,20 @@ def place_label(place: tuple, scale: Scale) -> str:
     return ", ".join(map(str, arm + values)) or place[0]
 
 
+def others(scale: Scale, axis: str) -> list[dict[str, Any]]:
+    """Combinations of the axes that are varied beside one; an empty one if there is none."""
+    rest = [name for name in scale.varied if name != axis]
+    found = [{name: values[name] for name in rest} for values in scale.combinations]
+    return [values for i, values in enumerate(found) if values not in found[:i]]
+
+
+def at(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
+    """The rows at axis values."""
+    for name, value in values.items():
+        table = table[table[name] == value]
+    return table
+
+
 def combination_label(values: dict[str, Any]) -> str:
     """A combination of axis values in words: "depth 3, width 50"."""
     return ", ".join(f"{axis.replace('_', ' ')} {value}" for axis, value in values.items())

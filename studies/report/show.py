@@ -164,17 +164,21 @@ class Show:
 
     def _against_axis(self, frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
         metric, styles = self.kind.metric(), figures.looks(scale)
-        drawing = Drawing(figsize=(6.4, 4.4), layout="constrained")
-        ax = drawing.subplots()
-        where = figures.axis_positions(ax, scale, axis)
-        for name, runs in reported(frame).groupby("arm", sort=False):
-            samples = {value: metric.factor * r[metric.name] for value, r in runs.groupby(axis)}
-            x, look = [where[value] for value in samples], styles[name]
-            figures.draw_intervals(ax, x, [mean_interval(s) for s in samples.values()], **look)
-            for place, values in zip(x, samples.values(), strict=True):
-                figures.draw_seeds(ax, place, values, look["color"])
-        ax.set_ylabel(self.title)
-        ax.legend(**figures.BELOW, ncols=3)
+        combinations = figures.others(scale, axis)
+        size = (6.4, 3.6 * len(combinations) + 0.8)
+        drawing = Drawing(figsize=size, layout="constrained")
+        panels = drawing.subplots(len(combinations), sharey=True, squeeze=False)[:, 0]
+        for ax, values in zip(panels, combinations, strict=True):
+            where = figures.axis_positions(ax, scale, axis)
+            rows = figures.at(reported(frame), values)
+            for name, runs in rows.groupby("arm", sort=False):
+                samples = {v: metric.factor * r[metric.name] for v, r in runs.groupby(axis)}
+                x, look = [where[value] for value in samples], styles[name]
+                figures.draw_intervals(ax, x, [mean_interval(s) for s in samples.values()], **look)
+                for place, each in zip(x, samples.values(), strict=True):
+                    figures.draw_seeds(ax, place, each, look["color"])
+            ax.set(ylabel=self.title, title=figures.combination_label(values))
+        panels[-1].legend(**figures.BELOW, ncols=3)
         drawing.suptitle(figures.title_of(f"{self.title} against {axis}", scale))
         return drawing
 

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import (
-    FixedLocator,
     LogLocator,
     MaxNLocator,
     NullLocator,
@@ -23,6 +22,7 @@ from studies.engine.scale import Scale
 from studies.kinds.classification import chance
 from studies.report.figures import (
     BELOW,
+    at,
     axis_positions,
     combination_label,
     draw_intervals,
@@ -35,6 +35,7 @@ from studies.report.figures import (
     grid,
     looks,
     members,
+    others,
     selection_title_of,
     shared,
     title_of,
@@ -42,22 +43,15 @@ from studies.report.figures import (
 from studies.report.frame import by_place, reported
 from studies.report.statistics import bootstrap_interval, expected_best, median
 
-# From the roundest: `_percent_ticks` takes those that there is space for.
-_PERCENTS = (
-    *(90, 1, 2, 5, 10, 20, 50, 0.1, 0.2, 0.5, 3, 4, 7, 30, 6, 8, 9, 15, 70),
-    *(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 12, 14, 16, 18, 25, 40, 60, 80),
-)
-
 
 @figure(
     "Test error against {axis}.",
     "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Solid lines: "
-    "pretrained; dashed lines: not. Here and below, the error axis is stretched at its low end: "
-    "it is even in 1 / sqrt(error).",
+    "pretrained; dashed lines: not. Here and below, the error axis is logarithmic.",
     name="error_against_{axis}",
 )
 def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
-    columns, rows = families(scale), _others(scale, axis)
+    columns, rows = families(scale), others(scale, axis)
     size = (4.6 * len(columns), 3.6 * len(rows) + 0.8)
     drawing = Drawing(figsize=size, layout="constrained")
     axes = drawing.subplots(len(rows), len(columns), sharey=True, squeeze=False)
@@ -188,25 +182,13 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
-def _others(scale: Scale, axis: str) -> list[dict[str, Any]]:
-    """Combinations of the axes that are varied beside one."""
-    found = []
-    for values in scale.combinations:
-        rest = {name: values[name] for name in scale.varied if name != axis}
-        if rest not in found:
-            found.append(rest)
-    return found
-
-
 def _axis_panel(
     ax: Axes, frame: pd.DataFrame, scale: Scale, axis: str, family: str, values: dict[str, Any]
 ) -> None:
     """Medians of the arms of a family, each shifted sidewards so that no interval is hidden."""
     where, styles, names = axis_positions(ax, scale, axis), looks(scale), members(scale, family)
     step = 0 if ax.get_xscale() == "log" else 0.07 * min(np.diff(sorted(where.values())), default=1)
-    rows = reported(frame)
-    for name, value in values.items():
-        rows = rows[rows[name] == value]
+    rows = at(reported(frame), values)
     for i, name in enumerate(names):
         errors = rows[rows["arm"] == name].groupby(axis)["test_error"]
         samples = {where[v] + step * (i - (len(names) - 1) / 2): each for v, each in errors}
@@ -220,41 +202,16 @@ def _axis_panel(
 
 
 def _percent_axis(ax: Axes, errors: pd.Series) -> None:
-    """Show errors, fractions, in percent on an axis that holds them all.
-
-    It is even in 1 / sqrt(error): nets that train differ by tenths of percents while others stay
-    at 90 %, which neither an even nor a logarithmic axis can show together.
-    """
+    """Show errors, fractions, in percent; on a logarithmic axis if they span a factor of 3."""
     if errors.empty:
         return
-    low, high = _stretched(np.array([max(errors.min(), 1e-4), errors.max()]))
-    margin = max(0.05 * (high - low), 0.02 * abs(low))
-    limits = _unstretched(np.array([low - margin, min(high + margin, -0.1)]))
-    ax.set_yscale("function", functions=(_stretched, _unstretched))
-    ax.set_ylim(*limits)
-    ax.yaxis.set_major_locator(FixedLocator(_percent_ticks(*limits)))
+    low, high = max(errors.min(), 1e-4), errors.max()
+    wide = high > 3 * low
+    ax.set_yscale("log" if wide else "linear")
+    ax.set_ylim(0.93 * low, 1.07 * high)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)) if wide else MaxNLocator(5))
     ax.yaxis.set_major_formatter(lambda error, _: f"{100 * error:g}")
     ax.yaxis.set_minor_locator(NullLocator())
-
-
-def _stretched(errors: np.ndarray) -> np.ndarray:
-    return -1 / np.sqrt(np.maximum(errors, 1e-9))
-
-
-def _unstretched(values: np.ndarray) -> np.ndarray:
-    return 1 / np.square(np.minimum(values, -1e-3))
-
-
-def _percent_ticks(low: float, high: float) -> list[float]:
-    """Return the roundest percentages between two errors that have space beside each other."""
-    gap = 0.065 * (_stretched(high) - _stretched(low))
-    ticks: list[float] = []
-    for tick in (percent / 100 for percent in _PERCENTS):
-        place = _stretched(tick)
-        if low <= tick <= high and all(abs(place - _stretched(other)) > gap for other in ticks):
-            ticks.append(tick)
-    # Between errors that hardly differ, round ones are rare.
-    return ticks if len(ticks) > 2 else list(MaxNLocator(4).tick_values(low, high)[1:-1])
 
 
 def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:

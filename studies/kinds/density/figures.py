@@ -15,13 +15,16 @@ from studies.kinds.density import ACTIVE, IMPORTANCE_SAMPLES
 from studies.report.figures import (
     BELOW,
     BESIDE,
+    at,
     axis_positions,
+    combination_label,
     draw_intervals,
     draw_rates,
     draw_seeds,
     figure,
     filled,
     looks,
+    others,
     place_label,
     place_looks,
     selection_title_of,
@@ -51,16 +54,20 @@ _NATS = "bound on log p(x) (nats)"
     name="bound_against_{axis}",
 )
 def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
-    names = scale.arm_names
-    drawing = Drawing(figsize=(6.4 * len(names), 4.4), layout="constrained")
-    panels = drawing.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for ax, name in zip(panels, names, strict=True):
-        for metric, look in _BOUNDS.items():
-            _line(ax, frame, scale, axis, name, metric, look)
-        if len(names) > 1:
-            ax.set_title(name)
+    names, combinations = scale.arm_names, others(scale, axis)
+    size = (6.4 * len(names), 3.6 * len(combinations) + 0.8)
+    drawing = Drawing(figsize=size, layout="constrained")
+    axes = drawing.subplots(len(combinations), len(names), sharey=True, squeeze=False)
+    for panels, values in zip(axes, combinations, strict=True):
+        rows = at(reported(frame), values)
+        for ax, name in zip(panels, names, strict=True):
+            for metric, look in _BOUNDS.items():
+                _line(ax, rows, scale, axis, name, metric, look)
+            parts = [name if len(names) > 1 else "", combination_label(values)]
+            ax.set_title(", ".join(filter(None, parts)))
+        panels[0].set_ylabel(_NATS)
+    for ax in axes[-1]:
         ax.legend(**BELOW, ncols=3)
-    panels[0].set_ylabel(_NATS)
     drawing.suptitle(title_of(f"Bound against {scale.kind.label(axis)}", scale))
     return drawing
 
@@ -72,17 +79,20 @@ def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     needs="latent",
 )
 def active_units(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, ax = _single("active latent variables")
-    latents = scale.axes["latent"]
-    ax.plot(latents, latents, color="gray", linewidth=1, label="all")
-    styles = looks(scale)
-    for name in scale.arm_names:
-        _line(ax, frame, scale, "latent", name, "active_units", styles[name] | {"linestyle": "-"})
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100, 200]))
-    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.legend(**BELOW, ncols=2)
+    latents, styles, combinations = scale.axes["latent"], looks(scale), others(scale, "latent")
+    drawing = Drawing(figsize=(6.4, 3.6 * len(combinations) + 0.8), layout="constrained")
+    panels = drawing.subplots(len(combinations), sharey=True, squeeze=False)[:, 0]
+    for ax, values in zip(panels, combinations, strict=True):
+        ax.plot(latents, latents, color="gray", linewidth=1, label="all")
+        rows = at(reported(frame), values)
+        for name in scale.arm_names:
+            look = styles[name] | {"linestyle": "-"}
+            _line(ax, rows, scale, "latent", name, "active_units", look)
+        ax.set(ylabel="active latent variables", title=combination_label(values), yscale="log")
+        ax.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100, 200]))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+    panels[-1].legend(**BELOW, ncols=2)
     drawing.suptitle(title_of("Latent variables that are used", scale))
     return drawing
 
@@ -97,10 +107,10 @@ def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Drawing:
     panels = drawing.subplots(1, 2, sharex=True, sharey=True)
     styles = place_looks(scale)
     titles = {"train_bound": "training", "validation_bound": "validation"}
+    done = reported(frame)[reported(frame)["status"] == "done"]
     for ax, (name, title) in zip(panels, titles.items(), strict=True):
-        for place, runs in filled(reported(frame), scale):
-            curves = runs[runs["status"] == "done"]["curves"]
-            mean = np.mean([np.array(c[name], dtype=float) for c in curves], 0)
+        for place, runs in filled(done, scale):
+            mean = np.mean([np.array(c[name], dtype=float) for c in runs["curves"]], 0)
             x = np.arange(1, len(mean) + 1)
             ax.plot(x, mean, markevery=[len(mean) - 1], **styles[place])
         ax.set(title=title, xlabel="epoch")
@@ -121,11 +131,12 @@ def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Drawing:
     needs="learning_rates",
 )
 def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, ax = _single(f"validation {_NATS}")
+    drawing = Drawing(figsize=(6.4, 4.4), layout="constrained")
+    ax = drawing.subplots()
     draw_rates(
         dict.fromkeys(scale.places, ax), place_looks(scale), frame, scale, "validation_bound"
     )
-    ax.set_xlabel("learning rate")
+    ax.set(xlabel="learning rate", ylabel=f"validation {_NATS}")
     selection = frame[frame["role"] == "selection"]
     baseline, best = selection["baseline_bound"].mean(), selection["validation_bound"].max()
     if selection["validation_bound"].min() < baseline < best:
@@ -172,13 +183,6 @@ def latent_grid(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
-def _single(ylabel: str) -> tuple[Drawing, Axes]:
-    drawing = Drawing(figsize=(6.4, 4.4), layout="constrained")
-    ax = drawing.subplots()
-    ax.set_ylabel(ylabel)
-    return drawing, ax
-
-
 def _suffix(scale: Scale) -> str:
     """What the numbers of a place's label are, if they are of one axis."""
     return f" {scale.kind.label(*scale.varied)}" if len(scale.varied) == 1 else ""
@@ -190,10 +194,10 @@ def _legend(ax: Axes, scale: Scale) -> None:
 
 
 def _line(
-    ax: Axes, frame: pd.DataFrame, scale: Scale, axis: str, arm: str, metric: str, look: dict
+    ax: Axes, runs: pd.DataFrame, scale: Scale, axis: str, arm: str, metric: str, look: dict
 ) -> None:
-    """Means with intervals against an axis, and the seeds."""
-    where, runs = axis_positions(ax, scale, axis), reported(frame)
+    """Means of report runs with intervals against an axis, and the seeds."""
+    where = axis_positions(ax, scale, axis)
     values = {where[v]: each for v, each in runs[runs["arm"] == arm].groupby(axis)[metric]}
     draw_intervals(ax, list(values), [mean_interval(v) for v in values.values()], **look)
     for x, each in values.items():
