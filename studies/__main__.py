@@ -207,6 +207,13 @@ def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
     """Return the scale with the dataset of the command line, which is checked here."""
     from pretrain import datasets
 
+    if args.dataset and "dataset" in scale.axes:
+        # Every trial would be trained on the one dataset, whatever its own is called.
+        raise UsageError(
+            "The scale compares datasets. Expected no other dataset beside "
+            f"{', '.join(scale.axes['dataset'])}. Received: --dataset {args.dataset}"
+        )
+
     def largest(name: str) -> int:
         return max(scale.axes.get(name, (getattr(scale, name),)))
 

@@ -108,6 +108,8 @@ class Journal:
             return
         with _explained("replace", self.path), replacing(self.path) as file:
             file.write(b"".join(_line(r) for r in records))
+        # What is appended next must not go to a file that a power failure leaves without a name.
+        _sync_folder(self.path.parent)
         self._records = records
 
 

@@ -39,6 +39,8 @@ COLORS = (
     *("#cc6677", "#882255", "#999933", "#117733", "#000000"),
 )
 MARKERS = "osD^vPX<>p"
+# Looks that differ in both come first.
+_PAIRS = [*dict.fromkeys([*zip(COLORS, MARKERS, strict=True), *product(COLORS, MARKERS)])]
 _FAMILIES = {"sigmoid": "sigmoid units", "relu": "rectified linear units"}
 BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16)}
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
@@ -150,12 +152,20 @@ def looks(scale: Scale) -> dict[str, dict[str, Any]]:
     An arm keeps its own look in every figure; an arm without one gets a look that no other has.
     """
     found, taken = {}, {(arm.color, arm.marker) for arm in scale.arms}
+    colors = {color for color, _ in taken}
+    # Colors that no arm has come first.
+    free = [pair for pair in sorted(_PAIRS, key=lambda p: p[0] in colors) if pair not in taken]
     for arm in scale.arms:
-        own = arm.color and arm.marker
-        colors, markers = ((arm.color,) if arm.color else COLORS), arm.marker or MARKERS
-        pairs = product(colors, markers)
-        color, marker = next(pair for pair in pairs if own or pair not in taken)
-        taken.add((color, marker))
+        own = (arm.color, arm.marker)
+        fitting = (
+            [own]
+            if all(own)
+            else [
+                pair for pair in free if all(o in (None, p) for o, p in zip(own, pair, strict=True))
+            ]
+        )
+        color, marker = fitting[0]
+        free = [pair for pair in free if pair != (color, marker)]
         found[arm.name] = {
             "color": color,
             "marker": marker,
@@ -167,10 +177,9 @@ def looks(scale: Scale) -> dict[str, dict[str, Any]]:
 
 def place_looks(scale: Scale) -> dict[tuple, dict[str, Any]]:
     """A look for every place, where all places share a panel."""
-    pairs = [*zip(COLORS, MARKERS, strict=True), *product(COLORS, MARKERS)]
     return {
         place: {"color": color, "marker": marker, "label": place_label(place, scale)}
-        for place, (color, marker) in zip(scale.places, dict.fromkeys(pairs), strict=False)
+        for place, (color, marker) in zip(scale.places, _PAIRS, strict=False)
     }
 
 

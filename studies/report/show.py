@@ -110,6 +110,9 @@ class Show:
             rate=[tables.rate_text(row) for row in table.itertuples()],
             FLOPs=[f"{flops:.3g}" for flops in table["flops"]],
         )
+        block.loc[(table["seeds"] == 0).tolist(), ["seeds", "diverged", "rate", "FLOPs"]] = (
+            tables.MISSING
+        )
         return [tables.markdown(block), tables.listed(list(self.columns))]
 
     def protocol(self, scale: Scale) -> str:
@@ -117,7 +120,7 @@ class Show:
         tuning = ""
         if scale.learning_rates:
             grid = ", ".join(f"{rate:g}" for rate in scale.learning_rates)
-            per = " and ".join(["arm", *(self.kind.label(axis) for axis in scale.varied)])
+            per = " and ".join(["arm", *(axis.replace("_", " ") for axis in scale.varied)])
             metric = self.kind.judge("selection").label
             tuning = (
                 f" Learning rate: chosen from {grid} per {per}, on the {metric} of "
@@ -172,7 +175,8 @@ class Show:
             where = figures.axis_positions(ax, scale, axis)
             rows = figures.at(reported(frame), values)
             for name, runs in rows.groupby("arm", sort=False):
-                samples = {v: metric.factor * r[metric.name] for v, r in runs.groupby(axis)}
+                shown = metric.factor * runs.set_index(axis)[metric.name].dropna()
+                samples = dict(list(shown.groupby(axis)))
                 x, look = [where[value] for value in samples], styles[name]
                 figures.draw_intervals(ax, x, [mean_interval(s) for s in samples.values()], **look)
                 for place, each in zip(x, samples.values(), strict=True):

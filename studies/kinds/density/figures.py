@@ -198,7 +198,8 @@ def _line(
 ) -> None:
     """Means of report runs with intervals against an axis, and the seeds."""
     where = axis_positions(ax, scale, axis)
-    values = {where[v]: each for v, each in runs[runs["arm"] == arm].groupby(axis)[metric]}
+    runs = runs[(runs["arm"] == arm) & runs[metric].notna()]
+    values = {where[v]: each for v, each in runs.groupby(axis)[metric]}
     draw_intervals(ax, list(values), [mean_interval(v) for v in values.values()], **look)
     for x, each in values.items():
         draw_seeds(ax, x, each, look["color"])
