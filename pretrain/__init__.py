@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 _MODULES = {
+    "BestEpoch": "training",
     "DeepAutoencoder": "unrolling",
     "Population": "population",
     "Report": "report",

@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from pretrain.checkpoint import digest
-from pretrain.examples import Block, Examples, join, rows_within
+from pretrain.examples import Block, Examples, join, on_device, rows_within
+from pretrain.members import Members
 from pretrain.objectives.objective import Moments
-from pretrain.population import Population, on_device
 
 
 class Codes:
@@ -42,7 +42,7 @@ class Codes:
         self._max_memory = max_memory
         self._multiple = multiple
         self._labeled = labeled
-        self._encoders: list[Population] = []
+        self._encoders: list[Members] = []
         self._kept = self._keep(self._read(self._rows() if examples.is_dataset else None))
 
     def __iter__(self) -> Iterator[list[Block]]:
@@ -65,7 +65,7 @@ class Codes:
     def _targets(self, block: Block) -> np.ndarray | None:
         return block.y.astype("int32") if self._labeled else None
 
-    def advance(self, encoder: Population) -> None:
+    def advance(self, encoder: Members) -> None:
         """Makes the inputs what `encoder` computes from what they were."""
         previous, self._kept = self._kept, None
         self._encoders.append(encoder)
@@ -125,7 +125,7 @@ class Codes:
         return all(b.x.min() >= 0 and b.x.max() <= 1 for blocks in self for b in _arrays(blocks))
 
 
-def _encode(encoder: Population, blocks: list[Block]) -> list[Block]:
+def _encode(encoder: Members, blocks: list[Block]) -> list[Block]:
     """Examples with an encoder's outputs as inputs; a fixed encoder serves all members."""
     arrays = [block.x for block in blocks]
     if len(encoder) == 1:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras import ops
 
 MAX_MEMORY = 2 * 1024**3
 
@@ -249,3 +250,10 @@ def join(blocks: Sequence[Block]) -> Block:
         )
     parts = zip(*blocks, strict=True)
     return Block(*(None if p[0] is None else np.concatenate(p) for p in parts))
+
+
+def on_device(blocks: list[Block]) -> list[Block]:
+    """Blocks as tensors of the backend; an array that several members share is moved once."""
+    arrays = {id(part): part for block in blocks for part in block if part is not None}
+    tensors = {key: ops.convert_to_tensor(array) for key, array in arrays.items()}
+    return [Block(*(None if p is None else tensors[id(p)] for p in block)) for block in blocks]

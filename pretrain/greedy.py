@@ -13,7 +13,7 @@ from pretrain.graph import Call
 from pretrain.objectives import Objective, to_config
 from pretrain.population import Population
 from pretrain.report import Report, StageReport
-from pretrain.training import Settings, Stack, StageTraining, stream_name
+from pretrain.stack import Settings, Stack, StageTraining, stream_name
 
 
 def greedy_pretrain(

@@ -21,7 +21,7 @@ from pretrain.objectives.objective import Moments
 from pretrain.objectives.variational import gaussian_divergence
 from pretrain.population import Population
 from pretrain.report import Report
-from pretrain.training import Settings, Stack, StageTraining, stream_name
+from pretrain.stack import Settings, Stack, StageTraining, stream_name
 from pretrain.unrolling import undoing
 
 
