@@ -23,13 +23,23 @@ _PREDICTION = {
 # Known of a run that diverged, too.
 _COSTS = ("pretraining_flops", "finetuning_flops", "flops", "equal_cost_flops")
 Load = Callable[[Trial], Dataset]
+Watch = Callable[[Population, int], dict[str, np.ndarray]]
 
 
-def train(cell: Cell, cache: Path, load: Load) -> list[dict]:
-    """Train the trials of a cell: see `studies.kinds.kind.Kind.train`."""
+def train(cell: Cell, cache: Path, load: Load, watch: Watch = lambda *_: {}) -> list[dict]:
+    """Train the trials of a cell: see `studies.kinds.kind.Kind.train`.
+
+    Args:
+        cell: The cell.
+        cache: Folder of pretrained stacks.
+        load: Returns the data of a trial.
+        watch: Called with the population and the number of the epoch after each epoch of training
+            with labels; returns arrays with a row per member by name, which join the curves. So a
+            kind that measures something else while nets train needs no loop of its own.
+    """
     if cell.trials[0].role == "pretraining":
         return _pretrain(cell.trials, cell.arm, cache, load)
-    return _finetune(cell, cache, load)
+    return _finetune(cell, cache, load, watch)
 
 
 def _build(trial: Trial, arm: Arm, data: Dataset) -> keras.Model:
@@ -95,7 +105,7 @@ def _pretraining_result(trial: Trial, arm: Arm, report: Report, i: int, features
     }
 
 
-def _finetune(cell: Cell, cache: Path, load: Load) -> list[dict]:
+def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
     """Trains with labels, from the pretrained stacks if the arm has any."""
     sets = [load(trial) for trial in cell.trials]
     stacks = _stacks(cell, cache, load)
@@ -104,7 +114,7 @@ def _finetune(cell: Cell, cache: Path, load: Load) -> list[dict]:
         models.append(_build(trial, cell.arm, data))
         _fill(models[-1], stacks.get(trial.seed, {}))
     population = Population.from_models(models, [trial.seed for trial in cell.trials])
-    curves, tests = _train(population, cell.trials, cell.arm.optimizer, sets)
+    curves, tests = _train(population, cell, sets, watch)
     features = int(np.prod(sets[0].train[0].shape[1:]))
     return [
         _finetuning_result(
@@ -120,7 +130,7 @@ def _finetune(cell: Cell, cache: Path, load: Load) -> list[dict]:
 
 
 def _train(
-    population: Population, trials: tuple[Trial, ...], optimizer: str, sets: list
+    population: Population, cell: Cell, sets: list[Dataset], watch: Watch
 ) -> tuple[dict[str, np.ndarray], dict[int, dict[str, np.ndarray]]]:
     """Trains with labels.
 
@@ -128,7 +138,7 @@ def _train(
         Curves of shape (epochs, members); and, for report trials, what the test set says after the
         epochs of the scale and after the extra ones, by their number.
     """
-    first = trials[0]
+    first = cell.trials[0]
     last = first.epochs + first.extra_epochs
     # Selection trials never see the test set.
     tested = (first.epochs, last) if first.role == "report" else ()
@@ -139,8 +149,8 @@ def _train(
         *_columns([data.train for data in sets]),
         epochs=last,
         batch_size=first.batch_size,
-        optimizer=optimizer,
-        learning_rate=[trial.learning_rate for trial in trials],
+        optimizer=cell.arm.optimizer,
+        learning_rate=[trial.learning_rate for trial in cell.trials],
         validation_data=held_out,
         verbose=0,
         **_PREDICTION,
@@ -149,6 +159,8 @@ def _train(
         curves["validation_nll"].append(epoch.scores["val_loss"])
         error = _errors(epoch.scores["val_accuracy"], len(held_out[0][0]))
         curves["validation_error"].append(error)
+        for name, values in watch(population, epoch.number).items():
+            curves.setdefault(name, []).append(values)
         best.update(error)
         if epoch.number in tested:
             test_set = [array[: first.test_size] for array in sets[0].test]
