@@ -5,7 +5,38 @@ without Keras.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # Editors and type checkers read these imports instead of the lazy ones below.
+    from pretrain import corruption as corruption
+    from pretrain import datasets as datasets
+    from pretrain import initializers as initializers
+    from pretrain import networks as networks
+    from pretrain import objectives as objectives
+    from pretrain import seeds as seeds
+    from pretrain.corruption import Gaussian as Gaussian
+    from pretrain.corruption import Masking as Masking
+    from pretrain.corruption import PatchMasking as PatchMasking
+    from pretrain.corruption import SaltAndPepper as SaltAndPepper
+    from pretrain.greedy import greedy_pretrain as greedy_pretrain
+    from pretrain.initializers import lsuv as lsuv
+    from pretrain.joint import joint_pretrain as joint_pretrain
+    from pretrain.objectives import Autoencoder as Autoencoder
+    from pretrain.objectives import ContractiveAutoencoder as ContractiveAutoencoder
+    from pretrain.objectives import DenoisingAutoencoder as DenoisingAutoencoder
+    from pretrain.objectives import RestrictedBoltzmannMachine as RestrictedBoltzmannMachine
+    from pretrain.objectives import SparseAutoencoder as SparseAutoencoder
+    from pretrain.objectives import SupervisedGreedy as SupervisedGreedy
+    from pretrain.objectives import VariationalAutoencoder as VariationalAutoencoder
+    from pretrain.objectives import importance_weighted_bound as importance_weighted_bound
+    from pretrain.population import Population as Population
+    from pretrain.report import Report as Report
+    from pretrain.report import StageReport as StageReport
+    from pretrain.stages import Stage as Stage
+    from pretrain.stages import split_stages as split_stages
+    from pretrain.unrolling import DeepAutoencoder as DeepAutoencoder
+    from pretrain.unrolling import unroll as unroll
 
 _MODULES = {
     "BestEpoch": "training",
@@ -38,12 +69,14 @@ __all__ = [*_MODULES, *_SUBMODULES]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"pretrain.{name}")
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"pretrain.{_MODULES[name]}"), name)
-    raise AttributeError(f"module 'pretrain' has no attribute {name!r}")
+if not TYPE_CHECKING:  # A type checker would take any name for a name of this module.
+
+    def __getattr__(name: str) -> Any:
+        if name in _SUBMODULES:
+            return importlib.import_module(f"pretrain.{name}")
+        if name in _MODULES:
+            return getattr(importlib.import_module(f"pretrain.{_MODULES[name]}"), name)
+        raise AttributeError(f"module 'pretrain' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

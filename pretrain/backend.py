@@ -23,6 +23,9 @@ else:
         f"Received: keras.backend.backend()={keras.backend.backend()!r}"
     )
 
+# A tensor of TensorFlow or JAX; Keras has no name for its type.
+Tensor = Any
+
 _TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 

@@ -1,4 +1,4 @@
-"""Stages kept in a folder as they end, so that an interrupted pretraining can go on."""
+"""Pretrained stages on disk, so that an interrupted pretraining can go on."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ from pretrain.files import replacing
 
 
 class StageFolder:
-    """A file for every stage that ended, each written whole or not at all.
+    """A folder with a file for every stage that has been pretrained.
 
     Args:
         folder: The folder, which is made if it does not exist.
-        description: What the stages were made with, plain data: other arguments, other stages.
+        description: Plain data about the arguments, which differs if the arguments differ.
     """
 
     def __init__(self, folder: str | os.PathLike, description: Any) -> None:
@@ -28,17 +28,17 @@ class StageFolder:
         self._key = hashlib.sha256(canonical.encode()).hexdigest()
 
     def read(self, number: int) -> tuple[list[np.ndarray], dict] | None:
-        """What was written of a stage.
+        """Reads a stage.
 
         Args:
-            number: Position of the stage.
+            number: Position of the stage, from 0.
 
         Returns:
-            Arrays and plain data, as they were given to `write`; `None` if the stage was not
-            written, or its file is damaged.
+            The arrays and the plain data that `write` was given; `None` if the stage has no file,
+            or a damaged file.
 
         Raises:
-            ValueError: If the stage was made with other arguments.
+            ValueError: If the stage was pretrained with other arguments.
         """
         path = self._path(number)
         try:
@@ -56,12 +56,12 @@ class StageFolder:
         return arrays, about["report"]
 
     def write(self, number: int, arrays: list[np.ndarray], report: dict) -> None:
-        """Keeps a stage.
+        """Writes a stage.
 
         Args:
-            number: Position of the stage.
-            arrays: Its weights.
-            report: Plain data.
+            number: Position of the stage, from 0.
+            arrays: Weights of the stage.
+            report: Plain data about the stage.
 
         Raises:
             OSError: If the file cannot be written.
@@ -75,11 +75,11 @@ class StageFolder:
 
 
 def digest(blocks: Iterable[Block]) -> str:
-    """A short text that is equal for equal examples."""
+    """SHA-256 of examples, in hexadecimal digits."""
     sha = hashlib.sha256()
     for block in blocks:
-        for part in block:
-            if part is not None:
-                sha.update(f"{part.dtype} {part.shape}".encode())
-                sha.update(np.ascontiguousarray(part))
+        for array in block:
+            if array is not None:
+                sha.update(f"{array.dtype} {array.shape}".encode())
+                sha.update(np.ascontiguousarray(array))
     return sha.hexdigest()

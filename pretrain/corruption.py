@@ -1,7 +1,6 @@
 """Corruption processes: pure functions of a batch and a seed.
 
-The same `(x, seed)` always gives the same result on one backend, so a run can be repeated, and the
-target of a denoising autoencoder stays the clean batch.
+The same `(x, seed)` always gives the same result on one backend, so that a run can be repeated.
 """
 
 import math
@@ -10,7 +9,7 @@ from typing import Any
 
 from keras import ops
 
-from pretrain.backend import normal, uniform
+from pretrain.backend import Tensor, normal, uniform
 from pretrain.checks import check_number, is_count, is_number, positive
 
 
@@ -27,7 +26,7 @@ class Masking:
     def __post_init__(self) -> None:
         _check_rate(self.rate)
 
-    def __call__(self, x: Any, seed: Any) -> Any:
+    def __call__(self, x: Tensor, seed: int | Tensor) -> Tensor:
         """Corrupts a batch.
 
         Args:
@@ -36,8 +35,8 @@ class Masking:
         """
         return ops.where(self.selected(x, seed), ops.zeros_like(x), x)
 
-    def selected(self, x: Any, seed: Any) -> Any:
-        """The elements that a call masks, those too that are 0 anyway: booleans of x's shape."""
+    def selected(self, x: Tensor, seed: int | Tensor) -> Tensor:
+        """Whether a call masks an element, which may be 0 before: booleans of x's shape."""
         return uniform(x.shape, seed) < self.rate
 
 
@@ -45,14 +44,14 @@ class Masking:
 class PatchMasking:
     """Sets a random fraction of the square patches of images to 0, in all channels.
 
-    An image is divided into patches from its upper left corner on; those at the other edges may be
-    cut off.
+    An image is divided into patches from its upper left corner on. The patches at the right and
+    lower edges may be cut off.
 
     Args:
         rate: Expected fraction of patches that are masked, in [0, 1).
         size: Height and width of a patch in pixels, at least 1.
         image_shape: `(height, width, channels)` of images that come flattened, as behind a Flatten
-            layer; `None` if they come as images.
+            layer; `None` for images that are not flattened.
 
     Reference:
         [He et al., 2022](https://arxiv.org/abs/2111.06377)
@@ -76,10 +75,10 @@ class PatchMasking:
                     "`image_shape` must be (height, width, channels), or None. "
                     f"Received: image_shape={shape!r}"
                 )
-            # A list, if it comes from JSON.
+            # JSON makes a list of a tuple.
             object.__setattr__(self, "image_shape", tuple(shape))
 
-    def __call__(self, x: Any, seed: Any) -> Any:
+    def __call__(self, x: Tensor, seed: int | Tensor) -> Tensor:
         """Corrupts a batch.
 
         Args:
@@ -87,12 +86,12 @@ class PatchMasking:
             seed: An integer, or an integer array of shape (2,).
 
         Raises:
-            ValueError: If x is of another shape.
+            ValueError: If x has neither of these shapes.
         """
         return ops.where(self.selected(x, seed), ops.zeros_like(x), x)
 
-    def selected(self, x: Any, seed: Any) -> Any:
-        """The elements that a call masks: booleans of x's shape."""
+    def selected(self, x: Tensor, seed: int | Tensor) -> Tensor:
+        """Whether a call masks an element: booleans of x's shape."""
         n, height, width, channels = self._image_shape(x)
         grid = (n, -(-height // self.size), -(-width // self.size), 1)
         masked = uniform(grid, seed) < self.rate
@@ -101,13 +100,13 @@ class PatchMasking:
         masked = ops.repeat(masked[:, :height, :width], channels, axis=3)
         return ops.reshape(masked, x.shape)
 
-    def _image_shape(self, x: Any) -> tuple:
+    def _image_shape(self, x: Tensor) -> tuple:
         flat = self.image_shape is not None and len(x.shape) == 2
         shape = (x.shape[0], *self.image_shape) if flat else tuple(x.shape)
         if len(shape) != 4 or math.prod(shape) != math.prod(x.shape):
             raise ValueError(
-                "PatchMasking needs images (n, height, width, channels); state `image_shape` if "
-                f"they come flattened. Received: x.shape={tuple(x.shape)}, "
+                "PatchMasking needs images (n, height, width, channels), or `image_shape` for "
+                f"flattened images. Received: x.shape={tuple(x.shape)}, "
                 f"image_shape={self.image_shape}"
             )
         return shape
@@ -126,7 +125,7 @@ class Gaussian:
     def __post_init__(self) -> None:
         check_number("stddev", self.stddev)
 
-    def __call__(self, x: Any, seed: Any) -> Any:
+    def __call__(self, x: Tensor, seed: int | Tensor) -> Tensor:
         """Corrupts a batch.
 
         Args:
@@ -159,7 +158,7 @@ class SaltAndPepper:
                 f"Received: low={self.low!r}, high={self.high!r}"
             )
 
-    def __call__(self, x: Any, seed: Any) -> Any:
+    def __call__(self, x: Tensor, seed: int | Tensor) -> Tensor:
         """Corrupts a batch.
 
         Args:
@@ -170,8 +169,8 @@ class SaltAndPepper:
         replaced = ops.where(draw < self.rate / 2, self.low, self.high)
         return ops.where(draw < self.rate, ops.cast(replaced, x.dtype), x)
 
-    def selected(self, x: Any, seed: Any) -> Any:
-        """The elements that a call replaces, by what they are already perhaps: booleans."""
+    def selected(self, x: Tensor, seed: int | Tensor) -> Tensor:
+        """Whether a call replaces an element, perhaps by the same value: booleans of x's shape."""
         return uniform(x.shape, seed) < self.rate
 
 

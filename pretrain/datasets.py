@@ -1,4 +1,4 @@
-"""Datasets by name, split the same way for everybody."""
+"""Datasets by name, each split into training, validation and test examples by a seed."""
 
 import gzip
 import hashlib
@@ -36,15 +36,16 @@ _HOW_TO_GET = {
 
 
 class Dataset(NamedTuple):
-    """A dataset, each part of it a pair `(x, y)`.
+    """A dataset, split into three pairs of arrays `(x, y)`.
 
     Attributes:
-        name: What `fingerprint` calls it.
-        train: x is float32 in [0, 1], `(n, height, width, channels)` or `(n, features)`; y is int64
-            `(n,)`, in [0, classes).
-        validation: From the official training set too, and disjoint from `train`.
+        name: Name of the dataset, as `fingerprint` returns it.
+        train: Training examples. x is float32 in [0, 1], of shape `(n, height, width, channels)` or
+            `(n, features)`; y is int64 in [0, classes), of shape `(n,)`.
+        validation: Validation examples, which are taken from the official training set and are
+            disjoint from `train`.
         test: The official test set, in its order.
-        classes: Number of classes of the whole dataset: a small `train` may lack some.
+        classes: Number of classes of the whole dataset; a small `train` may lack some classes.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Dataset(NamedTuple):
 
 
 class _Official(NamedTuple):
-    """The arrays as they are published, in the order of `_KEYS`."""
+    """The published arrays, in the order of `_KEYS`."""
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -72,31 +73,35 @@ def load(
 ) -> Dataset:
     """Load a dataset and split it.
 
-    A smaller training set is a part of every larger one of the same seed: its first examples.
-    Neither the training set depends on `validation_size` nor the validation set on `train_size`.
+    With the same seed, a smaller training set holds the first examples of every larger training
+    set. The training set does not depend on `validation_size`, nor the validation set on
+    `train_size`.
 
     Args:
-        name: `"mnist"` (inside this package), `"digits"` (scikit-learn's; it has no official test
-            set: a fifth, the same for every seed), `"fashion_mnist"`, `"cifar10"`, or the path of a
-            .npz file with the keys of Keras's mnist.npz: `x_train` and `x_test` of shape
+        name: `"mnist"` (inside this package), `"digits"` (from scikit-learn), `"fashion_mnist"`,
+            `"cifar10"`, or the path of a .npz file. The digits have no official test set; a fifth
+            of the digits, the same for every seed, is their test set. The file must have the keys
+            of Keras's mnist.npz: `x_train` and `x_test` of shape
             `(n, height, width[, channels])` or `(n, features)`, uint8 or floats in [0, 1];
             `y_train` and `y_test`, integers in [0, classes).
-        train_size: Number of training examples. `None`: all that `validation_size` leaves.
-        validation_size: Number of validation examples. `None`: a fifth of the official training
-            set, at most 10,000.
-        seed: Integer; with the dataset it determines who is in training and validation.
-        folder: Where to look first for `"fashion_mnist"` (the four idx files, plain or .gz) or
-            `"cifar10"` (the batches of the Python or of the binary version): in it and in its
-            subfolders, also for a `<name>.npz`. Then follow Keras's cache, Debian's package and
-            Keras's download.
+        train_size: Number of training examples, at least 1. `None`: all examples of the official
+            training set that are not for validation.
+        validation_size: Number of validation examples, at least 1. `None`: a fifth of the official
+            training set, at most 10,000.
+        seed: Integer. The seed and the dataset determine which examples are for training and which
+            for validation.
+        folder: A folder with `"fashion_mnist"` (the four idx files, plain or .gz), `"cifar10"` (the
+            batches of the Python or of the binary version) or a `<name>.npz`, in the folder itself
+            or in a subfolder. Only if the dataset is not there, Keras's cache, Debian's package and
+            Keras's download are tried.
 
     Returns:
         A `Dataset`.
 
     Raises:
-        ValueError: If the name is unknown, the dataset too small or the file not as expected.
-        FileNotFoundError: If the file does not exist, or the dataset is in none of the places.
-        ImportError: If `"digits"` is asked for without scikit-learn.
+        ValueError: If the name is unknown, the dataset is too small or the file is no dataset.
+        FileNotFoundError: If the file does not exist, or the dataset is not found anywhere.
+        ImportError: If scikit-learn, which has the digits, is not installed.
     """
     title = fingerprint(name)
     official = _official(name, folder)
@@ -112,13 +117,13 @@ def load(
 
 
 def fingerprint(name: str | os.PathLike) -> str:
-    """Return a name that stands for the content and not for the place it is stored at.
+    """Return a name for the content of a dataset, which does not depend on where the dataset lies.
 
     Args:
         name: As for `load`.
 
     Returns:
-        A built-in name itself; for a file, `<stem>-<first 12 hexadecimal digits of its SHA-256>`.
+        A built-in name as it is; for a file, `<stem>-<first 12 hexadecimal digits of its SHA-256>`.
 
     Raises:
         ValueError: If the name is unknown.
@@ -163,7 +168,7 @@ def _official(name: str | os.PathLike, folder: str | os.PathLike | None) -> _Off
 def _split(
     name: str, count: int, train_size: int | None, validation_size: int | None, seed: int
 ) -> Arrays:
-    """Return the indices of training and validation: the two ends of one permutation."""
+    """Return the indices of training and validation examples, the two ends of a permutation."""
     for argument, value in {"train_size": train_size, "validation_size": validation_size}.items():
         if value is not None:
             positive(argument, value)
@@ -172,8 +177,8 @@ def _split(
     kept = train_size or left
     if not 1 <= kept <= left:
         raise ValueError(
-            f"The official training set of {name} has {count} examples: {held_out} for validation "
-            f"leave {max(left, 0)} for training. "
+            f"The official training set of {name} has {count} examples. Without {held_out} for "
+            f"validation, {max(left, 0)} are left for training. "
             f"Received: train_size={train_size}, validation_size={validation_size}"
         )
     order = _permutation(count, "split", name, seed)
@@ -181,7 +186,7 @@ def _split(
 
 
 def _permutation(count: int, *stream: str | int) -> np.ndarray:
-    # NumPy promises the stream of RandomState forever, that of default_rng it does not.
+    # NumPy promises that RandomState will never change, but not that default_rng will not.
     return np.random.RandomState(derive(*stream)).permutation(count)
 
 
@@ -212,7 +217,7 @@ def _digits() -> _Official:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError(
-            "The digits are scikit-learn's, which is not installed: "
+            "The digits come with scikit-learn, which is not installed. Expected "
             "`pip install \"pretrain[sklearn]\"`. Received: name='digits'"
         ) from error
     digits = load_digits()
@@ -225,7 +230,7 @@ def _digits() -> _Official:
 def _read_own(path: Path) -> _Official:
     try:
         return _checked(_read_npz(path))
-    # A damaged archive fails in as many ways as there are bytes in it.
+    # A damaged archive can raise any exception.
     except Exception as error:
         raise ValueError(
             f"The file is not a dataset: {error}. Expected a .npz file with the keys "
@@ -241,13 +246,13 @@ def _find(name: str, folder: str | os.PathLike | None) -> _Official:
     for place, read in _places(name, folder):
         try:
             return read()
-        # Keras raises a bare Exception when a download fails, and a damaged file anything.
+        # Keras raises an Exception when a download fails, and a damaged file can raise any.
         except Exception as error:
             failures.append(f"- {place}: {error}")
     raise FileNotFoundError(
         "\n".join(
             [
-                f"No usable copy of {name} was found. These places were tried:",
+                f"No usable copy of {name} was found in any of these places:",
                 *failures,
                 f"{_HOW_TO_GET[name]} Received: name={name!r}, folder={folder!r}",
             ]
@@ -269,7 +274,7 @@ def _places(
 
 
 def _read_cache(name: str, cache: Path) -> _Official:
-    # Keras 3 unpacks CIFAR-10 into a folder of its own; older versions did into the cache itself.
+    # Keras 3 unpacks CIFAR-10 into a folder of its own, older versions into the cache itself.
     inner = {"fashion_mnist": "fashion-mnist", "cifar10": "cifar-10-batches-py-target"}[name]
     return _read_folder(name, cache / inner if (cache / inner).is_dir() else cache)
 
@@ -288,7 +293,7 @@ def _download(name: str) -> _Official:
 def _read_folder(name: str, folder: Path) -> _Official:
     if not folder.is_dir():
         raise FileNotFoundError("no such folder")
-    # The files of MNIST are called the same as those of Fashion-MNIST, and may lie beside them.
+    # MNIST has files of the same names as Fashion-MNIST, which may lie in a folder nearby.
     subfolders = folder.glob("*[Ff]ashion*/" if name == "fashion_mnist" else "*/")
     for place in (folder, *sorted(subfolders)):
         for first, read in _formats(name):
@@ -313,7 +318,7 @@ def _formats(name: str) -> Iterator[tuple[str, Callable[[Path], _Official]]]:
 
 
 def _read_npz(file: Path | BinaryIO) -> _Official:
-    # A path given to NumPy stays open if what it leads to is no archive.
+    # NumPy would leave the file of a path open if the file is no archive.
     opened = file.open("rb") if isinstance(file, Path) else nullcontext(file)
     with opened as content:
         return _read_archive(np.load(content, allow_pickle=False))
@@ -332,7 +337,7 @@ def _read_archive(archive: object) -> _Official:
 
 def _read_idx_files(folder: Path) -> _Official:
     kinds = ("images-idx3", "labels-idx1")
-    paths = [folder / f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in kinds]
+    paths = [folder / f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in kinds]
     return _Official(*(_read_idx(path) for path in paths))
 
 
@@ -341,7 +346,7 @@ def _read_idx(path: Path) -> np.ndarray:
         content = path.read_bytes()
     else:
         content = gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes())
-    # Two zeros, the type (8 is uint8), the rank; then the sizes; then the values.
+    # An idx file has two zeros, the type (8 is uint8), the rank, the sizes and then the values.
     if content[:3] != b"\0\0\x08":
         raise ValueError(f"{path.name} is not an idx file of bytes")
     rank = content[3]
@@ -374,7 +379,7 @@ def _channels_last(rows: np.ndarray) -> np.ndarray:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Rebuilds arrays and nothing else: a pickle can run any code."""
+    """Rebuilds arrays and refuses everything else, since a pickle can run any code."""
 
     _reconstruct, *_ = np.empty(0).__reduce__()
     _allowed = {"_reconstruct": _reconstruct, "ndarray": np.ndarray, "dtype": np.dtype}

@@ -1,7 +1,7 @@
 """A Keras model as a flat list of operation calls, which can be cut and run piecewise.
 
-Running the calls directly, instead of building `keras.Model`s from intermediate tensors, leaves
-no trace in the model: Keras would add a node to each of its layers.
+The calls are run directly and leave no trace in the model. Building a `keras.Model` from
+intermediate tensors would make Keras add a node to each layer of the model.
 """
 
 import hashlib
@@ -139,7 +139,7 @@ def flatten(model: keras.Model) -> Graph:
         model: A built model.
 
     Returns:
-        Its graph.
+        The graph of the model.
 
     Raises:
         ValueError: If the model has no graph, or several inputs or outputs.
@@ -147,7 +147,7 @@ def flatten(model: keras.Model) -> Graph:
     function = functional(model)
     if function is None:
         raise ValueError(
-            "Expected a built Sequential or functional model, whose graph can be read. "
+            "Expected a built Sequential or functional model, since only such models have a graph. "
             f"Received: model={model!r}, of type {type(model).__name__}"
         )
     if len(function.inputs) != 1 or len(function.outputs) != 1:
@@ -162,7 +162,7 @@ def flatten(model: keras.Model) -> Graph:
     return Graph(flattener.calls, start, end, tuple(function.inputs[0].shape))
 
 
-def chain(layers: Iterable[Any], input_shape: tuple, dtype: str) -> Graph:
+def chain(layers: Iterable[keras.Layer], input_shape: tuple, dtype: str) -> Graph:
     """A graph that applies layers one after another.
 
     Args:
@@ -181,13 +181,13 @@ def chain(layers: Iterable[Any], input_shape: tuple, dtype: str) -> Graph:
 
 
 def to_config(graph: Graph) -> dict[str, Any]:
-    """A graph as data that Keras can save, its operations included but not their weights.
+    """A graph as plain data, with its operations but without their weights.
 
     Args:
         graph: The graph.
 
     Returns:
-        What `from_config` makes an equal graph of.
+        Data that Keras can save, from which `from_config` makes an equal graph.
     """
     operations = list(dict.fromkeys(call.operation for call in graph.calls))
     return {
@@ -201,7 +201,7 @@ def to_config(graph: Graph) -> dict[str, Any]:
 
 
 def from_config(config: dict[str, Any]) -> Graph:
-    """A graph of new operations, from what `to_config` returned.
+    """A graph of new operations, from the data that `to_config` returned.
 
     Args:
         config: The data.
@@ -233,7 +233,7 @@ def _input_dtype(graph: Graph) -> str:
 
 
 def _replay(config: dict[str, Any], operation: Any, tensors: dict[int, Any]) -> Call:
-    """Calls an operation on symbolic tensors, by number, and adds what it returns to them."""
+    """Calls an operation on symbolic tensors, by number, and adds its outputs to the tensors."""
     inputs, outputs = config["inputs"], tuple(config["outputs"])
     numbers = iter(inputs)
 
@@ -246,8 +246,10 @@ def _replay(config: dict[str, Any], operation: Any, tensors: dict[int, Any]) -> 
     return Call(operation, tuple(args), kwargs, read, outputs, *shapes)
 
 
-def fingerprint(calls: list[Call]) -> str:
-    """A text that is equal for calls of the same architecture, whatever names and initial values.
+def architecture_text(calls: list[Call]) -> str:
+    """A text that is equal for calls of the same architecture.
+
+    The text does not depend on names and initial values. It is of use within one process only.
 
     Args:
         calls: Calls of one or more graphs.
@@ -266,14 +268,14 @@ def fingerprint(calls: list[Call]) -> str:
     return json.dumps([describe(call) for call in calls], sort_keys=True, default=repr)
 
 
-def matrices(operation: Any) -> list:
-    """The weights of an operation that project: rank 2 or more, not of a normalization."""
+def matrices(operation: keras.Operation) -> list[keras.Variable]:
+    """The weights of rank 2 or more of an operation that is not, for instance, a normalization."""
     if isinstance(operation, _NOT_PROJECTIONS):
         return []
     return [w for w in getattr(operation, "weights", []) if len(w.shape) > 1]
 
 
-def is_convolution(operation: Any) -> bool:
+def is_convolution(operation: keras.Operation) -> bool:
     """Whether an operation is one of Keras's convolutions."""
     return hasattr(operation, "kernel_size") and hasattr(operation, "data_format")
 
@@ -294,15 +296,15 @@ _NOT_PROJECTIONS = (
 _CONSTANTS = (bool, int, float, str, slice, type(None), type(...))
 
 
-def takes_training(operation: Any) -> bool:
+def takes_training(operation: keras.Operation) -> bool:
     """Whether an operation is a layer that tells training from inference."""
     if not isinstance(operation, keras.layers.Layer):
         return False
     return "training" in inspect.signature(operation.call).parameters
 
 
-def _draws_noise(operation: Any) -> bool:
-    """Whether an operation is dropout or augmentation, or holds some."""
+def _draws_noise(operation: keras.Layer) -> bool:
+    """Whether a layer is, or holds, dropout or augmentation."""
     return any(
         isinstance(value, keras.random.SeedGenerator)
         for layer in layers_of(operation)
@@ -310,24 +312,24 @@ def _draws_noise(operation: Any) -> bool:
     )
 
 
-def _describe_operation(operation: Any) -> list:
+def _describe_operation(operation: keras.Operation) -> list:
     kind = [id(type(operation)), type(operation).__qualname__]
     if not isinstance(operation, keras.layers.Layer):
         return [kind, _state(operation), _callables(operation)]
     try:
         with warnings.catch_warnings():
-            # Keras warns of functions that cannot be saved; here nothing is.
+            # Keras warns of functions that cannot be saved, but nothing is saved here.
             warnings.simplefilter("ignore")
             config = operation.get_config()
     except NotImplementedError:
-        # An operation that cannot say what it is equals only itself.
+        # An operation without a configuration is only equal to itself.
         return [kind, id(operation)]
     trainable = [bool(w.trainable) for w in operation.weights]
     callables = [_callables(layer) for layer in layers_of(operation)]
     return [kind, _strip(config), trainable, operation.dtype_policy.name, callables]
 
 
-def _state(operation: Any) -> dict:
+def _state(operation: keras.Operation) -> dict[str, Any]:
     return {
         key: value
         for key, value in vars(operation).items()
@@ -337,8 +339,8 @@ def _state(operation: Any) -> dict:
     }
 
 
-def _callables(operation: Any) -> list:
-    """The user's own activations, regularizers, ...: a configuration only holds their names."""
+def _callables(operation: keras.Operation) -> list:
+    """The activations, regularizers, ..., of which a configuration holds nothing but the name."""
     return [
         [name, _describe_callable(value)]
         for name, value in sorted(vars(operation).items())
@@ -350,7 +352,7 @@ def _callables(operation: Any) -> list:
 
 
 def _describe_callable(value: Any) -> Any:
-    """What is equal for functions of one piece of code, and for objects of one state."""
+    """A description that is equal for functions of the same code and objects of the same state."""
     if inspect.isfunction(value):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         return [id(value.__code__), *map(_describe_value, [*cells, *(value.__defaults__ or ())])]
@@ -361,7 +363,7 @@ def _describe_callable(value: Any) -> Any:
 
 
 def _describe_value(value: Any) -> Any:
-    """Constants by their text, arrays by their content, what may change by its identity."""
+    """Describes a constant by its text, an array by its content, another object by its identity."""
     if isinstance(value, tuple):
         return [_describe_value(item) for item in value]
     if isinstance(value, _CONSTANTS):
@@ -373,7 +375,7 @@ def _describe_value(value: Any) -> Any:
 
 
 def _strip(config: Any) -> Any:
-    """Drops what does not change the computation: names, initial values and seeds."""
+    """Drops names, initial values and seeds, which do not change the computation."""
     if isinstance(config, dict):
         return {
             key: _strip(value)

@@ -128,7 +128,7 @@ def _describe(stack: Stack) -> list:
 
 
 def _describe_call(call: Call) -> list:
-    """The same in every process, which `graph.fingerprint` is not."""
+    """The same in every process, which `graph.architecture_text` is not."""
     activation = getattr(call.operation, "activation", None)
     name = getattr(activation, "__name__", type(activation).__name__)
     return [type(call.operation).__name__, name, call.input_shape, call.output_shape]

@@ -1,8 +1,7 @@
-"""Initializers by name, Keras's and those that Keras lacks, and initializations of whole models."""
+"""Initializers by name, among them two that Keras lacks, and initializations of whole models."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from numbers import Real
 from typing import Any
 
 import keras
@@ -11,7 +10,8 @@ from keras import layers as kl
 from keras import ops
 
 from pretrain import graph
-from pretrain.checks import check_model, checked_seeds, positive
+from pretrain.backend import Tensor
+from pretrain.checks import check_model, checked_seeds, is_number, positive
 from pretrain.examples import Examples
 from pretrain.graph import Call, Graph
 from pretrain.seeds import derive
@@ -19,16 +19,16 @@ from pretrain.stages import split_stages
 from pretrain.task import check_inputs
 
 
-def historical(seed: int | None = None) -> keras.initializers.Initializer:
+def historical(seed: int | None = None) -> keras.Initializer:
     """Return the initializer U[-1/sqrt(fan_in), 1/sqrt(fan_in)].
 
-    "The standard initialization" of Glorot & Bengio (2010), with which the literature on
-    pretraining compares (Bengio et al., 2007), after LeCun et al., "Efficient BackProp" (1998). Its
-    variance is 1 / (3 fan_in): a third of what keeps the variance of linear units from layer to
-    layer.
+    Glorot & Bengio (2010) call this "the standard initialization". The literature on pretraining
+    compares with it (Bengio et al., 2007), after LeCun et al., "Efficient BackProp" (1998). The
+    variance is 1 / (3 fan_in), a third of the variance that would keep the outputs of linear layers
+    at the same variance from layer to layer.
 
     Args:
-        seed: Non-negative integer. `None` draws a fresh one.
+        seed: Non-negative integer; `None` draws a fresh seed.
 
     Returns:
         A `keras.initializers.VarianceScaling`.
@@ -40,15 +40,15 @@ def historical(seed: int | None = None) -> keras.initializers.Initializer:
 class DeltaOrthogonal(keras.initializers.Orthogonal):
     """Convolution kernels of zeros, but for an orthogonal matrix of channels at the center.
 
-    A convolution with such a kernel is that matrix at each position, so that it keeps the norm of
-    what it is applied to, times `gain`, at strides of 1 and with `padding="same"`. The center of an
-    even extent k is tap (k - 1) // 2, which that padding puts on the output's own position. A
-    kernel of rank 2 (Dense) has no positions: it is Keras's `Orthogonal`. To load a saved model
-    with it, import `pretrain.initializers` first.
+    A convolution with such a kernel, strides of 1 and `padding="same"` applies the matrix at each
+    position, and so multiplies the norm of its input by `gain`. The center of an even extent k is
+    tap (k - 1) // 2, which the padding puts on the output's own position. A kernel of rank 2
+    (Dense) has no positions and is drawn by Keras's `Orthogonal`. Import `pretrain.initializers`
+    before you load a saved model with this initializer.
 
     Args:
         gain: Factor of the matrix: 1 for linear units and tanh, sqrt(2) for ReLU.
-        seed: Non-negative integer. `None` draws a fresh one.
+        seed: Non-negative integer; `None` draws a fresh seed.
 
     Raises:
         ValueError: When called with a shape `(*positions, channels_in, channels_out)` with fewer
@@ -58,7 +58,7 @@ class DeltaOrthogonal(keras.initializers.Orthogonal):
         [Xiao et al., 2018](https://arxiv.org/abs/1806.05393)
     """
 
-    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Any:
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         if len(shape) < 3:
             return super().__call__(shape, dtype)
         *positions, channels_in, channels_out = shape
@@ -76,25 +76,26 @@ _OWN = {"historical": historical, "delta_orthogonal": DeltaOrthogonal}
 
 
 def get(
-    identifier: str | dict[str, Any] | keras.initializers.Initializer, seed: int | None = None
-) -> keras.initializers.Initializer:
+    identifier: str | dict[str, Any] | keras.Initializer, seed: int | None = None
+) -> keras.Initializer:
     """Return an initializer that carries a seed.
 
-    An initializer with an integer seed gives identical matrices to layers of equal shape: call this
-    once per layer, with a seed for each.
+    An initializer with an integer seed gives identical matrices to layers of equal shape. Call this
+    function once per layer, with a different seed for each layer.
 
     Args:
         identifier: `"historical"`, `"delta_orthogonal"`, a name that Keras knows (`"he_normal"`),
             an initializer's serialized config, or an initializer, whose own seed is replaced.
             Orthogonal matrices (Saxe et al., 2013) with the gain for ReLU are
             `keras.initializers.Orthogonal(gain=2**0.5)`.
-        seed: Non-negative integer. `None` draws a fresh one.
+        seed: Non-negative integer; `None` draws a fresh seed.
 
     Returns:
-        A new initializer with that seed; one without randomness (`"zeros"`) is returned as it is.
+        A new initializer with the seed. An initializer without randomness (`"zeros"`) is returned
+        as it is.
 
     Raises:
-        ValueError: If `identifier` is none of these.
+        ValueError: If no initializer has this identifier.
     """
     if isinstance(identifier, str) and identifier in _OWN:
         return _OWN[identifier](seed=seed)
@@ -105,24 +106,20 @@ def get(
     return type(initializer).from_config({**config, "seed": seed})
 
 
-def _resolve(identifier: Any) -> keras.initializers.Initializer:
+def _resolve(identifier: Any) -> keras.Initializer:
     try:
         initializer = keras.initializers.get(identifier)
     except (TypeError, ValueError):
         initializer = None
     # Keras also takes arrays and bare functions, which have no seed to replace.
-    if not isinstance(initializer, keras.initializers.Initializer):
+    if not isinstance(initializer, keras.Initializer):
+        exported = vars(keras.initializers).items()
+        aliases = [name for name, value in exported if name.islower() and isinstance(value, type)]
         raise ValueError(
             "Unknown initializer. Expected an initializer, its serialized config or one of "
-            f"{', '.join(_names())}. Received: identifier={identifier!r}"
+            f"{', '.join([*_OWN, *sorted(aliases)])}. Received: identifier={identifier!r}"
         )
     return initializer
-
-
-def _names() -> list[str]:
-    exported = vars(keras.initializers).items()
-    aliases = [name for name, value in exported if name.islower() and isinstance(value, type)]
-    return [*_OWN, *sorted(aliases)]
 
 
 def lsuv(
@@ -135,29 +132,30 @@ def lsuv(
 ) -> None:
     """Initializes a model in place so that pre-activations have unit variance, layer by layer.
 
-    The kernel of every dense and convolution layer becomes orthonormal and is then, from input to
-    output, divided by the standard deviation of what the layer computes from `x` in front of its
-    activation, in inference mode. The variance is over examples, positions and units together, as
-    in the paper: in a deep network of sigmoid units, most of it is between units and little between
-    examples.
+    The kernel of every dense and convolution layer becomes orthonormal. Then, from input to output,
+    each kernel is divided by the standard deviation of the layer's pre-activations, which are
+    computed from `x` in inference mode. The variance is taken over examples, positions and units
+    together, as in the paper. In a deep network of sigmoid units, most of this variance is between
+    units and little is between examples.
 
     Biases (zero in the paper), frozen layers and layers of other kinds stay as they are. A layer
     that is called several times is scaled for its first call. For a `Population`, initialize the
-    models that it is made of.
+    models that the population is made of.
 
     Args:
         model: A built Sequential or functional model with one input and one output.
         x: Inputs (n, ...), or a finite dataset of them, all of which are run at once: a thousand
             are enough.
-        tol: Largest distance of a variance from 1, in (0, 1). The default, and that of
-            `max_iterations`, is that of the authors' code.
-        max_iterations: Most divisions of a kernel, at least 1. One is enough where biases are zero.
+        tol: Largest distance of a variance from 1, in (0, 1). The defaults of `tol` and
+            `max_iterations` are taken from the authors' code.
+        max_iterations: Most divisions of a kernel, at least 1. A single division is enough if the
+            biases are zero.
         seed: Seed of the orthonormal kernels, an integer.
 
     Raises:
-        ValueError: If an argument is out of range, the model has no such layer, all examples are
-            equal, or a variance is zero, not finite or cannot be made 1; the model is then left as
-            it was.
+        ValueError: If an argument is out of range, the model has no dense or convolution layer,
+            all examples are equal, or a variance is zero, not finite or cannot be made 1. After an
+            error the model is as it was before.
 
     Reference:
         [Mishkin & Matas, 2015](https://arxiv.org/abs/1511.06422)
@@ -166,15 +164,16 @@ def lsuv(
     flat = graph.flatten(model)
     by_layer = _kernels_by_layer(flat)
     kernels = [kernel for own in by_layer.values() for kernel in own]
-    _check_tolerance(tol)
+    if not is_number(tol) or not 0 < tol < 1:
+        raise ValueError(f"`tol` must be a number in (0, 1). Received: tol={tol!r}")
     positive("max_iterations", max_iterations)
     (seed,) = checked_seeds([seed])
     x = ops.convert_to_tensor(_distinct_examples(model, x), model.inputs[0].dtype)
-    # What is assigned in this scope is only noted, so that nothing moves if an error ends it.
+    # The scope only notes what is assigned, so that the model does not move if there is an error.
     with keras.StatelessScope() as scope:
         for i, kernel in enumerate(kernels):
             orthonormal = keras.initializers.Orthogonal(seed=derive("lsuv", seed, i))
-            # Its decomposition knows no lower precision.
+            # The decomposition of a matrix needs single precision.
             kernel.assign(orthonormal(kernel.shape, "float32"))
         for call, tensors in _steps(flat, x):
             for kernel in by_layer.pop(call.operation, [])[-1:]:
@@ -186,7 +185,7 @@ def lsuv(
 def histogram(model: keras.Model, pretrained: keras.Model, *, seed: int = 0) -> None:
     """Draws a model's weights, in place, from the distributions of a pretrained model's weights.
 
-    The control that tells whether pretraining finds more than a good scale: every trainable weight
+    This control tells whether pretraining finds more than a good scale. Every trainable weight
     array of the layers before the classifier is filled with independent draws, with replacement,
     from the values of the same array of the pretrained model. The classifier stays as it is.
 
@@ -204,7 +203,7 @@ def histogram(model: keras.Model, pretrained: keras.Model, *, seed: int = 0) -> 
     check_model(pretrained, pretrained)
     check_model(model, pretrained)
     (seed,) = checked_seeds([seed])
-    # One stream, in the order of layers: those of a shallower model are drawn alike.
+    # A single stream in the order of layers gives a shallower model the same first layers.
     random = np.random.RandomState(derive("histogram", seed))
     for stage, source in zip(split_stages(model), split_stages(pretrained), strict=True):
         pairs = zip(stage.trainable_variables, source.trainable_variables, strict=True)
@@ -213,8 +212,8 @@ def histogram(model: keras.Model, pretrained: keras.Model, *, seed: int = 0) -> 
             variable.assign(random.choice(values, tuple(variable.shape)))
 
 
-def _kernels_by_layer(flat: Graph) -> dict[Any, list]:
-    """The kernels to initialize of each layer that has some."""
+def _kernels_by_layer(flat: Graph) -> dict[keras.Operation, list[keras.Variable]]:
+    """The kernels to initialize, by layer."""
     kernels = {call.operation: _kernels(call.operation) for call in flat.calls}
     kernels = {operation: own for operation, own in kernels.items() if own}
     if not kernels:
@@ -225,7 +224,7 @@ def _kernels_by_layer(flat: Graph) -> dict[Any, list]:
     return kernels
 
 
-def _kernels(operation: Any) -> list:
+def _kernels(operation: keras.Operation) -> list[keras.Variable]:
     """The trainable kernels of a dense or convolution layer, in the order of their application."""
     dense = isinstance(operation, kl.Dense | kl.EinsumDense)
     if not dense and not graph.is_convolution(operation):
@@ -235,8 +234,8 @@ def _kernels(operation: Any) -> list:
     return [kernel for kernel in kernels if kernel.trainable]
 
 
-def _steps(flat: Graph, x: Any) -> Iterator[tuple[Call, dict[int, Any]]]:
-    """Runs a graph on `x`, stopping in front of each call with the tensors that are yet needed."""
+def _steps(flat: Graph, x: Tensor) -> Iterator[tuple[Call, dict[int, Tensor]]]:
+    """Runs a graph on `x` and yields, before each call, the tensors that are still needed."""
     last = {number: call for call in flat.calls for number in call.inputs.values()}
     tensors = {flat.input: x}
     for call in flat.calls:
@@ -248,9 +247,9 @@ def _steps(flat: Graph, x: Any) -> Iterator[tuple[Call, dict[int, Any]]]:
 
 
 def _scale_to_unit_variance(
-    call: Call, kernel: Any, tensors: dict[int, Any], tol: float, max_iterations: int
+    call: Call, kernel: keras.Variable, tensors: dict[int, Tensor], tol: float, max_iterations: int
 ) -> None:
-    """Divides the (last) kernel of a layer until the pre-activations have unit variance."""
+    """Divides the last kernel of a layer until the pre-activations have unit variance."""
     layer = call.operation
     linear = type(layer).from_config({**layer.get_config(), "activation": None})
     linear.build(call.input_shape)
@@ -260,7 +259,7 @@ def _scale_to_unit_variance(
             return
         if not 0 < variance < np.inf:
             raise ValueError(
-                "Expected pre-activations that are finite and differ. "
+                "Expected pre-activations that are finite and not all equal. "
                 f"Received: layer {layer.name!r}, whose variance is {variance}"
             )
         kernel.assign(kernel / variance**0.5)
@@ -270,9 +269,9 @@ def _scale_to_unit_variance(
     )
 
 
-def _variance(call: Call, linear: keras.Layer, tensors: dict[int, Any]) -> float:
-    """Variance of a layer's pre-activations, those of a copy without activation."""
-    # Weights of an activation that is a layer itself come after those of the projection.
+def _variance(call: Call, linear: keras.Layer, tensors: dict[int, Tensor]) -> float:
+    """Variance of a layer's pre-activations, which a copy without activation computes."""
+    # If the activation is a layer itself, its weights follow the weights of the projection.
     weights = zip(linear.weights, call.operation.weights, strict=False)
     outputs = dict(tensors)
     with keras.StatelessScope(weights):
@@ -286,12 +285,7 @@ def _distinct_examples(model: keras.Model, x: Any) -> np.ndarray:
     x = next(examples.blocks())[0].x
     if (x == x[:1]).all():
         raise ValueError(
-            "`x` must have examples that differ, to have a variance. "
+            "`x` must have examples that are not all equal, since their variance is needed. "
             f"Received: {len(x)} equal examples"
         )
     return x
-
-
-def _check_tolerance(tol: Any) -> None:
-    if not isinstance(tol, Real) or not 0 < tol < 1:
-        raise ValueError(f"`tol` must be a number in (0, 1). Received: tol={tol!r}")

@@ -34,7 +34,7 @@ def functional(model: Any) -> Any:
 
 
 def nodes(function: Any) -> Iterator[Node]:
-    """The calls of a functional model in topological order, those of its inputs left out."""
+    """The calls of a functional model in topological order, without its input layers."""
     for depth in sorted(function._nodes_by_depth, reverse=True):
         for node in function._nodes_by_depth[depth]:
             if not node.is_input:

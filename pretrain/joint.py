@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from pretrain.backend import subkey
+from pretrain.backend import Tensor, subkey
 from pretrain.examples import MAX_MEMORY
 from pretrain.objectives import (
     Autoencoder,
@@ -20,7 +20,7 @@ from pretrain.objectives.autoencoder import Reconstruction
 from pretrain.objectives.objective import Moments
 from pretrain.objectives.variational import gaussian_divergence
 from pretrain.population import Population
-from pretrain.report import Report
+from pretrain.report import Report, check_report
 from pretrain.stack import Settings, Stack, StageTraining, stream_name
 from pretrain.unrolling import undoing
 
@@ -43,15 +43,17 @@ def joint_pretrain(
     max_memory: int = MAX_MEMORY,
     verbose: Any = "auto",
 ) -> Report:
-    """Pretrains a model's stages all at once, in place: instead of greedily, or after it.
+    """Pretrains all stages of a model together, in place, with or without greedy pretraining.
 
-    The stages encode, each the output of the one before, corrupted as its objective says; from the
-    last code down, their decoders decode, as in `unroll`, the pre-activation of each followed by a
-    sigmoid where its stage's input is binary. Minimized is the first objective's loss of the clean
-    input and that reconstruction, plus the penalties of all stages: summed over the features, and
-    divided by their number if the first objective's `reduction` is `"mean"`. With one stage this is
-    `greedy_pretrain`; with a variational last stage and the reduction `"sum"`, the first objective
-    cross-entropy, the negative evidence lower bound.
+    The stages are the encoder of a deep autoencoder and their decoders are its decoder, as in
+    `unroll`. The input of each stage is corrupted as the stage's objective says. The training
+    minimizes the first objective's loss between the clean input and the reconstruction, plus the
+    penalties of all stages. If the first objective's `reduction` is `"mean"`, the sum of the loss
+    and the penalties is divided by the number of features.
+
+    With one stage, the training is the same as in `greedy_pretrain`. With a variational last stage
+    and a first objective of cross-entropy and the reduction `"sum"`, the training minimizes the
+    negative evidence lower bound.
 
     ```python
     report = greedy_pretrain(model, x, Autoencoder())
@@ -62,29 +64,32 @@ def joint_pretrain(
     Args:
         model: As in `greedy_pretrain`.
         x: As in `greedy_pretrain`.
-        objective: An autoencoder for all stages, or one for each; a variational one for the last
-            only. `None` is those of `report`, or `DenoisingAutoencoder(Masking(0.25))`.
-        report: What this or `greedy_pretrain` returned for this model: its decoders are gone on
-            from, as copies. `None`: decoders are new, as in `greedy_pretrain`.
-        epochs: Number of epochs.
+        objective: An autoencoder for all stages, or an autoencoder for each stage. Only the last
+            stage can have a variational autoencoder. `None` stands for the objectives of `report`,
+            and without a report for `DenoisingAutoencoder(Masking(0.25))`.
+        report: The report of an earlier pretraining of this model, greedy or joint. The training
+            then starts with copies of the report's decoders. `None`: decoders are new, as in
+            `greedy_pretrain`.
+        epochs: Number of epochs, at least 1.
         batch_size: Examples per update.
         optimizer: Keras optimizer, by name or instance.
-        learning_rate: One rate, or one for each member of a population; `None` is the optimizer's.
-        seed: Seed of order, corruption and decoders; a `Population` has its own.
-        stages: As in `greedy_pretrain`; `None` with `report`, whose stages are taken.
+        learning_rate: A rate, or a rate for each member of a population; `None` stands for the
+            optimizer's own rate.
+        seed: Seed of order, corruption and decoders; a `Population` has seeds of its own.
+        stages: As in `greedy_pretrain`; `None` beside a `report`, which knows its stages.
         validation_data: As in `greedy_pretrain`.
-        patience: As in `greedy_pretrain`, of all stages together.
-        callbacks: As in `greedy_pretrain`, of one training.
+        patience: As in `greedy_pretrain`, for all stages together.
+        callbacks: As in `greedy_pretrain`; the callbacks see a single training.
         max_memory: Bytes that a block of a dataset may take.
         verbose: As in `greedy_pretrain`.
 
     Returns:
-        A report with all decoders. Loss, history and seconds are those of the whole and the same
-        for every stage; `reconstruction` is the loss without penalties.
+        A report with all decoders. Every stage has the loss, history and seconds of all stages
+        together. The score `reconstruction` is the loss without penalties.
 
     Raises:
         ValueError: If an argument is out of range, an objective has no reconstruction, `report`
-            does not fit the model, or what stands between two stages cannot be undone.
+            does not fit the model, or a layer between two stages cannot be undone.
 
     Reference:
         [Zhou et al., 2014](https://arxiv.org/abs/1405.1380)
@@ -101,7 +106,7 @@ def joint_pretrain(
         _take_over(learners, report)
     joint = JointObjective(tuple(stack.objectives))
     deep = [DeepLearner(joint, list(parts)) for parts in zip(*learners, strict=True)]
-    # The first stage's stream: one stage alone is trained as greedily.
+    # A stack of one stage is trained as greedily, with the random numbers of the first stage.
     training = StageTraining(stack.population, joint, deep, stream_name(0))
     trained = training.run(settings, *data, encodes=False)
     return Report(trained, stack.population.seeds, stack.layers, joint=True)
@@ -109,10 +114,10 @@ def joint_pretrain(
 
 @dataclass(frozen=True)
 class JointObjective(Objective):
-    """What all stages are trained on together.
+    """The objective of all stages together.
 
     Args:
-        objectives: The decided objective of each stage, the first's input first.
+        objectives: The decided objective of each stage, from the first stage to the last.
     """
 
     objectives: tuple[Objective, ...]
@@ -133,10 +138,10 @@ class JointObjective(Objective):
     def loss_name(self) -> str:
         return self.objectives[0].loss_name
 
-    def inputs(self, x: Any, key: Any) -> dict[str, Any]:
+    def inputs(self, x: Tensor, key: Tensor) -> dict[str, Tensor]:
         return {"x": x, "key": key}
 
-    def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
+    def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Any]) -> list[Tensor]:
         first, *others = self.objectives
         bottom, *above = outputs["stages"]
         own = first.scores(x, y, {**bottom, "reconstruction": outputs["reconstruction"]})
@@ -155,8 +160,8 @@ class DeepLearner(keras.layers.Layer):
     """The learners of consecutive stages as one deep autoencoder.
 
     Args:
-        objective: What they are trained on.
-        parts: A learner for each stage, the first's input first.
+        objective: The objective of all stages together.
+        parts: The learner of each stage, from the first stage to the last.
     """
 
     def __init__(self, objective: JointObjective, parts: list[Reconstruction]) -> None:
@@ -167,26 +172,27 @@ class DeepLearner(keras.layers.Layer):
         self.built = True
 
     @property
-    def own_variables(self) -> list:
-        """The variables of what is trained beside the stages."""
+    def own_variables(self) -> list[keras.Variable]:
+        """The variables of the models that are trained beside the stages."""
         return [variable for part in self.parts for variable in part.own_variables]
 
-    def fingerprint(self) -> str:
+    def architecture_text(self) -> str:
         """A text that is equal for learners of the same architecture."""
         preambles = [part.stage.preamble for part in self.parts[1:]]
         segments = [preamble for preamble in preambles if preamble]
-        return " ".join(["joint", *(part.fingerprint() for part in [*self.parts, *segments])])
+        return " ".join(["joint", *(p.architecture_text() for p in [*self.parts, *segments])])
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
-        """Encodes a batch through all stages, and decodes it.
+    def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Any]:
+        """Encodes a batch through all stages and decodes the last code.
 
         Args:
-            inputs: `"x"`, clean inputs of the first stage; `"key"`, a key for random numbers.
+            inputs: `"x"`, clean inputs of the first stage (batch, ...); `"key"`, a key for random
+                numbers.
             training: Whether the stages are trained.
 
         Returns:
-            `"stages"`, what each stage's `encode` returns; `"reconstruction"`, the pre-activation
-            of what the first stage's decoder makes of the last code.
+            `"stages"`, a list of what each learner's `encode` returns; `"reconstruction"`, the
+            pre-activation of the reconstruction (batch, ...).
         """
         x, stages = inputs["x"], []
         for number, (objective, part) in enumerate(zip(self._objectives, self.parts, strict=True)):
@@ -197,7 +203,7 @@ class DeepLearner(keras.layers.Layer):
             x = stages[-1]["code"]
         return {"stages": stages, "reconstruction": self._decode(x, training)}
 
-    def _decode(self, code: Any, training: bool | None) -> Any:
+    def _decode(self, code: Tensor, training: bool | None) -> Tensor:
         first, *above = self.parts
         steps = zip(self._objectives[1:], above, self._undoing, strict=True)
         for objective, part, layers in reversed(list(steps)):
@@ -209,16 +215,12 @@ class DeepLearner(keras.layers.Layer):
 
 
 def _continued(report: Any, objective: Any, stages: Any) -> tuple[Any, Any]:
-    """Objectives and stages to go on with after a report."""
-    if not isinstance(report, Report) or not report.stages:
-        raise ValueError(
-            "`report` must be what greedy_pretrain or joint_pretrain returned. "
-            f"Received: report={report!r}"
-        )
+    """The objectives and stages of a joint training that goes on after a report."""
+    check_report(report)
     if stages is not None:
         raise ValueError(
-            "The stages are those of `report`: expected stages=None. "
-            f"Received: stages={stages!r} beside a report"
+            "Expected stages=None beside a report, which knows its stages. "
+            f"Received: stages={stages!r}"
         )
     own = [stage.objective for stage in report.stages]
     return objective or own, report.layers or len(report.stages)
@@ -230,13 +232,13 @@ def _check_autoencoders(objective: Any) -> None:
         known = isinstance(item, Objective)
         if known and not isinstance(item, Autoencoder | VariationalAutoencoder):
             hint = (
-                "pretrain greedily, or train the whole classifier"
+                "Pretrain the stages greedily, or train the whole classifier"
                 if isinstance(item, SupervisedGreedy)
-                else "go on from its report with Autoencoder(tied=True)"
+                else "After greedy pretraining, pass objective=Autoencoder(tied=True)"
             )
             raise ValueError(
-                "Joint training needs autoencoders, which reconstruct their input; of a stage "
-                f"pretrained with {type(item).__name__}, {hint}. Received: objective={item!r}"
+                "Joint training needs autoencoders, which reconstruct their input. "
+                f"{hint}. Received: objective={item!r}"
             )
 
 
@@ -244,25 +246,25 @@ def _check_order(objectives: list[Objective]) -> None:
     for objective in objectives[:-1]:
         if isinstance(objective, VariationalAutoencoder):
             raise ValueError(
-                "Only the last stage can be variational in joint training: give an objective for "
-                f"each stage. Received: objective={objectives}"
+                "Only the last stage can be variational in joint training. Expected an objective "
+                f"for each stage. Received: objective={objectives}"
             )
     for objective in objectives[1:]:
         if isinstance(objective, DenoisingAutoencoder) and objective.emphasizes:
             raise ValueError(
-                "Emphasis weighs the features of the model's input in joint training: only the "
-                "first stage's objective can have it; give an objective for each stage. "
+                "Emphasis weighs the features of the model's input in joint training, so only the "
+                "first stage's objective can have emphasis. Expected an objective for each stage. "
                 f"Received: objective={objectives}"
             )
 
 
 def _take_over(learners: list[list[Reconstruction]], report: Report) -> None:
-    """Gives learners, of each stage and member, the weights that a report's models have."""
+    """Gives the learners of each stage and member the weights of a report's models."""
     members = len(learners[0])
     if len(report.seeds) != members:
         raise ValueError(
-            "`report` must be of the population that is pretrained. Received: a report of "
-            f"{len(report.seeds)} members, for {members}"
+            f"`report` must be of the population that is pretrained, with {members} members. "
+            f"Received: a report of {len(report.seeds)} members"
         )
     for of_stage, stage in zip(learners, report.stages, strict=True):
         for learner, decoder, head in zip(of_stage, stage.decoders, stage.heads, strict=True):
@@ -270,9 +272,9 @@ def _take_over(learners: list[list[Reconstruction]], report: Report) -> None:
             shapes, expected = ([v.shape for v in vs] for vs in (found, learner.own_variables))
             if shapes != expected:
                 raise ValueError(
-                    "`report` must be of this model, with decoders as `objective` has them. "
-                    f"Received: stage {stage.name!r} with decoder variables of shapes {shapes}, "
-                    f"where {expected} were expected"
+                    "`report` must be of this model, and its decoders must fit `objective`, with "
+                    f"variables of shapes {expected} in stage {stage.name!r}. "
+                    f"Received: decoders with variables of shapes {shapes}"
                 )
             for variable, value in zip(learner.own_variables, found, strict=True):
                 variable.assign(value)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 from keras import layers
@@ -12,7 +12,7 @@ from pretrain import initializers
 from pretrain.checks import check_choice, is_count, positive
 from pretrain.seeds import derive
 
-Initializer = str | dict[str, Any] | keras.initializers.Initializer
+Initializer: TypeAlias = str | dict[str, Any] | keras.Initializer
 
 NORMALIZATIONS = {"batch": layers.BatchNormalization, "layer": layers.LayerNormalization}
 SHORTCUTS = ("residual", "highway", "skip_init")
@@ -35,10 +35,11 @@ def mlp(
 
     A layer is Dense, normalization, activation. The output is logits: compile the model with
     `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`. Layer i's initial weights depend
-    on `seed` and i alone, so layers 1..d of a deeper network are those of a shallower one.
+    on `seed` and i alone, so layers 1..d are the same in a deeper and a shallower network.
 
     Args:
-        input_shape: Shape of one example, without the batch axis; one of rank above 1 is flattened.
+        input_shape: Shape of one example, without the batch axis. An example of rank above 1 is
+            flattened.
         classes: Number of classes, at least 1.
         depth: Number of hidden layers, at least 1.
         units: Width of the hidden layers, or one width per layer.
@@ -48,12 +49,14 @@ def mlp(
         shortcut: `None`, `"residual"` (He et al., 2015): h + f(W h); `"skip_init"` (De & Smith,
             2020): h + a f(W h) with a trainable scalar a = 0 initially, for residual networks
             without normalization; or `"highway"` (Srivastava et al., 2015): T f(W h) + (1 - T) h
-            with the gate T = sigmoid(V h + b), b = -1 initially. One layer per block, the first is
-            plain.
-        initializer: Of all kernels, as `pretrain.initializers.get` takes it. Biases start at zero.
-        head_initializer: Of the head's kernel, if it is another: with `"zeros"`, the head sends no
-            gradient into pretrained layers before it has learned something itself.
-        seed: Integer; `None` draws fresh weights.
+            with the gate T = sigmoid(V h + b), b = -1 initially. A shortcut goes around one layer,
+            and the first layer has no shortcut.
+        initializer: Initializer of all kernels, as for `pretrain.initializers.get`. Biases start
+            at zero.
+        head_initializer: Initializer of the classifier's kernel; `None` stands for `initializer`.
+            With `"zeros"`, the classifier sends no gradient into pretrained layers before it has
+            learned something itself.
+        seed: Seed of the initial weights, an integer; `None` draws fresh weights.
 
     Returns:
         An uncompiled functional model, inputs `(batch, *input_shape)`, outputs `(batch, classes)`.
@@ -91,11 +94,11 @@ def convnet(
 ) -> keras.Model:
     """Build a convolutional network.
 
-    Convolutions of stride 1 that keep the image's size, 2x2 max pooling after every second one as
-    long as the image is at least 4 pixels high and wide, global average pooling, and a Dense head.
-    The output is logits: compile the model with
+    The convolutions have stride 1 and keep the image's size. A 2x2 max pooling follows every second
+    convolution as long as the image is at least 4 pixels high and wide. Global average pooling and
+    a Dense classifier follow the last convolution. The output is logits: compile the model with
     `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`. Layer i's initial weights depend
-    on `seed` and i alone, so layers 1..d of a deeper network are those of a shallower one.
+    on `seed` and i alone, so layers 1..d are the same in a deeper and a shallower network.
 
     Args:
         input_shape: `(height, width, channels)`.
@@ -109,14 +112,17 @@ def convnet(
         shortcut: `None`, `"residual"` (He et al., 2015), `"skip_init"` (De & Smith, 2020) or
             `"highway"` (Srivastava et al., 2015), as in `mlp`, with convolutions in the place of
             matrices.
-        initializer: Of all kernels, as `pretrain.initializers.get` takes it. Biases start at zero.
-        head_initializer: Of the head's kernel, if it is another: with `"zeros"`, the head sends no
-            gradient into pretrained layers before it has learned something itself.
-        seed: Integer; `None` draws fresh weights.
+        initializer: Initializer of all kernels, as for `pretrain.initializers.get`. Biases start
+            at zero.
+        head_initializer: Initializer of the classifier's kernel; `None` stands for `initializer`.
+            With `"zeros"`, the classifier sends no gradient into pretrained layers before it has
+            learned something itself.
+        seed: Seed of the initial weights, an integer; `None` draws fresh weights.
 
     Returns:
         An uncompiled functional model, inputs `(batch, height, width, channels)`, outputs `(batch,
-        classes)`. Its layers are named as those of `mlp`, and `pooling_2`, ...
+        classes)`. Its layers are named like the layers of `mlp`; pooling layers are named
+        `pooling_2`, ...
 
     Raises:
         ValueError: If an argument is out of range, or a shortcut is asked for between layers of
@@ -148,8 +154,9 @@ def convnet(
 class SkipInit(layers.Layer):
     """The end of a residual branch: a trainable scalar, initially 0, times the branch.
 
-    A residual block that ends in it is the identity at first, so that networks of any depth can be
-    trained without normalization. To load a saved model with it, import `pretrain.networks` first.
+    A residual block that ends in this layer is the identity at first, so that networks of any depth
+    can be trained without normalization. Import `pretrain.networks` before you load a saved model
+    with this layer.
 
     Reference:
         [De & Smith, 2020](https://arxiv.org/abs/2002.10444)
@@ -158,12 +165,12 @@ class SkipInit(layers.Layer):
     def build(self, input_shape: tuple) -> None:
         self.scale = self.add_weight(shape=(), initializer="zeros", name="scale")
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return self.scale * x
 
 
 class _Stack(NamedTuple):
-    """What all layers of a network have in common."""
+    """The settings that all layers of a network have in common, and the layers' construction."""
 
     project: Callable[..., keras.Layer]
     activation: str | Callable | None
@@ -178,8 +185,8 @@ class _Stack(NamedTuple):
         _check_activation(self.activation)
         return self
 
-    def layer(self, hidden, layer: int, width: int):
-        """Add one layer, and from the second on the shortcut around it."""
+    def layer(self, hidden: keras.KerasTensor, layer: int, width: int) -> keras.KerasTensor:
+        """Add one layer and, from the second layer on, a shortcut around the layer."""
         candidate = self._transform(hidden, layer, width)
         if self.shortcut is None or layer == 1:
             return candidate
@@ -189,12 +196,14 @@ class _Stack(NamedTuple):
             candidate = SkipInit(name=f"scale_{layer}")(candidate)
         return layers.Add(name=f"shortcut_{layer}")([hidden, candidate])
 
-    def head(self, hidden, classes: int, initializer: Initializer | None):
+    def head(
+        self, hidden: keras.KerasTensor, classes: int, initializer: Initializer | None
+    ) -> keras.KerasTensor:
         positive("classes", classes)
         own = self if initializer is None else self._replace(initializer=initializer)
         return layers.Dense(classes, kernel_initializer=own._kernel("head"), name="head")(hidden)
 
-    def _transform(self, hidden, layer: int, width: int):
+    def _transform(self, hidden: keras.KerasTensor, layer: int, width: int) -> keras.KerasTensor:
         plain = self.normalization is None
         project = self.project(
             width,
@@ -209,8 +218,10 @@ class _Stack(NamedTuple):
         activate = layers.Activation(self.activation, name=f"activation_{layer}")
         return activate(normalize(project(hidden)))
 
-    def _gated(self, hidden, candidate, layer: int, width: int):
-        """Return T (H - h): with h added, that is T H + (1 - T) h."""
+    def _gated(
+        self, hidden: keras.KerasTensor, candidate: keras.KerasTensor, layer: int, width: int
+    ) -> keras.KerasTensor:
+        """Return T (H - h); the sum of this and h is T H + (1 - T) h."""
         gate = self.project(
             width,
             activation="sigmoid",
@@ -222,8 +233,8 @@ class _Stack(NamedTuple):
         change = layers.Subtract(name=f"change_{layer}")([candidate, hidden])
         return layers.Multiply(name=f"gated_{layer}")([gate(hidden), change])
 
-    def _kernel(self, *parts: str | int) -> keras.initializers.Initializer:
-        seed = None if self.seed is None else derive("init", self.seed, *parts)
+    def _kernel(self, *names: str | int) -> keras.Initializer:
+        seed = None if self.seed is None else derive("init", self.seed, *names)
         return initializers.get(self.initializer, seed)
 
 
@@ -232,7 +243,7 @@ def _widths(name: str, value: int | Sequence[int], depth: int, shortcut: str | N
     widths = [value] * depth if isinstance(value, Integral) else value
     if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) != depth:
         raise ValueError(
-            f"`{name}` must be one integer, or one per layer (depth={depth}). "
+            f"`{name}` must be an integer, or an integer for each of {depth} layers. "
             f"Received: {name}={value!r}"
         )
     widths = [positive(name, width) for width in widths]

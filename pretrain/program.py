@@ -124,10 +124,10 @@ def values_of(variables: list) -> list:
 
 def architecture(template: Any) -> Any:
     """What is equal for layers and models that one program serves: a text, if it can be told."""
-    if hasattr(template, "fingerprint"):
-        return template.fingerprint()
+    if hasattr(template, "architecture_text"):
+        return template.architecture_text()
     try:
-        return graph.fingerprint(graph.flatten(template).calls)
+        return graph.architecture_text(graph.flatten(template).calls)
     except ValueError:
         # No graph to compare: the program, which keeps its template alive, serves it alone.
         return id(template)

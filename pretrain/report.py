@@ -17,23 +17,26 @@ class StageReport:
 
     Args:
         name: Name of the stage.
-        objective: What it was trained on, with nothing left open.
-        loss: Name of the loss, decided once.
-        baseline: Loss of a trivial model for each member: of the mean input as a reconstruction,
-            or of the classes' frequencies as a prediction. If there is a column `reconstruction`
-            beside the `loss`, it is that one's.
-        history: A row per member and epoch: `member`, `seed`, `epoch`, `loss`, what else the
-            objective reports and, with validation data, each with `val_`.
-        seconds: Wall-clock time.
-        flops: FLOPs of each member, an array: 2 per multiply-add, training 3 times the forward
-            pass.
-        movement: For each weight, `||w - w_0|| / ||w_0||` for each member.
-        decoders: The decoder of each member, from code (or latent variables) to pre-activation of
-            the reconstruction, which needs a sigmoid if inputs are binary or in [0, 1]; `None` if
-            the objective has none.
-        heads: What else each member reads from the stage's output: the classifier of
-            `SupervisedGreedy`; the mean and the log-variance, shape (n, 2, latent), of
-            `VariationalAutoencoder`; else `None`.
+        objective: The objective of the stage, in which nothing is `"auto"` any more.
+        loss: Name of the loss.
+        baseline: Loss of a trivial model, shape (members,). The model reconstructs every input by
+            the mean input, or predicts every label by the frequencies of the labels. Compare the
+            baseline with the score `reconstruction` if the objective has that score, and with
+            `loss` if not.
+        history: A row per member and epoch, with columns `member`, `seed`, `epoch` (from 1),
+            `loss` and the objective's other scores. With validation data, every score has a second
+            column whose name starts with `val_`.
+        seconds: Wall-clock time of the stage, all members together.
+        flops: FLOPs of each member, shape (members,). A multiply-add is 2 FLOPs, and a step of
+            training costs 3 forward passes.
+        movement: For each weight w by name, `||w - w_0|| / ||w_0||` of each member, shape
+            (members,); w_0 is the weight before pretraining.
+        decoders: The decoder of each member, a model from the code (or the latent variables) to
+            the pre-activation of the reconstruction, which a sigmoid follows if the inputs are
+            binary or in [0, 1]. A decoder is `None` if the objective reconstructs nothing.
+        heads: The head of each member, a second model on the stage's output. The head of
+            `SupervisedGreedy` returns logits of the classes; the head of `VariationalAutoencoder`
+            returns mean and log-variance, shape (n, 2, latent). Other objectives have `None`.
     """
 
     name: str
@@ -48,7 +51,7 @@ class StageReport:
     heads: list[keras.Model | None]
 
     def to_config(self) -> dict[str, Any]:
-        """All but the models, as plain data for JSON."""
+        """The report without its objective and models, as plain data for JSON."""
         return {
             "name": self.name,
             "loss": self.loss,
@@ -60,8 +63,8 @@ class StageReport:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], **models: list) -> "StageReport":
-        """A report from what `to_config` returned, and its `decoders` and `heads`."""
+    def from_config(cls, config: dict[str, Any], **models: Any) -> "StageReport":
+        """A report from the data that `to_config` returned, and its objective and models."""
         return cls(
             name=config["name"],
             loss=config["loss"],
@@ -76,14 +79,14 @@ class StageReport:
 
 @dataclass
 class Report:
-    """What pretraining did, stage by stage; `print` it, or take `to_frame()`.
+    """What pretraining did, stage by stage: `print` the report, or call its `to_frame()`.
 
     Args:
         stages: A report for each stage.
         seeds: Seed of each member.
-        layers: Names of the layers of each stage, if the caller named them.
-        joint: Whether the stages were trained together: loss, baseline, history and seconds of each
-            are those of the whole then.
+        layers: Names of the layers of each stage; `None` if the caller did not name layers.
+        joint: Whether the stages were trained together. The loss, baseline, history and seconds of
+            every stage are then those of all stages together.
     """
 
     stages: list[StageReport] = field(default_factory=list)
@@ -93,7 +96,7 @@ class Report:
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row per stage, member and epoch, with losses; of a joint training, for all stages."""
+        """The scores by stage, member and epoch; of all stages at once after joint training."""
         names, stages = [stage.name for stage in self.stages], self.stages
         if self.joint:
             names, stages = [" + ".join(names)], stages[:1]
@@ -105,9 +108,8 @@ class Report:
         """A row per stage and member.
 
         Returns:
-            Columns `stage`, `member`, `seed`, `loss_name`, `baseline`, the scores of the last epoch
-            (see `StageReport.history`), `seconds` (of the stage, all members together), `flops` and
-            `movement` (of the first weight matrix).
+            Columns `stage`, `member`, `seed`, `loss_name`, `baseline`, the scores of the last
+            epoch, `seconds`, `flops` and the first weight matrix's `movement`; see `StageReport`.
         """
         rows = []
         for stage in self.stages:
@@ -134,3 +136,12 @@ class Report:
         if len(self.seeds) == 1:
             frame = frame.drop(columns=["member", "seed"])
         return frame.to_string(index=False, float_format=lambda v: f"{v:.4g}")
+
+
+def check_report(report: Any) -> None:
+    """Refuses what is not a report of at least one stage."""
+    if not isinstance(report, Report) or not report.stages:
+        raise ValueError(
+            "`report` must be a report that greedy_pretrain or joint_pretrain returned. "
+            f"Received: report={report!r}"
+        )

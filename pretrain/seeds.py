@@ -1,34 +1,34 @@
-"""Seeds of the random streams: split, order, init, corruption."""
+"""Seeds of the streams of random numbers: split, order, init, corruption."""
 
 import hashlib
 import json
 from numbers import Integral
 
 
-def derive(*parts: str | int) -> int:
-    """Derive the seed of a random stream from what names it.
+def derive(*names: str | int) -> int:
+    """Derive the seed of a stream of random numbers from the names of the stream.
 
-    The same parts give the same seed on every platform and Python version, and two streams never
-    share one by an accident of arithmetic, as `seed + layer` would.
+    The same names give the same seed on every platform and Python version. Two streams do not
+    share a seed by an accident of arithmetic, as they would with `seed + layer`.
 
     Args:
-        *parts: Strings and integers, e.g. `derive("init", seed, layer)`.
+        *names: Strings and integers, such as `derive("init", seed, layer)`.
 
     Returns:
         An integer in [0, 2**31).
 
     Raises:
-        TypeError: If a part is neither a string nor an integer.
+        TypeError: If a name is neither a string nor an integer.
     """
-    canonical = json.dumps([_plain(part) for part in parts], separators=(",", ":"))
+    canonical = json.dumps(list(map(_plain, names)), separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode("ascii")).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _plain(part: str | int) -> str | int:
-    if isinstance(part, str):
-        return str(part)
+def _plain(name: str | int) -> str | int:
+    if isinstance(name, str):
+        return str(name)
     # A boolean is an integer to Python, but not in JSON.
-    if isinstance(part, Integral) and not isinstance(part, bool):
-        return int(part)
-    raise TypeError(f"A seed is derived from strings and integers only. Received: part={part!r}")
+    if isinstance(name, Integral) and not isinstance(name, bool):
+        return int(name)
+    raise TypeError(f"A seed is derived from strings and integers only. Received: name={name!r}")

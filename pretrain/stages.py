@@ -7,10 +7,11 @@ import keras
 from keras import layers as kl
 
 from pretrain import graph
+from pretrain.backend import Tensor
 from pretrain.graph import Call, Graph
 from pretrain.internals import functional, layers_of
 
-# They only arrange values, so they belong to the projection that reads the arrangement.
+# Layers that only arrange values belong to the projection that reads the arrangement.
 _ARRANGING = (
     kl.Flatten,
     kl.Reshape,
@@ -32,7 +33,7 @@ _ARRANGING = (
     kl.GlobalMaxPooling2D,
     kl.GlobalMaxPooling3D,
 )
-# A value in [0, 1] leaves them in [0, 1].
+# What these layers make of values in [0, 1] lies in [0, 1] too.
 _RANGE_KEEPING = _ARRANGING + (
     kl.MaxPooling1D,
     kl.MaxPooling2D,
@@ -51,8 +52,8 @@ _RANGE_KEEPING = _ARRANGING + (
 class Segment(keras.layers.Layer):
     """A piece of a model's graph with one input and one output, run as a layer.
 
-    It shares the layers, and so the weights, of the model it was cut from. Dropout and
-    augmentation are off in it.
+    A segment shares the layers, and so the weights, of the model that the segment was cut from.
+    Dropout and augmentation are off in a segment.
 
     Args:
         graph: The calls of the piece.
@@ -67,7 +68,7 @@ class Segment(keras.layers.Layer):
         self.operations = list(dict.fromkeys(call.operation for call in graph.calls))
         self.built = True
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         tensors = {self.graph.input: x}
         for call in self.graph.calls:
             call.run(tensors, training)
@@ -90,27 +91,27 @@ class Segment(keras.layers.Layer):
         """Forward FLOPs per example."""
         return sum(call.flops for call in self.graph.calls)
 
-    def fingerprint(self) -> str:
+    def architecture_text(self) -> str:
         """A text that is equal for segments of the same architecture."""
-        return graph.fingerprint(self.graph.calls)
+        return graph.architecture_text(self.graph.calls)
 
 
 class Stage(Segment):
-    """One stage of a model: a projection with what belongs to it.
+    """One stage of a model: a projection with the operations that belong to the projection.
 
     Args:
         graph: The calls of the stage.
         output_shape: Shape of the output, batch axis included.
-        preamble: What stands, fixed, between the stage before (or the model's input) and this
-            one, if anything.
-        name: Name of the stage: that of its first projection.
+        preamble: The calls between the stage before (or the model's input) and this stage, which
+            are not trained; `None` if there are no such calls.
+        name: Name of the stage, which is the name of its first projection.
     """
 
     def __init__(
         self, graph: Graph, output_shape: tuple, preamble: Segment | None, name: str
     ) -> None:
         super().__init__(graph, output_shape, name=name)
-        # Past Keras, which would count the preamble's weights among the stage's.
+        # Keras would count the preamble's weights among the stage's, so Keras must not see it.
         object.__setattr__(self, "preamble", preamble)
 
     @property
@@ -128,17 +129,17 @@ def split_stages(
     """Cuts a model into the stages that layer-wise pretraining trains one after another.
 
     The graph is cut at every tensor that all paths from input to output go through. A segment
-    that holds a projection (Dense, Conv, or a block with one, such as a residual block) starts a
-    stage. Normalization, activation, pooling and dropout join the projection before them;
-    reshape, flatten and global pooling the projection after them. What comes before the first
-    projection (rescaling, normalization, flatten) is the first stage's preamble.
+    that holds a projection (Dense, Conv, or a block with a projection inside, such as a residual
+    block) starts a stage. Normalization, activation, pooling and dropout join the projection
+    before them. Reshape, flatten and global pooling join the projection after them. The layers
+    before the first projection (rescaling, normalization, flatten) are the first stage's preamble.
 
     Args:
         model: A built Keras model with one input and one output.
-        head: Number of stages at the end that are the classifier and are left out; 0 for an
-            encoder. Only used if `stages` is `None`.
-        stages: Names of the layers of each stage, if you want to choose them; required for a
-            subclassed model, whose named layers are applied one after another.
+        head: Number of stages at the end of the model that are the classifier and are left out,
+            at least 0; an encoder has no classifier, so `head=0`. Only used if `stages` is `None`.
+        stages: Names of the layers of each stage, for a cut of your own. A subclassed model needs
+            `stages`; its named layers are applied one after another.
         input_shape: Shape of a subclassed model's input, without the batch axis.
 
     Returns:
@@ -159,7 +160,7 @@ def split_stages(
 
 
 def in_unit_interval(segments: Sequence[Segment]) -> bool:
-    """Whether what consecutive segments compute comes from a sigmoid, so that it is in [0, 1]."""
+    """Whether the output of consecutive segments comes from a sigmoid, and so lies in [0, 1]."""
     calls = [call for segment in segments for call in segment.graph.calls]
     operations = [c.operation for c in calls if not isinstance(c.operation, _RANGE_KEEPING)]
     last = operations[-1]
@@ -169,7 +170,7 @@ def in_unit_interval(segments: Sequence[Segment]) -> bool:
 
 
 def _cut(flat: Graph, segments: list[list[Call]], head: int) -> list[Stage]:
-    """Groups segments into stages by what they hold."""
+    """Groups segments into stages by the operations that the segments hold."""
     if not isinstance(head, int) or head < 0:
         raise ValueError(f"`head` must be an integer of at least 0. Received: head={head}")
     preamble: list[Call] = []
@@ -189,15 +190,15 @@ def _cut(flat: Graph, segments: list[list[Call]], head: int) -> list[Stage]:
         groups[-1] += waiting
     if len(groups) <= head:
         raise ValueError(
-            f"Expected more stages than the {head} of the head, to have one to pretrain. "
-            f"Received: a model with {len(groups)} stages"
+            f"Expected a model with more than head={head} stages, so that at least one stage can "
+            f"be pretrained. Received: a model with {len(groups)} stages"
         )
     gaps = [preamble] + [[]] * (len(groups) - 1)
     return _build(flat, list(zip(gaps, groups, strict=True))[: len(groups) - head])
 
 
 def _named(flat: Graph, segments: list[list[Call]], names: Sequence[Sequence[str]]) -> list[Stage]:
-    """Groups segments into stages by the names the caller gave."""
+    """Groups segments into stages by the names that the caller gave."""
     known = {call.operation.name for call in flat.calls}
     _check_names(names, known)
     pieces: list[tuple[list[Call], list[Call]]] = []
@@ -223,7 +224,7 @@ def _named(flat: Graph, segments: list[list[Call]], names: Sequence[Sequence[str
 def _chain_stages(
     model: keras.Model, names: Sequence[Sequence[str]], input_shape: tuple | None
 ) -> list[Stage]:
-    """Stages of a model without a graph: its named layers, one after another."""
+    """Stages of a model without a graph, whose named layers are applied one after another."""
     found = {layer.name: layer for layer in layers_of(model)[1:]}
     _check_names(names, set(found))
     if input_shape is None:
@@ -262,15 +263,15 @@ def _build(flat: Graph, pieces: list[tuple[list[Call], list[Call]]]) -> list[Sta
     for gap, calls in pieces:
         preamble = None
         if gap:
-            part, number, shape = _piece(gap, number, shape)
-            preamble = Segment(part, shape)
-        part, number, shape = _piece(calls, number, shape)
-        result.append(_stage(part, shape, preamble))
+            piece, number, shape = _piece(gap, number, shape)
+            preamble = Segment(piece, shape)
+        piece, number, shape = _piece(calls, number, shape)
+        result.append(_stage(piece, shape, preamble))
     return result
 
 
 def _piece(calls: list[Call], number: int, shape: tuple) -> tuple[Graph, int, tuple]:
-    """A graph of calls that starts at a tensor, with the tensor it ends in."""
+    """A graph of calls that starts at a tensor, and the number and shape of its last tensor."""
     end = calls[-1]
     return Graph(calls, number, end.outputs[0], shape), end.outputs[0], end.output_shape
 
@@ -284,14 +285,15 @@ def _stage(flat: Graph, output_shape: tuple, preamble: Segment | None) -> Stage:
         )
     if any(isinstance(operation, kl.Embedding) for operation in projections):
         raise ValueError(
-            "A stage cannot reconstruct integer inputs: name the stages after the embedding with "
-            f"`stages`. Received: a stage with Embedding layer {projections[0].name!r}"
+            "A stage cannot reconstruct integer inputs. Expected `stages` to name only the stages "
+            f"after the embedding. Received: a stage with Embedding layer {projections[0].name!r}"
         )
     return Stage(flat, output_shape, preamble, projections[0].name)
 
 
 def _check_names(names: Any, known: set[str]) -> None:
-    if not _is_list(names) or not all(_is_list(s) and all(map(_is_name, s)) for s in names):
+    valid = _is_list(names) and all(map(_is_list, names))
+    if not valid or not all(isinstance(name, str) for stage in names for name in stage):
         raise ValueError(
             "`stages` must be a list with a list of layer names for each stage. "
             f"Received: stages={names!r}"
@@ -300,7 +302,7 @@ def _check_names(names: Any, known: set[str]) -> None:
     unknown = sorted(set(flat) - known)
     if unknown or len(set(flat)) < len(flat):
         raise ValueError(
-            f"`stages` must name layers of the model, each once, of {sorted(known)}. "
+            f"`stages` must name layers of the model, each at most once: {sorted(known)}. "
             f"Received: stages={names!r}, with unknown names {unknown}"
         )
 
@@ -309,12 +311,8 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 def _refuse_shared_weights(stages: list[Stage], calls: list[Call]) -> None:
-    """Refuses stages whose training would move what other calls of the model compute."""
+    """Refuses stages whose training would change the results of other calls of the model."""
     for stage in stages:
         trained = {id(variable) for variable in stage.trainable_variables}
         outside = [call.operation for call in calls if call not in stage.graph.calls]
@@ -322,6 +320,6 @@ def _refuse_shared_weights(stages: list[Stage], calls: list[Call]) -> None:
         shared = sorted({v.path for v in variables if id(v) in trained})
         if shared:
             raise ValueError(
-                "Expected stages without common weights, since each is trained alone. "
-                f"Received: {shared} of stage {stage.name!r}, which are used outside of it too"
+                "Expected stages without common weights, since each stage is trained alone. "
+                f"Received: stage {stage.name!r}, whose weights {shared} other layers use too"
             )

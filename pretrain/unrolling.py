@@ -1,32 +1,34 @@
-"""The deep autoencoder of a pretrained stack: its encoder, and its decoders from the top down."""
+"""A pretrained stack unrolled into one deep autoencoder."""
 
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers as kl
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from pretrain import graph
+from pretrain.backend import Tensor
 from pretrain.checks import positive
 from pretrain.graph import Call
 from pretrain.internals import layers_of
 from pretrain.objectives import VariationalAutoencoder
 from pretrain.objectives.decoders import Tied, build_decoder
-from pretrain.report import Report, StageReport
+from pretrain.report import Report, StageReport, check_report
 from pretrain.stages import Segment, Stage, split_stages
 
 _BATCH = 1000
-# In inference, and in what is unrolled, they pass on what they get.
+# In inference mode, and so in a deep autoencoder, these layers return their input.
 _IDENTITIES = (kl.Dropout, kl.GaussianDropout, kl.GaussianNoise, kl.Identity)
 
 
 @keras.saving.register_keras_serializable("pretrain")
 class DeepAutoencoder(keras.Model):
-    """An encoder and a decoder as one model from inputs to their reconstructions.
+    """An encoder and a decoder as one model from inputs to reconstructions.
 
-    It can be compiled, trained, saved and loaded as any Keras model; import this class, or
-    `unroll`, before `keras.saving.load_model`.
+    A deep autoencoder can be compiled, trained, saved and loaded as any Keras model. Import this
+    class, or `unroll`, before `keras.saving.load_model`.
 
     Args:
         encoder: Model from inputs to codes.
@@ -47,24 +49,25 @@ class DeepAutoencoder(keras.Model):
         self.variational = variational
         self.built = True
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         return self.decoder(self.encoder(x, training=training), training=training)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], *self.decoder.output_shape[1:])
 
-    def encode(self, x: Any) -> np.ndarray:
+    def encode(self, x: ArrayLike) -> np.ndarray:
         """Codes of inputs, in inference mode.
 
         Args:
             x: Inputs (n, ...).
 
         Returns:
-            Codes (n, ...); the means of the latent variables (n, latent) if it is variational.
+            Codes (n, ...). The codes of a variational model are the means of the latent variables,
+            shape (n, latent).
         """
         return _in_batches(self.encoder, x)
 
-    def decode(self, code: Any) -> np.ndarray:
+    def decode(self, code: ArrayLike) -> np.ndarray:
         """Reconstructions from codes, in inference mode.
 
         Args:
@@ -75,8 +78,8 @@ class DeepAutoencoder(keras.Model):
         """
         return _in_batches(self.decoder, code)
 
-    def reconstruct(self, x: Any) -> np.ndarray:
-        """`decode(encode(x))`.
+    def reconstruct(self, x: ArrayLike) -> np.ndarray:
+        """Reconstructions of inputs, in inference mode: `decode(encode(x))`.
 
         Args:
             x: Inputs (n, ...).
@@ -94,7 +97,7 @@ class DeepAutoencoder(keras.Model):
             seed: Seed of the draws.
 
         Returns:
-            What is decoded (n, ...): means of p(x | z), not draws from it.
+            Reconstructions (n, ...): the means of the distributions p(x | z).
 
         Raises:
             ValueError: If the model is not variational or `n` is out of range.
@@ -106,18 +109,18 @@ class DeepAutoencoder(keras.Model):
         draws = np.random.default_rng(seed).standard_normal((positive("n", n), latent))
         return self.decode(draws.astype("float32"))
 
-    def interpolate(self, a: Any, b: Any, steps: int) -> np.ndarray:
+    def interpolate(self, a: ArrayLike, b: ArrayLike, steps: int) -> np.ndarray:
         """Decodes the straight line between the codes of two inputs.
 
-        For a line between codes, `decode(np.linspace(a, b, steps))`.
+        The line between two codes is `decode(np.linspace(a, b, steps))`.
 
         Args:
             a: Input at the start, of the shape of one input.
-            b: Input at the end, likewise.
+            b: Input at the end, of the shape of one input.
             steps: Number of points, both ends among them, at least 2.
 
         Returns:
-            What is decoded (steps, ...).
+            Reconstructions (steps, ...).
 
         Raises:
             ValueError: If the model is not variational, or an argument is out of range.
@@ -142,12 +145,12 @@ class DeepAutoencoder(keras.Model):
             size: Number of points in each direction, at least 1.
 
         Returns:
-            What is decoded (size, size, ...); the first latent variable grows along the first
-            axis, the second along the second.
+            Reconstructions (size, size, ...). The first latent variable grows along the first
+            axis, the second latent variable along the second axis.
 
         Raises:
-            ValueError: If the model is not variational, has another number of latent variables
-                than 2, or `size` is out of range.
+            ValueError: If the model is not variational, does not have 2 latent variables, or
+                `size` is out of range.
 
         Reference:
             [Kingma & Welling, 2013, figure 4](https://arxiv.org/abs/1312.6114)
@@ -164,17 +167,18 @@ class DeepAutoencoder(keras.Model):
         return decoded.reshape(size, size, *decoded.shape[1:])
 
     def _latent(self, method: str) -> int:
-        """Number of latent variables; refuses a model that has none."""
+        """Number of latent variables; refuses a model without latent variables."""
         if not self.variational:
             raise ValueError(
                 f"`{method}` needs latent variables with a prior: pretrain the last stage with "
                 "VariationalAutoencoder. Received: a deep autoencoder whose last stage was "
-                "pretrained with another objective"
+                "pretrained with a different objective"
             )
         return self.decoder.input_shape[-1]
 
     def get_config(self) -> dict[str, Any]:
-        # Keras loads as one object what was marked when it was saved, from its second time on.
+        # A tied decoder shares the encoder's layer. Keras only keeps a layer shared if the layer
+        # was serialized before, so the shared layers are serialized here a first time.
         for layer in _tied_layers(self.decoder):
             keras.saving.serialize_keras_object(layer.encoder)
         return {
@@ -194,14 +198,14 @@ class DeepAutoencoder(keras.Model):
 def unroll(model: keras.Model, report: Report, member: int | None = None) -> DeepAutoencoder:
     """The deep autoencoder of a pretrained stack, ready for joint fine-tuning.
 
-    The pretrained stages up to the last one encode; from its code down, their decoders decode,
-    each to the pre-activation of its stage's input, with a sigmoid where that input was taken for
-    binary (cross-entropy, Bernoulli). A variational last stage encodes to, and one below decodes
-    through, the means of its latent variables: nothing is drawn, so that fine-tuning is an
-    autoencoder's, without the divergence from the prior.
+    The pretrained stages are the encoder. The stages' decoders, from the last stage to the first,
+    are the decoder. A decoder returns the pre-activation of its stage's input; a sigmoid follows
+    where the objective took the input for binary (cross-entropy, Bernoulli). A variational stage
+    passes on the means of its latent variables and draws nothing, so that fine-tuning minimizes a
+    reconstruction loss without the divergence from the prior.
 
-    The layers are shared, not copied: fine-tuning it moves the stages of `model`, and the decoders
-    in `report`. Dropout and augmentation are off in it, as in pretraining.
+    The layers are shared, not copied: fine-tuning the deep autoencoder moves the stages of `model`
+    and the decoders in `report`. Dropout and augmentation are off, as in pretraining.
 
     ```python
     deep = unroll(model, report)
@@ -209,22 +213,22 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
     deep.fit(x, x)
     ```
 
-    The output is the first stage's input, arranged as the model's: where `model` starts by
-    rescaling or normalizing, it is in the units after that, and so must be the targets of `fit`:
-    `deep.fit(x, x / 255)` after `Rescaling(1 / 255)`.
+    The output has the shape of the model's input and the units of the first stage's input. If
+    `model` starts by rescaling or normalizing, the targets of `fit` must be rescaled in the same
+    way: `deep.fit(x, x / 255)` for a model that starts with `Rescaling(1 / 255)`.
 
     Args:
         model: The pretrained model; `population.member(i)` for a member of a population.
-        report: What `greedy_pretrain` or `joint_pretrain` returned for it.
-        member: Number of the member that `model` is, from 0, if a population was pretrained.
+        report: The report that `greedy_pretrain` or `joint_pretrain` returned for the model.
+        member: Index of the member that `model` is, from 0; `None` if no population was pretrained.
 
     Returns:
-        The deep autoencoder, from (n, ...) to (n, ...) of the same shape, in [0, 1] if the first
-        stage's input was taken for binary.
+        The deep autoencoder, from (n, ...) to (n, ...) of the same shape. Its outputs lie in
+        [0, 1] if the objective took the first stage's input for binary.
 
     Raises:
         ValueError: If model, report and member do not belong together, a stage has no decoder, or
-            what stands between two stages cannot be undone.
+            a layer between two stages cannot be undone.
 
     Reference:
         [Hinton & Salakhutdinov, 2006](https://doi.org/10.1126/science.1127647)
@@ -245,17 +249,13 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
 
 
 def _checked_member(report: Any, member: Any) -> int:
-    """Number of a member that a report is of."""
-    if not isinstance(report, Report) or not report.stages:
-        raise ValueError(
-            "`report` must be what greedy_pretrain or joint_pretrain returned. "
-            f"Received: report={report!r}"
-        )
+    """Index of the member, after a check that the report has such a member."""
+    check_report(report)
     count = len(report.seeds)
     if member is None and count > 1:
         raise ValueError(
-            "A population was pretrained: expected one of its members, "
-            f"unroll(population.member(i), report, member=i). Received: member=None of {count}"
+            f"Expected the index of a member, since a population of {count} was pretrained: "
+            "unroll(population.member(i), report, member=i). Received: member=None"
         )
     number = 0 if member is None else member
     if not isinstance(number, int | np.integer) or not 0 <= number < count:
@@ -266,17 +266,17 @@ def _checked_member(report: Any, member: Any) -> int:
 
 
 def _cut(model: Any, report: Report, member: int) -> list[Stage]:
-    """The stages of the model that the report is of."""
+    """The pretrained stages of a model, after a check that the report fits the model."""
     if not isinstance(model, keras.Model):
         raise ValueError(
-            "Expected a Keras model; of a population, population.member(i) and member=i. "
+            "Expected a Keras model; for a population, pass population.member(i) and member=i. "
             f"Received: model={model!r}"
         )
     for trained in report.stages:
         if trained.decoders[member] is None:
             raise ValueError(
-                "Expected stages with a decoder, which reconstructs their input. Received: stage "
-                f"{trained.name!r}, pretrained with {type(trained.objective).__name__}"
+                "Expected stages with a decoder, which reconstructs the stage's input. Received: "
+                f"stage {trained.name!r}, pretrained with {type(trained.objective).__name__}"
             )
     shape = report.stages[0].decoders[member].output_shape[1:]
     stages = split_stages(model, stages=report.layers, input_shape=shape)[: len(report.stages)]
@@ -285,13 +285,13 @@ def _cut(model: Any, report: Report, member: int) -> list[Stage]:
     if found != expected:
         raise ValueError(
             "Expected the model that was pretrained, with stages of inputs and outputs of shapes "
-            f"{expected}. Received: a model with {found}"
+            f"{expected}. Received: a model with stages of inputs and outputs of shapes {found}"
         )
     return stages
 
 
 def _features(trained: StageReport, member: int) -> tuple[tuple, tuple]:
-    """Shapes of the inputs and outputs of the stage that was pretrained."""
+    """Shapes of the inputs and outputs of a pretrained stage."""
     decoder = trained.decoders[member]
     reader = trained.heads[member] if _is_variational(trained) else decoder
     return decoder.output_shape[1:], reader.input_shape[1:]
@@ -302,7 +302,7 @@ def _is_variational(trained: StageReport) -> bool:
 
 
 def _encoding(stage: Stage, trained: StageReport, member: int, last: bool) -> list[keras.Layer]:
-    """Layers from the output of the stage before to a stage's own, or to its latent variables."""
+    """Layers from the previous stage's output to a stage's output, or to its latent variables."""
     preamble = [stage.preamble] if stage.preamble else []
     segment = Segment(stage.graph, (None, *stage.features_out), name=stage.name)
     mean = _mean(trained.heads[member]) if last and _is_variational(trained) else []
@@ -310,7 +310,7 @@ def _encoding(stage: Stage, trained: StageReport, member: int, last: bool) -> li
 
 
 def _decoding(stage: Stage, trained: StageReport, member: int, last: bool) -> list[keras.Layer]:
-    """Layers from a stage's output, or its latent variables, to what its input was."""
+    """Layers from a stage's output, or its latent variables, to a reconstruction of its input."""
     mean = _mean(trained.heads[member]) if not last and _is_variational(trained) else []
     decoder = _tied_to(stage, trained.decoders[member])
     sigmoid = [kl.Activation("sigmoid")] if trained.objective.binary else []
@@ -318,14 +318,14 @@ def _decoding(stage: Stage, trained: StageReport, member: int, last: bool) -> li
 
 
 def _mean(head: keras.Model) -> list[keras.Layer]:
-    """Layers from a variational stage's output to the means, the first of what the head reads."""
+    """Layers from a variational stage's output to the means of its latent variables."""
     return [head, kl.Cropping1D((0, 1)), kl.Reshape(head.output_shape[2:])]
 
 
 def _tied_to(stage: Stage, decoder: keras.Model) -> keras.Model:
-    """A decoder that is tied, if it is, to the stage itself.
+    """The decoder of a stage; a tied decoder is tied to the stage itself.
 
-    The decoder of a population's member may be tied to a copy of the member's weights.
+    The report's decoder may be tied to a copy, in which a population's member has its weights.
     """
     tied = _tied_layers(decoder)
     if not tied or tied[0].encoder is stage.projection.operation:
@@ -340,21 +340,22 @@ def _tied_layers(decoder: keras.Model) -> list[Tied]:
 
 
 def undoing(stage: Stage, first: Stage) -> list[keras.Layer]:
-    """Layers from a stage's input to the output of the stage before, or the model's input.
+    """Layers that undo a stage's preamble, from the stage's input to the previous stage's output.
 
     Args:
         stage: The stage.
-        first: The first stage, whose input need not be what the model's is, in value.
+        first: The first stage. The layers that undo its preamble give the shape of the model's
+            input, but not its values.
 
     Raises:
-        ValueError: If there is no such layer for one that stands between them.
+        ValueError: If a layer of the preamble cannot be undone.
     """
     calls = stage.preamble.graph.calls if stage.preamble else []
     return [layer for call in reversed(calls) for layer in _inverse(call, stage, stage is first)]
 
 
 def _inverse(call: Call, stage: Stage, leading: bool) -> list[keras.Layer]:
-    """Layers that undo a call; before the first stage, what keeps the arrangement is left."""
+    """Layers that undo a call; before the first stage, a call that keeps the shape stays."""
     operation, shape = call.operation, call.input_shape[1:]
     if isinstance(operation, kl.Flatten | kl.Reshape):
         return [kl.Reshape(shape)]
@@ -367,17 +368,17 @@ def _inverse(call: Call, stage: Stage, leading: bool) -> list[keras.Layer]:
         return []
     where = "before the first stage" if leading else "between stages"
     raise ValueError(
-        f"Only Flatten, Reshape and Permute layers can be undone {where}: name other layers in "
-        "`stages`, with the stage that they belong to. Received: layer "
+        f"Only Flatten, Reshape and Permute layers can be undone {where}. Expected `stages` to "
+        "name all other layers, each in the stage that the layer belongs to. Received: layer "
         f"{operation.name!r} ({type(operation).__name__}) before stage {stage.name!r}"
     )
 
 
-def _in_batches(model: keras.Model, x: Any) -> np.ndarray:
+def _in_batches(model: keras.Model, x: ArrayLike) -> np.ndarray:
     """Outputs of a model in inference mode."""
     x = np.asarray(x)
-    parts = [
+    outputs = [
         keras.ops.convert_to_numpy(model(x[start : start + _BATCH], training=False))
         for start in range(0, max(1, len(x)), _BATCH)
     ]
-    return np.concatenate(parts)
+    return np.concatenate(outputs)

@@ -1,4 +1,4 @@
-"""What a stage is trained on: frozen dataclasses, one module per family."""
+"""Objectives, which say what a stage is trained on: frozen dataclasses, one module per family."""
 
 import dataclasses
 from typing import Any
@@ -51,10 +51,10 @@ def to_config(objective: Any) -> dict[str, Any]:
     """An objective, or a corruption process, as plain data for JSON.
 
     Args:
-        objective: A frozen dataclass of this package.
+        objective: An objective or a corruption process of this package.
 
     Returns:
-        Its fields, with its class as `"name"`.
+        The fields of the dataclass, and the name of its class as `"name"`.
     """
     fields = {f.name: getattr(objective, f.name) for f in dataclasses.fields(objective)}
     plain = {k: to_config(v) if dataclasses.is_dataclass(v) else v for k, v in fields.items()}
@@ -62,13 +62,13 @@ def to_config(objective: Any) -> dict[str, Any]:
 
 
 def from_config(config: dict[str, Any]) -> Any:
-    """An objective, or a corruption process, from what `to_config` returned.
+    """An objective, or a corruption process, from the data that `to_config` returned.
 
     Args:
-        config: Its class as `"name"`, and any of its fields.
+        config: The name of the class as `"name"`, and any fields of the dataclass.
 
     Returns:
-        The objective.
+        The objective or the corruption process.
 
     Raises:
         ValueError: If the name or a field is unknown.

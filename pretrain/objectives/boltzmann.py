@@ -1,13 +1,13 @@
 """Restricted Boltzmann machines."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import keras
 import numpy as np
 from keras import ops
 
-from pretrain.backend import normal, subkey, uniform
+from pretrain.backend import Tensor, normal, subkey, uniform
 from pretrain.checks import check_choice, positive
 from pretrain.objectives.autoencoder import (
     LOSSES,
@@ -27,23 +27,24 @@ VISIBLE = ("binary", "gaussian")
 class RestrictedBoltzmannMachine(Objective):
     """A stage as the hidden units of a restricted Boltzmann machine; stacked, a deep belief net.
 
-    Minimizes F(v) - F(v_k), v_k held constant: v_k is what k steps of Gibbs sampling make of v
-    (contrastive divergence), or of chains that go on from batch to batch. The free energy is
-    F(v) = -b'v - sum_j log(1 + exp(c_j + W_j v)) with binary visible units; with Gaussian ones, of
-    variance 1, ||v - b||^2 / 2 stands in the place of -b'v. W and c are the stage's kernel and
-    bias, and its output, P(h = 1 | v), is the code. What is not 0 or 1 of binary units is taken
-    for their probability.
+    The objective is to minimize F(v) - F(v_k), with v_k held constant. v_k is the end of k steps of
+    Gibbs sampling that start at v (contrastive divergence), or at the end of persistent chains,
+    which go on from batch to batch. The free energy of binary visible units is
+    F(v) = -b'v - sum_j log(1 + exp(c_j + W_j v)). For Gaussian visible units, of variance 1,
+    ||v - b||^2 / 2 replaces -b'v. W and c are the stage's kernel and bias, and the stage's output
+    P(h = 1 | v) is the code. A value between 0 and 1 of a binary unit is the unit's probability.
 
-    Reported are the loss, the `reconstruction` loss of h's and v's mean field, a mean over the
-    features, which the baseline is compared with, and the `free_energy`: that of validation data
-    growing away from that of training data is over-fitting.
+    The scores are the loss; the `reconstruction`, which is the mean loss over the features of the
+    mean field and is to be compared with the baseline; and the `free_energy`. A stage over-fits
+    when the free energies of training and validation data grow apart.
 
     Args:
         k: Steps of Gibbs sampling in every update, at least 1.
-        persistent: Whether the chains go on (Tieleman, 2008).
-        chains: Number of chains that go on, at least 1.
-        visible: `"binary"`, `"gaussian"`, or `"auto"`: binary where the input is the output of a
-            sigmoid, or is the first stage's and in [0, 1].
+        persistent: Whether the chains are persistent (Tieleman, 2008).
+        chains: Number of persistent chains, at least 1.
+        visible: `"binary"`, `"gaussian"` or `"auto"`. The last stands for binary units if the
+            stage's input is the output of a sigmoid, or is the first stage's input and lies in
+            [0, 1], and for Gaussian units if not.
 
     Reference:
         [Hinton et al., 2006](https://doi.org/10.1162/neco.2006.18.7.1527)
@@ -84,10 +85,10 @@ class RestrictedBoltzmannMachine(Objective):
             )
         return BoltzmannMachine(stage, build_decoder(stage, True, seed, copy), self, seed)
 
-    def inputs(self, x: Any, key: Any) -> dict[str, Any]:
+    def inputs(self, x: Tensor, key: Tensor) -> dict[str, Tensor]:
         return {"x": x, "key": key}
 
-    def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
+    def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
         energy = outputs["free_energy"]
         losses = reconstruction_losses(self._reconstruction_loss, x, outputs["reconstruction"])
         n = np.prod(losses.shape[1:])
@@ -106,9 +107,9 @@ class BoltzmannMachine(Learner):
 
     Args:
         stage: The stage.
-        decoder: Its tied decoder.
+        decoder: The tied decoder of the stage.
         objective: The objective.
-        seed: Seed of the first states of chains that go on.
+        seed: Seed of the first states of persistent chains.
     """
 
     def __init__(
@@ -125,20 +126,21 @@ class BoltzmannMachine(Learner):
             self._chains.assign(ops.cast(start < 0.5, self._chains.dtype))
 
     @property
-    def state(self) -> list:
+    def state(self) -> list[keras.Variable]:
         return [] if self._chains is None else [self._chains]
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         """Runs the chains.
 
         Args:
-            inputs: `"x"`, states of the visible units; `"key"`, a key for random numbers.
-            training: Whether chains go on from where they get to.
+            inputs: `"x"`, states of the visible units (batch, ...); `"key"`, a key for random
+                numbers.
+            training: Whether persistent chains keep their new states.
 
         Returns:
-            `"free_energy"` of each example; `"free_energy_of_chains"`, of the end of its chain, or
-            the mean over all chains if they go on; `"reconstruction"`, pre-activation of the
-            mean field.
+            `"free_energy"` of each example (batch,); `"free_energy_of_chains"` (batch,), the free
+            energy of the end of the example's chain, or the mean over all persistent chains;
+            `"reconstruction"`, the pre-activation of the mean field (batch, ...).
         """
         x, start = inputs["x"], inputs["x"] if self._chains is None else self._chains.value
         end = ops.stop_gradient(self.gibbs(start, inputs["key"]))
@@ -153,7 +155,7 @@ class BoltzmannMachine(Learner):
             "reconstruction": self.decoder(self.stage(x)),
         }
 
-    def free_energy(self, v: Any) -> Any:
+    def free_energy(self, v: Tensor) -> Tensor:
         """Free energy of states of the visible units, shape (batch,)."""
         bias = self.decoder(ops.zeros((1, *self.stage.features_out), v.dtype))
         binary = self._objective.visible == VISIBLE[0]
@@ -161,18 +163,18 @@ class BoltzmannMachine(Learner):
         hidden = ops.softplus(DenseStage(self.stage).pre_activation(v))
         return sum_of_features(energy) - sum_of_features(hidden)
 
-    def gibbs(self, v: Any, key: Any) -> Any:
-        """States of the visible units after `k` steps, of the hidden and then the visible units."""
+    def gibbs(self, v: Tensor, key: Tensor) -> Tensor:
+        """States of the visible units after `k` steps of Gibbs sampling from states v."""
         for step in range(self._objective.k):
             h = _sample(self.stage(v), subkey(key, 2 * step))
             v = self._visible(self.decoder(h), subkey(key, 2 * step + 1))
         return v
 
-    def _visible(self, pre_activation: Any, key: Any) -> Any:
+    def _visible(self, pre_activation: Tensor, key: Tensor) -> Tensor:
         if self._objective.visible == VISIBLE[0]:
             return _sample(ops.sigmoid(pre_activation), key)
         return pre_activation + ops.cast(normal(pre_activation.shape, key), pre_activation.dtype)
 
 
-def _sample(p: Any, key: Any) -> Any:
+def _sample(p: Tensor, key: Tensor) -> Tensor:
     return ops.cast(ops.cast(uniform(p.shape, key), p.dtype) < p, p.dtype)

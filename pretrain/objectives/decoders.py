@@ -1,4 +1,4 @@
-"""Decoders: one projection of the kind of a stage's first, from its output to its input."""
+"""Decoders, which map a stage's output to its input by a projection of the stage's kind."""
 
 import math
 from typing import Any
@@ -8,6 +8,7 @@ from keras import layers as kl
 from keras import ops
 
 from pretrain import graph
+from pretrain.backend import Tensor
 from pretrain.stages import Stage
 
 _SPATIAL_LAYERS = {
@@ -20,16 +21,17 @@ _SPATIAL_LAYERS = {
 def build_decoder(stage: Stage, tied: bool, seed: int, copy: bool = False) -> keras.Model:
     """A decoder for a stage, from code to pre-activation of the reconstruction.
 
-    A dense stage is decoded by a dense layer, a convolution by upsampling to the size of its
-    input and a convolution.
+    The decoder of a dense stage is a dense layer. The decoder of a convolution is an upsampling to
+    the size of the convolution's input, followed by a convolution.
 
     Args:
         stage: The stage to decode.
         tied: Whether the decoder's weights are the transposed weights of the stage's projection,
-            one variable; only its bias is its own then.
+            one variable. A tied decoder has a bias of its own.
         seed: Seed of the initial weights.
-        copy: Whether a tied decoder holds a copy of the stage's projection instead of itself, for
-            a member of a population whose weights are not those of the stage.
+        copy: Whether a tied decoder holds a copy of the stage's projection instead of the
+            projection itself, because the decoder belongs to a member of a population whose
+            weights the stage does not hold.
 
     Returns:
         A model from `(batch, *stage.features_out)` to `(batch, *stage.features_in)`.
@@ -39,7 +41,7 @@ def build_decoder(stage: Stage, tied: bool, seed: int, copy: bool = False) -> ke
     """
     if None in stage.features_in + stage.features_out:
         raise ValueError(
-            "A decoder needs fixed sizes: build the model with a fixed input shape. Received: "
+            "A decoder needs fixed sizes. Expected a model with a fixed input shape. Received: "
             f"stage {stage.name!r} from {stage.features_in} to {stage.features_out}"
         )
     initializer = keras.initializers.GlorotUniform(seed)
@@ -60,7 +62,9 @@ def _is_spatial(stage: Stage) -> bool:
     )
 
 
-def _dense(stage: Stage, transposed: Any, initializer: Any) -> list:
+def _dense(
+    stage: Stage, transposed: keras.Layer | None, initializer: keras.Initializer
+) -> list[keras.Layer]:
     source, target = stage.features_out, stage.features_in
     if transposed is not None:
         return [TiedDense(transposed), kl.Reshape(target)]
@@ -71,7 +75,9 @@ def _dense(stage: Stage, transposed: Any, initializer: Any) -> list:
     return [*flatten, dense, kl.Reshape(target)]
 
 
-def _convolutional(stage: Stage, transposed: Any, initializer: Any) -> list:
+def _convolutional(
+    stage: Stage, transposed: keras.Layer | None, initializer: keras.Initializer
+) -> list[keras.Layer]:
     rank = len(stage.features_in) - 1
     projection = stage.projection
     size, channels = stage.features_in[:-1], stage.features_in[-1]
@@ -84,7 +90,7 @@ def _convolutional(stage: Stage, transposed: Any, initializer: Any) -> list:
     return [*_resize(stage.features_out[:-1], size), convolution]
 
 
-def _resize(source: tuple, target: tuple) -> list:
+def _resize(source: tuple, target: tuple) -> list[keras.Layer]:
     """Layers that repeat pixels a whole number of times, then pad or crop to the target."""
     upsampling, padding, cropping, _ = _SPATIAL_LAYERS[len(source)]
     factors = [max(1, round(t / s)) for s, t in zip(source, target, strict=True)]
@@ -107,7 +113,7 @@ def _one_or_tuple(values: list) -> Any:
     return values[0] if len(values) == 1 else tuple(values)
 
 
-def _tied_layer(stage: Stage, copy: bool) -> Any:
+def _tied_layer(stage: Stage, copy: bool) -> keras.Layer:
     """The one projection of a stage, if its transpose decodes the stage's output."""
     projections = [c.operation for c in stage.graph.calls if graph.matrices(c.operation)]
     layer = projections[0]
@@ -123,16 +129,14 @@ def _tied_layer(stage: Stage, copy: bool) -> Any:
     )
     if not fits:
         raise ValueError(
-            "Tied weights need a stage with one Dense or Conv layer whose channels are the "
-            f"stage's: use tied=False. Received: stage {stage.name!r} of "
-            f"{[operation.name for operation in stage.operations]}"
+            "Tied weights need a stage with a single Dense or Conv layer, which has as many "
+            "output channels as the stage: use tied=False. Received: stage "
+            f"{stage.name!r} of {[operation.name for operation in stage.operations]}"
         )
-    return _copy(layer, stage.projection.input_shape) if copy else layer
-
-
-def _copy(layer: Any, input_shape: tuple) -> Any:
+    if not copy:
+        return layer
     copied = type(layer).from_config(layer.get_config())
-    copied.build(input_shape)
+    copied.build(stage.projection.input_shape)
     return copied
 
 
@@ -143,7 +147,7 @@ class Tied(keras.layers.Layer):
         encoder: The built layer, whose kernel's last axes are inputs and outputs.
     """
 
-    def __init__(self, encoder: Any, **kwargs: Any) -> None:
+    def __init__(self, encoder: keras.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.encoder = encoder
 
@@ -165,7 +169,7 @@ class Tied(keras.layers.Layer):
 class TiedDense(Tied):
     """The transpose of a Dense layer, with a bias of its own."""
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
         return ops.matmul(x, ops.transpose(self.encoder.kernel)) + self.bias
 
 
@@ -178,7 +182,7 @@ class TiedConvolution(Tied):
         size: Spatial size of the encoder's input.
     """
 
-    def __init__(self, encoder: Any, size: tuple, **kwargs: Any) -> None:
+    def __init__(self, encoder: keras.Layer, size: tuple, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
         self.size = tuple(size)
 
@@ -199,20 +203,20 @@ class TiedConvolution(Tied):
         padding = (count - 1) * layer.strides[axis] + extent - size
         return max(0, padding) // 2 if layer.padding == "same" else 0
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
         layer = self.encoder
         # TensorFlow transposes dilated convolutions on some processors only.
         kernel = _spread(layer.kernel, layer.dilation_rate)
         padded = ops.conv_transpose(x, kernel, layer.strides, "valid")
-        # What the encoder padded is cut off, what it did not reach is zero.
+        # Pixels that the encoder padded are cut off. Pixels that it did not reach become zero.
         ends = [m + n for m, n in zip(self.margins, self.size, strict=True)]
         missing = [(0, max(0, e - s)) for e, s in zip(ends, padded.shape[1:-1], strict=True)]
         window = [slice(m, e) for m, e in zip(self.margins, ends, strict=True)]
         return ops.pad(padded, [(0, 0), *missing, (0, 0)])[:, *window] + self.bias
 
 
-def _spread(kernel: Any, rates: tuple) -> Any:
-    """A kernel with zeros between its taps: applied as it is, it does what dilation does."""
+def _spread(kernel: Tensor, rates: tuple) -> Tensor:
+    """A kernel with zeros between its taps, which does without dilation what dilation does."""
     for axis, rate in enumerate(rates):
         if rate > 1:
             places = ops.eye((kernel.shape[axis] - 1) * rate + 1, dtype=kernel.dtype)[::rate]

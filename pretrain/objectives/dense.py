@@ -1,14 +1,14 @@
-"""Dense stages taken apart, for objectives that need more of them than their output."""
+"""Dense stages taken apart, for objectives that need the pre-activation of a stage."""
 
-from typing import Any
-
+import keras
 from keras import activations, ops
 from keras import layers as kl
 
+from pretrain.backend import Tensor
 from pretrain.stages import Stage
 
 _ARRANGING = (kl.Flatten, kl.Reshape, kl.Permute)
-# Each output depends on its own pre-activation alone.
+# With these activations, an output depends on a single pre-activation.
 _ELEMENTWISE = tuple(
     getattr(activations, name)
     for name in (
@@ -20,10 +20,10 @@ _ELEMENTWISE = tuple(
 
 
 class DenseStage:
-    """A stage that is one Dense layer and element-wise activations, in two steps.
+    """A stage of one Dense layer and element-wise activations, computed in two steps.
 
     Args:
-        stage: A stage that `is_dense`.
+        stage: A stage for which `is_dense` is true.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -32,14 +32,14 @@ class DenseStage:
         self._before, self.dense = operations[:position], operations[position]
         self._after = operations[position + 1 :]
 
-    def pre_activation(self, x: Any) -> Any:
-        """What the activation is applied to."""
+    def pre_activation(self, x: Tensor) -> Tensor:
+        """The stage's pre-activation, from its inputs."""
         for layer in self._before:
             x = layer(x)
         x = ops.matmul(x, self.dense.kernel)
         return x if self.dense.bias is None else x + self.dense.bias
 
-    def activate(self, pre_activation: Any) -> Any:
+    def activate(self, pre_activation: Tensor) -> Tensor:
         """The stage's output, from its pre-activation."""
         values = self.dense.activation(pre_activation)
         for layer in self._after:
@@ -48,7 +48,7 @@ class DenseStage:
 
 
 def is_dense(stage: Stage) -> bool:
-    """Whether a stage is one Dense layer, element-wise activations and reshaping before it."""
+    """Whether a stage is a Dense layer between layers that reshape and element-wise activations."""
     operations = _operations(stage)
     kinds = [type(operation) for operation in operations]
     if kinds.count(kl.Dense) != 1:
@@ -61,13 +61,13 @@ def is_dense(stage: Stage) -> bool:
     )
 
 
-def _operations(stage: Stage) -> list:
-    """The operations of a stage, without dropout, which is off while pretraining."""
+def _operations(stage: Stage) -> list[keras.Operation]:
+    """The operations of a stage, without dropout, which is off during pretraining."""
     operations = [call.operation for call in stage.graph.calls]
     return [operation for operation in operations if not isinstance(operation, kl.Dropout)]
 
 
-def _is_elementwise(operation: Any) -> bool:
+def _is_elementwise(operation: keras.Operation) -> bool:
     if type(operation) is kl.Activation:
         return operation.activation in _ELEMENTWISE
     return isinstance(operation, kl.ReLU | kl.LeakyReLU | kl.ELU)

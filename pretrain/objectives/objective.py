@@ -1,22 +1,23 @@
-"""What all objectives have in common."""
+"""The base classes of all objectives and of the layers that objectives train."""
 
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from pretrain import graph
+from pretrain.backend import Tensor
 from pretrain.stages import Stage
 
 
 class Moments(NamedTuple):
-    """Means over examples, all that a trivial model knows.
+    """Means over the examples: a trivial model knows the means and nothing more.
 
     Args:
         mean: Mean of the inputs, an array of one input's shape.
-        mean_square: Mean of their squares, likewise.
-        frequencies: Frequency of each label, if there are labels.
+        mean_square: Mean of the squared inputs, an array of one input's shape.
+        frequencies: Frequency of each label, an array; `None` if the examples have no labels.
     """
 
     mean: np.ndarray
@@ -25,7 +26,7 @@ class Moments(NamedTuple):
 
 
 class Objective:
-    """What a stage is trained on: base of the frozen dataclasses of this package.
+    """What a stage is trained on: the base of the frozen dataclasses of this package.
 
     Once `decided`, it is a `pretrain.task.Task` of the learner that it builds.
     """
@@ -35,67 +36,90 @@ class Objective:
 
     @property
     def parts(self) -> tuple["Objective", ...]:
-        """An objective for each stage that is trained."""
+        """The objective of each stage that is trained."""
         return (self,)
 
     @property
     def loss_name(self) -> str:
-        """Name of the loss, once decided."""
+        """Name of the loss; the objective must be decided."""
         raise NotImplementedError
 
     @property
     def binary(self) -> bool:
-        """Whether a decoder gives logits of values in [0, 1], once decided."""
+        """Whether the decoder gives logits of values in [0, 1]; the objective must be decided."""
         return False
 
     def decided(self, binary: bool) -> Self:
-        """The objective with nothing left open, for one stage.
+        """A copy of the objective for one stage, in which the stage's input has settled `"auto"`.
 
         Args:
-            binary: Whether the stage's input lies in [0, 1] because of what produces it.
+            binary: Whether the stage's input lies in [0, 1] because of what produces the input.
         """
         raise NotImplementedError
 
     def build(self, stage: Stage, seed: int, copy: bool = False) -> "Learner":
-        """The trainable layer of a stage: the stage, shared, with what is trained beside it.
+        """The layer that is trained: the stage itself, and new models such as a decoder.
 
         Args:
-            stage: The stage to train.
-            seed: Seed of the initial weights of what is new.
-            copy: Whether tied weights are tied to a copy of the stage's: for a member of a
-                population whose weights are not those of the stage.
+            stage: The stage to train. The learner shares its variables.
+            seed: Seed of the initial weights of the new models.
+            copy: Whether a tied decoder is tied to a copy of the stage's projection, because the
+                learner belongs to a member of a population whose weights the stage does not hold.
 
         Raises:
             ValueError: If the objective does not fit the stage.
         """
         raise NotImplementedError
 
-    def inputs(self, x: Any, key: Any) -> dict[str, Any]:
-        """What the learner is called with for a clean batch and a key for random numbers."""
+    def inputs(self, x: Tensor, key: Tensor) -> dict[str, Tensor]:
+        """What the learner is called with.
+
+        Args:
+            x: Clean batch of the stage's inputs (batch, ...).
+            key: Key for random numbers, integers of shape (2,).
+        """
         return {"x": x}
 
-    def batch_loss(self, x: Any, y: Any, outputs: dict[str, Any], weight: Any) -> Any:
-        """The scalar that is minimized."""
+    def batch_loss(
+        self, x: Tensor, y: Tensor, outputs: dict[str, Tensor], weight: Tensor
+    ) -> Tensor:
+        """The scalar that is minimized, from the arguments of `scores`."""
         return ops.mean(self.scores(x, y, outputs)[0])
 
-    def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
-        """An array of shape (batch,) for each of `names`."""
+    def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
+        """The scores of each example.
+
+        Args:
+            x: Clean batch of the stage's inputs (batch, ...).
+            y: Labels (batch,); `None` if the objective needs no targets.
+            outputs: What the learner returned.
+
+        Returns:
+            An array of shape (batch,) for each of `names`.
+        """
         raise NotImplementedError
 
     def baseline(self, moments: Moments) -> float:
-        """The loss of a trivial model; of the reconstruction alone, where it is a part."""
+        """The loss of a trivial model.
+
+        Where the objective has a score `reconstruction`, the baseline is to be compared with that
+        score, since a trivial model has no penalty.
+        """
         raise NotImplementedError
 
 
 class Learner(keras.layers.Layer):
-    """A stage with what is trained beside it; the stage stays, the rest is for the report.
+    """A stage together with the models that are trained beside it.
 
-    Its `call` takes what the objective's `inputs` gives, and gives what its `scores` take.
+    The stage goes back to the model it was cut from, and the other models go into the report.
+    `call` takes what the objective's `inputs` returns, and returns what its `scores` take.
 
     Args:
         stage: The stage.
-        decoder: Model from a code to the pre-activation of a reconstruction, if there is one.
-        head: Model that reads something else from the stage's output, if there is one.
+        decoder: Model from a code to the pre-activation of a reconstruction; `None` if the
+            objective reconstructs nothing.
+        head: Model that reads something else from the stage's output, such as the logits of
+            classes; `None` if the objective reads nothing else.
     """
 
     def __init__(
@@ -112,22 +136,22 @@ class Learner(keras.layers.Layer):
 
     @property
     def parts(self) -> list["Learner"]:
-        """A learner for each stage that is trained."""
+        """The learner of each stage that is trained."""
         return [self]
 
     @property
     def companions(self) -> list[keras.Model]:
-        """What is trained beside the stage."""
+        """The models that are trained beside the stage."""
         return [model for model in (self.decoder, self.head) if model is not None]
 
     @property
-    def own_variables(self) -> list:
-        """The variables of the companions, tied ones among them, and what the layer remembers."""
+    def own_variables(self) -> list[keras.Variable]:
+        """The companions' variables, tied variables among them, and the learner's `state`."""
         return [v for model in self.companions for v in model.variables] + self.state
 
     @property
-    def state(self) -> list:
-        """What the layer remembers from batch to batch."""
+    def state(self) -> list[keras.Variable]:
+        """The variables in which the learner remembers something from batch to batch."""
         return []
 
     @property
@@ -136,7 +160,7 @@ class Learner(keras.layers.Layer):
         calls = [call for model in self.companions for call in graph.flatten(model).calls]
         return self.stage.flops + sum(call.flops for call in calls)
 
-    def fingerprint(self) -> str:
+    def architecture_text(self) -> str:
         """A text that is equal for learners of the same architecture."""
         graphs = [self.stage.graph, *map(graph.flatten, self.companions)]
-        return " ".join([type(self).__name__, *(graph.fingerprint(g.calls) for g in graphs)])
+        return " ".join([type(self).__name__, *(graph.architecture_text(g.calls) for g in graphs)])

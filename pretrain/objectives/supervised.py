@@ -1,7 +1,7 @@
-"""Greedy supervised training: a stage is trained to make the classes easy for a small head."""
+"""Greedy supervised training, which trains a stage together with a small classifier on top."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import keras
 from keras import layers as kl
@@ -9,6 +9,7 @@ from keras import ops
 from scipy.special import entr
 
 from pretrain import graph
+from pretrain.backend import Tensor
 from pretrain.checks import positive
 from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.seeds import derive
@@ -17,19 +18,20 @@ from pretrain.stages import Stage
 
 @dataclass(frozen=True)
 class SupervisedGreedy(Objective):
-    """A stage that lets an auxiliary head tell the classes apart.
+    """A stage whose output lets a head, a small auxiliary classifier, tell the classes apart.
 
-    Minimizes -log p(y | h), p the softmax of a head of k layers on the stage's output h: k - 1 of
-    the stage's width and rectified (3 x 3 convolutions on images, whose means over the image are
-    then taken), and a linear one. With k = 1 and dense stages this is the greedy supervised
-    training of Bengio et al. (2006). Needs `y`.
+    The objective is to minimize -log p(y | h), where p is the softmax of a head on the stage's
+    output h. The head has k - 1 rectified layers of the stage's width and a linear layer. On
+    images, the rectified layers are 3 x 3 convolutions, and the linear layer reads means over the
+    image. With k = 1 and dense stages this is the greedy supervised training of Bengio et al.
+    (2006). The objective needs labels `y`.
 
-    Reported are the loss and the `accuracy`; the baseline is the entropy of the classes'
+    The scores are the loss and the `accuracy`. The baseline is the entropy of the classes'
     frequencies.
 
     Args:
-        classes: Number of classes, at least 2; `y` holds integers from 0 to it, excluded.
-        k: Layers of the head, at least 1.
+        classes: Number of classes, at least 1; the labels are integers in [0, classes).
+        k: Number of layers of the head, at least 1.
 
     Reference:
         [Belilovsky et al., 2019](https://arxiv.org/abs/1812.11446)
@@ -55,7 +57,7 @@ class SupervisedGreedy(Objective):
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
         return Classifier(stage, head=_head(stage, self.classes, self.k, seed))
 
-    def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
+    def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
         labels = ops.cast(y, "int32")
         logits = ops.cast(outputs["logits"], keras.config.floatx())
         losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
@@ -67,17 +69,17 @@ class SupervisedGreedy(Objective):
 
 
 class Classifier(Learner):
-    """A stage followed by an auxiliary head."""
+    """A stage followed by a head."""
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         """Classifies a batch.
 
         Args:
-            inputs: `"x"`, inputs of the stage.
+            inputs: `"x"`, inputs of the stage (batch, ...).
             training: Whether the stage is trained.
 
         Returns:
-            `"logits"` of the classes.
+            `"logits"` of the classes (batch, classes).
         """
         code = self.stage(inputs["x"], training=training)
         return {"logits": self.head(code, training=training)}

@@ -2,14 +2,15 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import keras
 import numpy as np
 from keras import layers as kl
 from keras import ops
+from numpy.typing import ArrayLike
 
-from pretrain.backend import normal
+from pretrain.backend import Tensor, normal
 from pretrain.checks import check_choice, check_number, positive
 from pretrain.objectives.autoencoder import (
     LOSSES,
@@ -30,22 +31,23 @@ OUTPUTS = ("bernoulli", "gaussian")
 class VariationalAutoencoder(Objective):
     """A stage as the hidden layer of a variational autoencoder's encoder.
 
-    Minimizes -E log p(x | z) + beta KL(q(z | x) || p(z)) with z = m + s * noise: the negative
-    evidence lower bound at beta = 1, in nats per example. q is N(m, diag(s^2)), m and log s^2 are
-    linear in the stage's output h; p(z) = N(0, I), so that the divergence is
-    sum_j (m_j^2 + s_j^2 - 1 - log s_j^2) / 2. The decoder mirrors the encoder: z, a layer of h's
-    shape and of the stage's activation, a projection to x's shape; p(x | z) is a Bernoulli
-    distribution of these logits, or N(projection, stddev^2 I). The code is h; the heads for m and
-    log s^2 stay in the report.
+    The objective is to minimize -E log p(x | z) + beta KL(q(z | x) || p(z)) with z = m + s * noise.
+    At beta = 1 this is the negative evidence lower bound, in nats per example. q is
+    N(m, diag(s^2)), where a head computes m and log s^2 as linear functions of the stage's output
+    h. p(z) is N(0, I), so that the divergence is sum_j (m_j^2 + s_j^2 - 1 - log s_j^2) / 2. The
+    decoder mirrors the encoder: a layer of h's shape and of the stage's activation, then a
+    projection to x's shape. p(x | z) is a Bernoulli distribution with the projection as logits, or
+    N(projection, stddev^2 I). The code is h; the head goes into the report.
 
-    Reported are the loss, the `reconstruction` -E log p(x | z), and `kl`, the divergence.
+    The scores are the loss, the `reconstruction` -E log p(x | z), and the divergence `kl`.
 
     Args:
         latent: Number of latent variables, at least 1.
         beta: Weight of the divergence, at least 0 (Higgins et al., 2017).
-        output: `"bernoulli"`, `"gaussian"`, or `"auto"`: Bernoulli where the input is the output of
-            a sigmoid, or is the first stage's and in [0, 1].
-        stddev: Standard deviation of a Gaussian output, in units of x, above 0.
+        output: `"bernoulli"`, `"gaussian"` or `"auto"`. The last stands for a Bernoulli
+            distribution if the stage's input is the output of a sigmoid, or is the first stage's
+            input and lies in [0, 1], and for a Gaussian distribution if not.
+        stddev: Standard deviation of a Gaussian distribution, in units of x, above 0.
 
     Reference:
         [Kingma & Welling, 2013](https://arxiv.org/abs/1312.6114)
@@ -82,32 +84,32 @@ class VariationalAutoencoder(Objective):
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
         return Variational(stage, self.latent, seed)
 
-    def inputs(self, x: Any, key: Any) -> dict[str, Any]:
+    def inputs(self, x: Tensor, key: Tensor) -> dict[str, Tensor]:
         return {"x": x, "key": key}
 
-    def scores(self, x: Any, y: Any, outputs: dict[str, Any]) -> list:
+    def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
         reconstruction = self.negative_log_likelihood(x, outputs["reconstruction"])
         divergence = gaussian_divergence(outputs["mean"], outputs["log_variance"])
         return [reconstruction + self.beta * divergence, reconstruction, divergence]
 
-    def penalty(self, outputs: dict[str, Any]) -> Any:
-        """What is added to the reconstruction of each example: the weighted divergence."""
+    def penalty(self, outputs: dict[str, Tensor]) -> Tensor:
+        """The weighted divergence (batch,), which is added to the reconstruction."""
         return self.beta * gaussian_divergence(outputs["mean"], outputs["log_variance"])
 
-    def reduced(self, total: Any, x: Any) -> Any:
-        """What is a sum over the features of x, or added to one, in the units of the loss."""
+    def reduced(self, total: Tensor, x: Tensor) -> Tensor:
+        """A sum over the features of x, or a penalty, in the units of the loss."""
         return total
 
     def baseline(self, moments: Moments) -> float:
         losses = trivial_losses(LOSSES[OUTPUTS.index(self.output)], moments)
         return float(self._nats(losses.sum(), losses.size))
 
-    def negative_log_likelihood(self, x: Any, reconstruction: Any) -> Any:
-        """-log p(x | z) of a reconstruction's pre-activation, shape (batch,)."""
+    def negative_log_likelihood(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """-log p(x | z) in nats, shape (batch,), from the reconstruction's pre-activation."""
         losses = reconstruction_losses(LOSSES[OUTPUTS.index(self.output)], x, reconstruction)
         return self._nats(sum_of_features(losses), math.prod(losses.shape[1:]))
 
-    def _nats(self, losses: Any, features: int) -> Any:
+    def _nats(self, losses: Tensor, features: int) -> Tensor:
         if self.output == OUTPUTS[0]:
             return losses
         normalizer = features * math.log(2 * math.pi * self.stddev**2)
@@ -115,27 +117,27 @@ class VariationalAutoencoder(Objective):
 
 
 class Variational(Reconstruction):
-    """A stage, the heads that make a distribution of its output, and a decoder of samples.
+    """A stage, a head that makes a distribution of the stage's output, and a decoder of samples.
 
     Args:
         stage: The stage.
         latent: Number of latent variables.
-        seed: Seed of the initial weights of heads and decoder.
+        seed: Seed of the initial weights of head and decoder.
     """
 
     def __init__(self, stage: Stage, latent: int, seed: int) -> None:
         super().__init__(stage, _decoder(stage, latent, seed), _head(stage, latent, seed))
 
-    def encode(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def encode(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         """Encodes a batch and draws from the codes' distributions.
 
         Args:
-            inputs: `"x"`, inputs of the stage; `"key"`, a key for random numbers.
+            inputs: `"x"`, inputs of the stage (batch, ...); `"key"`, a key for random numbers.
             training: Whether the stage is trained.
 
         Returns:
-            `"mean"` and `"log_variance"` of the latent variables, shape (batch, latent); `"code"`,
-            what is drawn.
+            `"mean"` and `"log_variance"` of the latent variables and their drawn values, `"code"`,
+            each of shape (batch, latent).
         """
         code = self.stage(inputs["x"], training=training)
         mean, log_variance = ops.unstack(self.head(code), 2, axis=1)
@@ -148,19 +150,19 @@ def importance_weighted_bound(
     objective: VariationalAutoencoder,
     head: keras.Model,
     decoder: keras.Model,
-    x: Any,
-    code: Any,
+    x: ArrayLike,
+    code: ArrayLike,
     *,
     samples: int = 100,
     seed: int = 0,
 ) -> np.ndarray:
-    """The importance-weighted bound on log p(x), which grows to it with the number of samples.
+    """The importance-weighted bound on log p(x), which is tighter the more samples there are.
 
-    log mean_s p(x | z_s) p(z_s) / q(z_s | x), z_s drawn from q(z | x). With one sample its mean is
-    the evidence lower bound.
+    The bound is log mean_s p(x | z_s) p(z_s) / q(z_s | x), where z_s is drawn from q(z | x). With
+    one sample the mean of the bound is the evidence lower bound.
 
     Args:
-        objective: What the stage was trained on, its `output` decided.
+        objective: The stage's objective, from the report, where `output` is not `"auto"`.
         head: The stage's head, from the report.
         decoder: The stage's decoder, from the report.
         x: Inputs of the stage (n, ...).
@@ -172,7 +174,7 @@ def importance_weighted_bound(
         The bound for each example in nats, shape (n,).
 
     Raises:
-        ValueError: If the output is not decided, or an argument is out of range.
+        ValueError: If `output` is `"auto"`, or an argument is out of range.
 
     Reference:
         [Burda et al., 2016](https://arxiv.org/abs/1509.00519)
@@ -185,20 +187,20 @@ def importance_weighted_bound(
     for sample in range(positive("samples", samples)):
         noise = ops.cast(normal(mean.shape, derive("bound", seed, sample)), mean.dtype)
         z = mean + ops.exp(log_variance / 2) * noise
-        # log p(z) - log q(z | x): their normalizers cancel.
+        # In log p(z) - log q(z | x) the normalizers cancel.
         prior = ops.sum(ops.square(noise) - ops.square(z) + log_variance, axis=-1) / 2
         weight = prior - objective.negative_log_likelihood(x, decoder(z))
         total = weight if total is None else ops.logaddexp(total, weight)
     return ops.convert_to_numpy(total) - math.log(samples)
 
 
-def gaussian_divergence(mean: Any, log_variance: Any) -> Any:
+def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, diag(exp(log_variance))) || N(0, I)) of each example, in nats."""
     return ops.sum(ops.square(mean) + ops.exp(log_variance) - 1 - log_variance, axis=-1) / 2
 
 
 def _head(stage: Stage, latent: int, seed: int) -> keras.Model:
-    """From a stage's output to mean and log-variance, shape (batch, 2, latent)."""
+    """A model from a stage's output to mean and log-variance, shape (batch, 2, latent)."""
     flatten = [kl.Flatten()] if len(stage.features_out) > 1 else []
     dense = kl.Dense(2 * latent, kernel_initializer=_initializer("head", seed), name="moments")
     layers = [keras.Input(stage.features_out), *flatten, dense, kl.Reshape((2, latent))]

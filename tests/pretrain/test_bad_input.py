@@ -299,11 +299,11 @@ CASES = {
     ),
     "model without projection": (
         lambda s: s.pretrain(model=without_projection()),
-        "more stages than.*Received: a model with 0 stages",
+        "more than head=.*Received: a model with 0 stages",
     ),
     "model with a head alone": (
         lambda s: s.pretrain(model=keras.Sequential([keras.Input((8,)), layers.Dense(3)])),
-        "more stages than the 1 of the head.*Received: a model with 1 stages",
+        "more than head=1 stages.*Received: a model with 1 stages",
     ),
     "model with an embedding": (
         lambda s: s.pretrain(model=with_embedding()),
@@ -324,7 +324,7 @@ CASES = {
     # Stages
     "head too large": (
         lambda s: split_stages(s.model, head=3),
-        "more stages than the 3 of the head.*Received: a model with 3 stages",
+        "more than head=3 stages.*Received: a model with 3 stages",
     ),
     "head negative": (
         lambda s: split_stages(s.model, head=-1),

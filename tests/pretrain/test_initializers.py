@@ -206,7 +206,7 @@ def test_the_seed_decides_the_histogram_and_the_depth_does_not():
         (network, lambda: network(activation="tanh"), {}, "one architecture.*Received: "),
         (lambda: keras.Sequential([layers.Dense(3)]), network, {}, "built Keras model.*Received: "),
         (network, lambda: "pretrained.keras", {}, "built Keras model.*Received: 'pretrained"),
-        (lambda: sequential((5,), layers.Dense(3)),) * 2 + ({}, "1 of the head.*1 stages"),
+        (lambda: sequential((5,), layers.Dense(3)),) * 2 + ({}, "head=1 stages.*1 stages"),
         (network, network, {"seed": None}, r"Received: seeds=\[None\]"),
     ],
 )

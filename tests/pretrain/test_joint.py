@@ -332,16 +332,16 @@ def test_objectives_that_cannot_be_joined_are_refused(objectives, message):
 def test_reports_of_something_else_are_refused():
     model = model_of()
     report = trained(model, *[Autoencoder()] * 3, **GREEDY)
-    with pytest.raises(ValueError, match="expected stages=None"):
+    with pytest.raises(ValueError, match="Expected stages=None"):
         joint_pretrain(model, X, report=report, stages=2)
-    with pytest.raises(ValueError, match="`report` must be what"):
+    with pytest.raises(ValueError, match="`report` must be a report"):
         joint_pretrain(model, X, report=model)
-    with pytest.raises(ValueError, match="decoders as `objective` has them"):
+    with pytest.raises(ValueError, match="decoders must fit `objective`"):
         joint_pretrain(model, X, Autoencoder(tied=True), report=report)
     other = networks.mlp((6,), 3, depth=3, units=4, activation="sigmoid", seed=0)
     with pytest.raises(ValueError, match="must be of this model"):
         joint_pretrain(other, X, report=report)
-    with pytest.raises(ValueError, match="a report of 1 members, for 2"):
+    with pytest.raises(ValueError, match="2 members. Received: a report of 1 members"):
         joint_pretrain(Population(model_of, (0, 1)), X, report=report)
 
 

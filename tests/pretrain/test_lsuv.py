@@ -250,14 +250,19 @@ def small():
 
 X = gaussian(50, 8)
 BUILT = "Expected a built Keras model.*Received: "
-FINITE = "finite and differ.*Received: layer "
+FINITE = "finite and not all equal.*Received: layer "
 
 
 @pytest.mark.parametrize(
     "build, x, options, message",
     [
-        (small, np.ones((50, 8)), {}, "examples that differ.*Received: 50 equal examples"),
-        (small, X[:1], {}, "examples that differ.*Received: 1 equal examples"),
+        (
+            small,
+            np.ones((50, 8)),
+            {},
+            "examples that are not all equal.*Received: 50 equal examples",
+        ),
+        (small, X[:1], {}, "examples that are not all equal.*Received: 1 equal examples"),
         (small, X * np.nan, {}, "finite.*Received: x with 400 NaN"),
         (small, X[:, :7], {}, r"Received: x.shape=\(50, 7\)"),
         (small, None, {}, "one array.*Received: x of type NoneType"),
