@@ -18,10 +18,13 @@ from studies.engine import journal
 from studies.engine.execute import Run, execute
 from studies.engine.executors import LocalExecutor
 from studies.engine.scale import Scale
+from studies.engine.study import load
+from studies.kinds.classification import KIND
 
+STUDY = load("depth")
 SCALE = Scale(
     arms=("random", "denoising"),
-    depths=(1, 2),
+    axes={"depth": (1, 2)},
     train_size=100,
     validation_size=50,
     test_size=50,
@@ -31,10 +34,11 @@ SCALE = Scale(
     pretraining_rates=(0.01, 0.03),
     selection_seeds=2,
     report_seeds=3,
+    kind=KIND,
 )
 
 # Enough cells to kill for a while.
-STORM = replace(SCALE, depths=tuple(range(1, 9)))
+STORM = replace(SCALE, axes={"depth": tuple(range(1, 9))})
 
 
 def hear_ctrl_c():
@@ -45,13 +49,12 @@ def hear_ctrl_c():
 def run(cell, cache, **_):
     """Results that depend on the trial alone."""
     _log(cell, cache)
-    return [result(trial) for trial in cell.trials]
+    return [result(trial, cell.kind) for trial in cell.trials]
 
 
-def result(trial):
+def result(trial, kind=KIND):
     value = int(trial.key, 16) / 2**64
-    metric = {"pretraining": "validation_ratio", "selection": "validation_error"}
-    metrics = {metric.get(trial.role, "test_error"): value}
+    metrics = {kind.judge(trial.role).name: value}
     curves = {"loss": [value, value / 3]}
     return {"status": "done", **metrics, "curves": curves, "provenance": {"backend": "none"}}
 
@@ -154,10 +157,11 @@ def write(folder):
 
 def _cell(number):
     identity = {"format": journal.FORMAT, "cell": f"cell {number:06}", "members": 3}
-    trial = {"role": "report", "arm": "he", "depth": 1, "learning_rate": 0.1, "status": "done"}
-    curves = {"loss": [0.1] * 200}
+    trial = {"role": "report", "arm": "he", "depth": 1, "learning_rate": 0.1}
+    result = {"status": "done", "curves": {"loss": [0.1] * 200}}
+    # In the order of a record: how many members, what the trial is, then what came out.
     return [
-        {**identity, "key": f"{number:06} {seed}", **trial, "seed": seed, "curves": curves}
+        {"key": f"{number:06} {seed}", **identity, **trial, "seed": seed, **result}
         for seed in range(3)
     ]
 
@@ -184,10 +188,10 @@ def _main(results, function, room=None):
     if room:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
     scale = STORM if function == "storm" else SCALE
-    run = Run("depth", "quick", scale, Path(results))
+    run = Run(STUDY, "quick", scale, Path(results))
     with LocalExecutor(2, run.logs) as executor:
         outcome = execute(run, globals()[function], executor, workers=2)
-    heavy = {"keras", "tensorflow", "numpy", "pandas"} & set(sys.modules)
+    heavy = {"keras", "tensorflow", "numpy", "pandas", "matplotlib"} & set(sys.modules)
     if heavy:
         raise SystemExit(f"the driver imported {heavy}")
     sys.exit(1 if outcome.failures else 0)

@@ -1,12 +1,22 @@
-"""Plausible records of a scale, made without training."""
+"""Plausible records of a scale of any kind, made without training."""
 
 import math
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 
-from studies.arms import ARMS
-from studies.engine import cost
+import studies.kinds
+from studies.engine import study
 from studies.engine.plan import plan
+from studies.kinds.classification import cost
+
+STUDIES = {name: study.load(name) for name in study.questions()}
+KINDS = {
+    path.parent.name: import_module(f"studies.kinds.{path.parent.name}").KIND
+    for path in sorted(Path(studies.kinds.__file__).parent.glob("*/__init__.py"))
+}
 
 # Test error % at depth 1, and what every further layer multiplies it by.
 _ERROR = {
@@ -23,48 +33,79 @@ _ERROR = {
 }
 _CHANCE = 0.887
 _UNTRAINABLE_FROM = {"random": 4, "glorot": 8}
+_BEST_RATE_OF_DENSITY = 0.003
 
 
-def records(scale, study="depth", change=lambda record: {}):
+def small(kind, **changes):
+    """A scale of a kind, as a study has it, with few arms and axis values."""
+    quick = [study.scales["quick"] for study in STUDIES.values() if study.kind is kind]
+    scale = max(quick, key=lambda scale: len(scale.places))
+    axes = {axis: values[:2] for axis, values in scale.axes.items()}
+    return replace(scale, **{"arms": scale.arms[:3], "axes": axes, "report_seeds": 3} | changes)
+
+
+def records(scale, change=lambda record: {}):
     """Records of every trial of `scale`, as `journal.read` would give them.
 
     `change` returns what a record is to have instead, before anything is chosen on it.
     """
     made = []
     while cells := plan(scale, made):
-        new = [record(trial, scale, study) for cell in cells for trial in cell.trials]
+        new = [record(trial, scale) for cell in cells for trial in cell.trials]
         made += [{**r, **change(r)} for r in new]
     return made
 
 
-def record(trial, scale, study="depth"):
+def record(trial, scale):
     """The record of a trial that is done."""
-    metrics = _pretraining_metrics if trial.role == "pretraining" else _metrics
+    results = {"classification": _classification, "density": _density}
     return {
         "format": 1,
-        "study": study,
+        "study": "synthetic",
         "key": trial.key,
         "cell": trial.key,
         "members": 1,
         **vars(trial),
         "status": "done",
-        **metrics(trial, scale),
+        "seconds": float(_generator(trial).random()),
+        **results.get(scale.kind.name, _measured)(trial, scale),
     }
+
+
+def diverged(record, scale):
+    """The same trial, without any of its metrics."""
+    measured = {metric.name for metric in scale.kind.metrics} & set(record)
+    return record | dict.fromkeys(measured) | {"status": "diverged", "curves": None}
 
 
 def _generator(trial):
     return np.random.default_rng(int(trial.key, 16))
 
 
+def _measured(trial, scale):
+    """The metrics of a kind of which nothing else is known."""
+    generator = _generator(trial)
+    metrics = [metric.name for metric in scale.kind.metrics if trial.role in metric.roles]
+    flops = scale.kind.flops(trial, scale.arm(trial.arm), scale)
+    return {"flops": flops} | {name: 1 + generator.random() for name in metrics}
+
+
+# Classification
+
+
+def _classification(trial, scale):
+    return (_pretraining if trial.role == "pretraining" else _training)(trial, scale)
+
+
 def _final_error(trial, scale, generator):
     if trial.depth >= _UNTRAINABLE_FROM.get(trial.arm, 99):
         return _CHANCE + 0.002 * generator.standard_normal()
-    first, factor = _ERROR[trial.arm]
+    first, factor = _ERROR.get(trial.arm, (8.0, 0.98))
     noise = math.exp(0.03 * generator.standard_normal())
     size = (2_000 / trial.train_size) ** 0.5
     # Best is the second from the top of the grid.
-    best = scale.learning_rates[-2:][0]
-    off = math.log10(trial.learning_rate / best)
+    best = scale.learning_rates[-2:][0] if trial.learning_rate else 1
+    off = math.log10((trial.learning_rate or 1) / best)
     tuned = first / 100 * factor ** (trial.depth - 1) * size * noise
     return min(_CHANCE, tuned * 10 ** (0.35 * off**2))
 
@@ -74,7 +115,8 @@ def _curves(trial, scale):
     final = _final_error(trial, scale, generator)
     epochs = trial.epochs + trial.extra_epochs
     t = np.arange(1, epochs + 1)
-    start = 0.25 if ARMS[trial.arm].pretrained else 0.6
+    pretrained = bool(scale.arm(trial.arm).objective)
+    start = 0.25 if pretrained else 0.6
     if final > 0.8:
         return {
             "error": np.full(epochs, final),
@@ -84,23 +126,24 @@ def _curves(trial, scale):
     decay = np.exp(-t / (trial.epochs / 5))
     wobble = np.exp(0.01 * generator.standard_normal(epochs))
     error = (final + (start - final) * decay) * wobble
-    floor = 0.012 if ARMS[trial.arm].pretrained else 0.006
+    floor = 0.012 if pretrained else 0.006
     train_nll = floor + 1.6 * start * np.exp(-t / (trial.epochs / 6))
     nll = 3.2 * final + 1.5 * start * decay + 0.04 * t / trial.epochs * final / 0.05
     return {"error": error, "train_nll": train_nll, "nll": nll * wobble}
 
 
-def _metrics(trial, scale):
-    curves = _curves(trial, scale)
+def _training(trial, scale):
+    curves, arm = _curves(trial, scale), scale.arm(trial.arm)
     validation = np.minimum(curves["error"] * 1.04, 1.0)
     n = trial.epochs
     best = int(validation[:n].argmin())
     whole = int(validation.argmin())
-    pretraining = cost.pretraining_flops(trial, trial.pretraining_epochs, scale.features)
-    if not ARMS[trial.arm].pretrained:
+    features, classes = scale.shape(trial.dataset)
+    pretraining = cost.pretraining_flops(trial, arm, trial.pretraining_epochs, features)
+    if not arm.objective:
         pretraining = 0
-    finetuning = cost.finetuning_flops(trial, n, scale.features, scale.classes)
-    all_epochs = cost.finetuning_flops(trial, len(validation), scale.features, scale.classes)
+    finetuning = cost.finetuning_flops(trial, arm, n, features, classes)
+    all_epochs = cost.finetuning_flops(trial, arm, len(validation), features, classes)
     metrics = {
         "validation_error": float(validation[best]),
         "best_epoch": best + 1,
@@ -110,7 +153,6 @@ def _metrics(trial, scale):
         "flops": pretraining + finetuning,
         "pretraining_flops": pretraining,
         "finetuning_flops": finetuning,
-        "seconds": float(_generator(trial).random()),
         "curves": {
             "train_nll": _rounded(curves["train_nll"]),
             "validation_error": _rounded(validation),
@@ -131,15 +173,37 @@ def _metrics(trial, scale):
     }
 
 
-def _pretraining_metrics(trial, scale):
+def _pretraining(trial, scale):
     loss = [_rounded(100 + 80 * np.exp(-np.arange(trial.epochs) / 4))] * trial.depth
     return {
         "validation_ratio": 0.4 + 0.01 * _generator(trial).random(),
-        "flops": cost.trial_flops(trial, scale.features, scale.classes),
-        "seconds": 1.0,
+        "flops": scale.kind.flops(trial, scale.arm(trial.arm), scale),
         "curves": {"loss": loss, "validation_loss": loss, "baseline": [206.0] * trial.depth},
     }
 
 
 def _rounded(values):
     return [float(f"{v:.4g}") for v in values]
+
+
+# Density
+
+
+def _density(trial, scale):
+    off = abs(np.log(trial.learning_rate / _BEST_RATE_OF_DENSITY))
+    bound = -100 - 200 / trial.latent - off - 0.1 * (trial.seed % 7)
+    curve = [bound - 20, bound - 5, bound - 1, bound]
+    made = {
+        "validation_bound": bound,
+        "baseline_bound": -206.0,
+        "flops": scale.kind.flops(trial, scale.arm(trial.arm), scale),
+        "curves": {"train_bound": curve, "validation_bound": curve},
+    }
+    if trial.role == "selection":
+        return made
+    return made | {
+        "train_bound": bound + 2,
+        "test_bound": bound - 1,
+        "test_importance_weighted_bound": bound + 1,
+        "active_units": min(trial.latent, 25 + trial.seed % 2),
+    }

@@ -1,38 +1,39 @@
 import dataclasses
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
-from importlib import import_module
 
 import numpy as np
 import pytest
 from scipy import stats
+from studies_synthetic import STUDIES, diverged
 from studies_synthetic import records as synthetic
 
+from studies.depth import CLAIMS
+from studies.kinds import classification
+from studies.kinds.kind import Metric
 from studies.report import verdicts
 from studies.report.claims import (
     AtChance,
     Claim,
     Condition,
     Outperforms,
-    Runs,
     SpreadRatio,
     difference,
     equivalent,
     growth,
     growth_of_gain,
+    sample,
 )
 from studies.report.frame import frame
-from studies.arms import ARMS
-from studies.depth import CLAIMS, SCALES
-from studies.engine.catalog import studies
 
 N = 10
 SMALL = replace(
-    SCALES["quick"],
+    STUDIES["depth"].scales["quick"],
     arms=("random", "denoising"),
-    depths=(1, 3),
+    axes={"depth": (1, 3)},
     learning_rates=(0.1,),
     report_seeds=N,
     demonstration=False,
@@ -61,15 +62,21 @@ def judged(rows, *conditions, scale=SMALL, **others):
     return verdicts.judge(tuple(claims), frame(rows, scale), scale)
 
 
+def measured(rows, *effects, scale=SMALL):
+    """What is found of effects, the first if there is one."""
+    found = judged(rows, *(Condition(e, above=0) for e in effects), scale=scale)[0].findings
+    return found if len(effects) > 1 else found[0]
+
+
 # Effects, against scipy
 
 
 def test_mean_difference_is_the_paired_t_interval_in_points(rows):
     a, b = 7 + NOISE[0], 8 + NOISE[1]
     changed = with_errors(rows, {("denoising", 3): a, ("random", 3): b})
-    finding = judged(changed, Condition(difference("denoising", "random", 3), below=0))[0].findings[
+    finding = judged(changed, Condition(difference("denoising", "random", depth=3), below=0))[
         0
-    ]
+    ].findings[0]
     expected = stats.ttest_rel(a, b).confidence_interval(0.95)
     assert (finding.interval.low, finding.interval.high) == pytest.approx(tuple(expected))
     exact = stats.permutation_test(
@@ -82,8 +89,8 @@ def test_growth_of_gain_is_a_difference_of_differences_in_pairs(rows):
     errors = dict(
         zip([("random", 1), ("random", 3), ("denoising", 1), ("denoising", 3)], NOISE, strict=True)
     )
-    effect = growth_of_gain("denoising", "random", 1, 3)
-    finding = judged(with_errors(rows, errors), Condition(effect, above=0))[0].findings[0]
+    effect = growth_of_gain("denoising", "random", "depth", 1, 3)
+    finding = measured(with_errors(rows, errors), effect)
     r1, r3, d1, d3 = NOISE
     expected = stats.ttest_1samp((r3 - d3) - (r1 - d1), 0).confidence_interval(0.95)
     assert (finding.interval.low, finding.interval.high) == pytest.approx(tuple(expected))
@@ -94,7 +101,7 @@ def test_median_is_not_moved_by_a_run_at_chance(rows):
     errors[3] = 90
     changed = with_errors(rows, {("random", 3): errors, ("random", 1): NOISE[1] / 10 + 7})
     mean, median = (
-        judged(changed, Condition(growth("random", 1, 3, average), above=0.2))[0]
+        judged(changed, Condition(growth("random", "depth", 1, 3, average), above=0.2))[0]
         for average in ("mean", "median")
     )
     assert (mean.verdict, median.verdict) == ("undecided", "holds")
@@ -104,8 +111,8 @@ def test_median_is_not_moved_by_a_run_at_chance(rows):
 def test_equal_cost_reads_the_whole_curve_of_the_control(rows):
     changed = with_errors(rows, {("random", 3): [5.0] * N}, "equal_cost_test_error")
     changed = with_errors(changed, {("denoising", 3): 6 + NOISE[0] / 10})
-    effect = difference("denoising", "random", 3, equal_cost=True)
-    finding = judged(changed, Condition(effect, above=0.5))[0].findings[0]
+    effect = difference("denoising", "random", control_metric="equal_cost_test_error", depth=3)
+    finding = measured(changed, effect)
     assert finding.interval.estimate == pytest.approx(1 + NOISE[0].mean() / 10)
 
 
@@ -113,22 +120,22 @@ def test_outperforming_and_share_at_chance_are_exact(rows):
     a, b = np.arange(N) * 1.0, np.r_[np.arange(7) + 1.0, 7.0, 7.5, 8.0]
     b[8:] = [8.0, 8.0]
     changed = with_errors(rows, {("denoising", 3): a, ("random", 3): b})
-    effect = Outperforms(Runs("denoising", 3), Runs("random", 3))
-    interval = judged(changed, Condition(effect, above=0.5))[0].findings[0].interval
+    effect = Outperforms(sample("denoising", depth=3), sample("random", depth=3))
+    interval = measured(changed, effect).interval
     # Seven lower, one higher, two equal.
     expected = stats.binomtest(7, 8).proportion_ci(0.95, method="exact")
     assert (interval.n, interval.low) == (8, pytest.approx(expected.low))
     failed = with_errors(rows, {("random", 3): [88.65] * 9 + [10.0]})
-    interval = judged(failed, Condition(AtChance(Runs("random", 3)), above=0.5))[0].findings[0]
+    interval = judged(failed, Condition(AtChance(sample("random", depth=3)), above=0.5))[
+        0
+    ].findings[0]
     assert interval.interval.estimate == 0.9
 
 
 def test_spread_ratio_survives_runs_that_are_all_alike(rows):
     errors = {("random", 3): 8 + NOISE[0], ("random", 1): [88.65] * N}
-    effect = SpreadRatio(Runs("random", 3), Runs("random", 1))
-    interval = (
-        judged(with_errors(rows, errors), Condition(effect, above=1.5))[0].findings[0].interval
-    )
+    effect = SpreadRatio(sample("random", depth=3), sample("random", depth=1))
+    interval = measured(with_errors(rows, errors), effect).interval
     assert interval.estimate == pytest.approx(stats.iqr(8 + NOISE[0]) / 0.01)
     assert math.isfinite(interval.high)
 
@@ -141,8 +148,8 @@ def shifted(rows, points):
     return with_errors(rows, errors)
 
 
-LOWER = Condition(difference("denoising", "random", 3), below=0)
-SAME = equivalent(difference("denoising", "random", 3))
+LOWER = Condition(difference("denoising", "random", depth=3), below=0)
+SAME = equivalent(difference("denoising", "random", depth=3))
 
 
 @pytest.mark.parametrize(
@@ -164,8 +171,8 @@ def test_verdicts(rows, condition, points, verdict):
 def test_conjunction_holds_only_if_all_do_and_fails_if_one_does(rows):
     errors = {("denoising", 1): 9 + NOISE[2] / 10, ("random", 1): 8 + NOISE[3] / 10}
     changed = with_errors(shifted(rows, -1), errors)
-    worse = Condition(difference("denoising", "random", 1), below=0)
-    unclear = Condition(difference("denoising", "random", 1), below=1)
+    worse = Condition(difference("denoising", "random", depth=1), below=0)
+    unclear = Condition(difference("denoising", "random", depth=1), below=1)
     assert judged(changed, LOWER, worse)[0].verdict == "fails"
     assert judged(changed, LOWER, worse)[0].decisive.condition == worse
     assert judged(changed, LOWER, unclear)[0].verdict == "undecided"
@@ -180,7 +187,7 @@ def test_every_claim_of_the_study_widens_the_intervals_of_all(rows):
     assert (alone.level, among.level) == pytest.approx((0.05, 0.05 / 3))
     assert among.findings[0].interval.low < alone.findings[0].interval.low
     # Those that are not run are among them.
-    absent = Condition(difference("denoising", "random", 8), below=0)
+    absent = Condition(difference("denoising", "random", depth=8), below=0)
     assert judged(changed, LOWER, a=absent, b=absent)[0].level == pytest.approx(0.05 / 3)
 
 
@@ -202,24 +209,25 @@ def test_a_missing_seed_is_not_run_and_shows_no_number(rows):
     (judgment,) = judged([r for r in rows if r is not last], LOWER)
     assert judgment.verdict == "not run"
     assert judgment.findings[0].interval is None
-    assert judged(rows, Condition(growth("he", 1, 3), above=0))[0].verdict == "not run"
+    assert judged(rows, Condition(growth("he", "depth", 1, 3), above=0))[0].verdict == "not run"
 
 
 def test_pairs_are_the_seeds_that_both_have(rows):
-    scale = replace(SMALL, headline_arms=("random",), headline_depths=(3,), headline_seeds=N + 4)
+    scale = replace(
+        SMALL, headline_arms=("random",), headline_axes={"depth": (3,)}, headline_seeds=N + 4
+    )
     finding = judged(synthetic(scale), LOWER, scale=scale)[0].findings[0]
     assert finding.interval.n == N
 
 
 def test_a_diverged_run_counts(rows):
-    diverged = [
-        r | {"status": "diverged", "test_error": None}
-        if (r["role"], r["arm"], r["depth"], r["seed"]) == ("report", "random", 3, 0)
-        else r
+    bad = ("report", "random", 3, 0)
+    changed = [
+        diverged(r, SMALL) if (r["role"], r["arm"], r["depth"], r["seed"]) == bad else r
         for r in rows
     ]
-    effect = AtChance(Runs("random", 3))
-    assert judged(diverged, Condition(effect, below=0.5))[0].findings[0].interval.estimate == 0.1
+    effect = AtChance(sample("random", depth=3))
+    assert measured(changed, effect).interval.estimate == 0.1
 
 
 def test_too_many_claims_and_a_name_twice_are_refused(rows):
@@ -237,32 +245,120 @@ def test_the_frame_has_a_row_per_condition(rows):
     assert (table["pairs"] == N).all()
 
 
+# Any metric, any axes
+
+
+HIGHER = replace(SMALL, kind=classification.Classification())
+HIGHER.kind.metrics = (
+    *classification.KIND.metrics,
+    Metric("accuracy", "accuracy", "%", "points", factor=100, lower_is_better=False),
+)
+
+
+@pytest.mark.parametrize(("metric", "share"), [("test_error", 1 / 8), ("accuracy", 7 / 8)])
+def test_what_outperforms_is_what_is_better(rows, metric, share):
+    a, b = np.arange(N) * 1.0, np.r_[np.arange(7) - 1.0, 8.0, 8.0, 9.0]
+    changed = with_errors(rows, {("denoising", 3): a, ("random", 3): b}, metric)
+    effect = Outperforms(*(sample(arm, metric, depth=3) for arm in ("denoising", "random")))
+    interval = measured(changed, effect, scale=HIGHER).interval
+    assert (interval.estimate, interval.n) == (share, 8)
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit"), [("test_error", "points"), ("test_nll", "nats"), ("flops", "FLOP")]
+)
+def test_an_effect_has_the_unit_and_the_scale_of_its_metric(rows, metric, unit):
+    report = [r for r in rows if (r["role"], r["arm"]) == ("report", "random")]
+    means = [np.mean([r[metric] for r in report if r["depth"] == depth]) for depth in (1, 3)]
+    effect = growth("random", "depth", 1, 3, metric=metric)
+    finding = measured(rows, effect)
+    factor = 100 if unit == "points" else 1
+    assert finding.interval.estimate == pytest.approx(factor * (means[1] - means[0]))
+    assert finding.text.endswith(f"random(depth 1), {unit} > 0")
+
+
+TWO_AXES = replace(SMALL, axes={"depth": (1, 3), "width": (50, 200), "epochs": (25,)})
+
+
+def test_a_claim_is_about_one_place_of_several_axes():
+    rows = synthetic(TWO_AXES)
+    bad = ("report", "random", 3, 50)
+    changed = [
+        r | {"test_error": 1.0} if (r["role"], r["arm"], r["depth"], r["width"]) == bad else r
+        for r in rows
+    ]
+    effects = [difference("random", "denoising", depth=3, width=width) for width in (50, 200)]
+    effects += [difference("random", "denoising", epochs=25, width=50, depth=3)]
+    found = measured(changed, *effects, scale=TWO_AXES)
+    assert [f.interval.estimate > 80 for f in found] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("place", "received"),
+    [
+        ({"depth": 3}, "random(depth 3)"),
+        ({}, "random"),
+        ({"depth": 3, "width": 50, "latent": 2}, "random(depth 3, width 50, latent 2)"),
+    ],
+)
+def test_a_claim_that_does_not_say_where_is_refused(place, received):
+    rows, effect = synthetic(TWO_AXES), AtChance(sample("random", **place))
+    expected = f"Expected: depth, width, epochs. Received: {received}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        measured(rows, effect, scale=TWO_AXES)
+
+
+def test_a_metric_that_the_kind_lacks_is_refused(rows):
+    effect = growth("random", "depth", 1, 3, metric="test_bound")
+    with pytest.raises(ValueError, match="metric of the kind classification.*Received: test_bound"):
+        measured(rows, effect)
+
+
+def test_chance_is_that_of_the_place(rows):
+    scale = replace(SMALL, axes={"depth": (1, 3), "dataset": ("mnist", "mine")}, classes=2)
+    effects = [
+        AtChance(sample("random", depth=1, dataset=dataset)) for dataset in ("mnist", "mine")
+    ]
+    changed = with_errors(synthetic(scale), {("random", 1): [48.0] * N})
+    assert [f.interval.estimate for f in measured(changed, *effects, scale=scale)] == [0, 1]
+    alone = replace(scale, axes=scale.axes | {"dataset": ("mine",)})
+    changed = with_errors(synthetic(alone), {("random", 1): [48.0] * N})
+    effect = AtChance(sample("random", depth=1))
+    assert measured(changed, effect, scale=alone).interval.estimate == 1
+
+
 # The claims that studies fix
 
 
-@pytest.mark.parametrize("study", studies())
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_claims_are_about_arms_of_one_family_that_the_standard_scale_has(study):
-    module = import_module(f"studies.{study}")
-    claims = getattr(module, "CLAIMS", ())
-    verdicts.check(claims)
-    for claim in claims:
-        scale = module.SCALES["standard"]
-        assert {r.arm for r in claim.runs} <= set(scale.arms)
-        assert {r.depth for r in claim.runs} <= set(scale.depths)
-        assert len({ARMS[r.arm].family for r in claim.runs}) == 1
-        assert all(ARMS[r.arm].pretrained_neighbor for r in claim.runs if r.equal_cost)
+    verdicts.check(study.claims)
+    scale = study.scales["standard"]
+    for claim in study.claims:
+        # Refuses what is no place, or no metric, of the scale.
+        assert {verdicts._place(s, scale) for s in claim.samples} <= set(scale.places)
+        assert all(verdicts._metric(s, scale) for s in claim.samples)
+        assert len({scale.arm(s.arm).family for s in claim.samples}) == 1
         assert all(c.above < c.below for c in claim.conditions)
         assert all(math.isfinite(min(abs(c.above), abs(c.below))) for c in claim.conditions)
         assert all(getattr(claim, f.name) for f in dataclasses.fields(claim))
 
 
 def test_the_headline_claim_has_29_pairs():
-    scale = SCALES["standard"]
-    assert {len(scale.seeds(r.arm, r.depth)) for r in CLAIMS[0].runs} == {29}
+    scale = STUDIES["depth"].scales["standard"]
+    assert {len(scale.seeds(verdicts._place(s, scale))) for s in CLAIMS[0].samples} == {29}
+
+
+def test_equal_cost_is_asked_of_arms_that_are_trained_on():
+    scale = STUDIES["depth"].scales["standard"]
+    asked = {s.arm for c in CLAIMS for s in c.samples if s.metric == "equal_cost_test_error"}
+    assert asked == {"random", "glorot"}
+    assert all(scale.arm(name).matches_cost_of for name in asked)
 
 
 def test_the_depth_study_can_be_judged():
-    scale = replace(SCALES["standard"], train_size=2_000, learning_rates=(0.1, 0.3))
+    scale = STUDIES["depth"].scales["standard"]
+    scale = replace(scale, train_size=2_000, learning_rates=(0.1, 0.3))
     judgments = verdicts.judge(CLAIMS, frame(synthetic(scale), scale), scale)
     verdict = {j.claim.name: j.verdict for j in judgments}
     # In the synthetic records, pretraining helps, and random stays at chance from 4 layers on.

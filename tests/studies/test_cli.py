@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,21 +16,23 @@ from fake_cells import SCALE
 
 from studies import depth
 from studies.__main__ import main
-from studies.engine import journal, scale
-from studies.engine.catalog import studies
+from studies.engine import journal
+from studies.engine.study import load, questions
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """A small depth study, reported on in one line."""
+    """A small depth study, reported on in one line; the reports that were asked for."""
+    written = []
     monkeypatch.setattr(depth, "SCALES", {"quick": SCALE, "standard": replace(SCALE, epochs=4)})
     report = SimpleNamespace(
-        write_scale=lambda folder, study, name: f"the table of {study} {name}",
-        write_all=lambda results, study, processes: None,
+        write_scale=lambda folder, study, name: f"the table of {study.name} {name}",
+        write_all=lambda results, studies, only: written.append((studies, only)),
     )
-    monkeypatch.setitem(sys.modules, "studies.report.report", report)
+    monkeypatch.setitem(sys.modules, "studies.report.write", report)
+    return written
 
 
 @pytest.fixture
@@ -51,8 +54,24 @@ def own_data(tmp_path):
     return path
 
 
-def run(results, *arguments, run_cell=fake_cells.run):
-    return main(["run", "depth", "--results", str(results), *arguments], run_cell)
+@pytest.fixture
+def own_study(tmp_path, monkeypatch):
+    """The path of a study of the user's own, as it is given in its folder."""
+    shutil.copy(ROOT / "tests" / "fake_study.py", tmp_path / "mine.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield "./mine.py"
+    sys.modules.pop("mine", None)
+
+
+def run(results, *arguments, run_cell=fake_cells.run, study="depth"):
+    return main(["run", study, "--results", str(results), *arguments], run_cell)
+
+
+def custom(results, study="depth"):
+    """The custom scale that stands in the results."""
+    study = load(study)
+    return study.scale("custom", results / study.name / "custom")
 
 
 def spawn(*arguments, **options):
@@ -79,18 +98,20 @@ def test_list_says_what_each_study_asks(capsys):
 
 
 def test_a_study_is_a_module_with_scales():
-    assert "depth" in studies()
-    assert not {"arms", "__main__", "__init__", "speed"} & set(studies())
+    assert "depth" in questions()
+    assert not {"arms", "__main__", "__init__", "speed"} & set(questions())
 
 
-@pytest.mark.parametrize("command", [["-m", "studies", "list"], ["-m", "studies.depth", "--help"]])
+@pytest.mark.parametrize("command", [["list"], ["run", "depth", "--help"]])
 def test_the_command_line_starts_fast_and_imports_nothing_heavy(command):
     begin = time.monotonic()
-    process = spawn("-X", "importtime", *command)
+    process = spawn("-X", "importtime", "-m", "studies", *command)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0
     imported = {line.rpartition("|")[2].strip() for line in errors.splitlines()}
-    assert not {"keras", "tensorflow", "numpy", "pandas", "scipy", "seaborn"} & imported
+    assert "studies.engine.plan" in imported
+    heavy = {"keras", "tensorflow", "numpy", "pandas", "scipy", "matplotlib", "seaborn"}
+    assert not heavy & imported
     assert time.monotonic() - begin < 3, "half a second on an idle machine"
 
 
@@ -174,7 +195,10 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_runs(tmp_
         (["run", "depth", "--dataset", "no_such"], "one of mnist, .* Received: name='no_such'"),
         (["run", "depth", "--dataset", "no.npz"], "no such file. Received: name='no.npz'"),
         (["run", "depth", "--data-folder", "x"], "Received: name='mnist', folder='x'"),
-        (["run", "depth", "--depths", "0"], r"with these axes.*Received: depths=\(0,\)"),
+        (["run", "depth", "--depth", "0"], r"with these axes.*Received: depth=\(0,\)"),
+        (["run", "depth", "--width", "50", "0"], r"with these axes.*Received: width=\(50, 0\)"),
+        (["run", "./nowhere.py"], "no such file.*Received: .*nowhere.py"),
+        (["report", "./nowhere.py"], "no such file.*Received: .*nowhere.py"),
         (["run", "depth", "--arms", "no"], r"one of random.*Received: arms=\('no',\)"),
         (["run", "depth", "--train-size", "70000"], "Received: train_size=70000"),
         (["report", "--results", "nowhere"], "Received: --results nowhere"),
@@ -202,11 +226,11 @@ def test_workers_are_counted_from_one(workers, results, capsys):
 def test_own_data_is_a_custom_scale_named_by_content(results, own_data):
     assert run(results, "--dataset", str(own_data), run_cell=fake_cells.sources) == 0
     folder = results / "depth" / "custom"
-    custom = scale.find("depth", "custom", folder)
-    assert (custom.features, custom.classes, custom.demonstration) == (25, 3, True)
+    scale = custom(results)
+    assert (scale.features, scale.classes, scale.demonstration) == (25, 3, True)
     records = journal.read(folder / "records.jsonl")
     (name,) = {record["dataset"] for record in records}
-    assert name == custom.dataset
+    assert name == scale.dataset
     assert name.startswith("own-")
     # The place is for the workers alone.
     assert records[0]["provenance"] == {"dataset": str(own_data), "data_folder": None}
@@ -219,6 +243,16 @@ def test_the_dataset_of_the_scale_is_no_other(results):
     assert records[0]["provenance"] == {"dataset": None, "data_folder": None}
 
 
+def test_a_dataset_beside_an_axis_of_datasets_is_refused(results, own_data, monkeypatch, capsys):
+    axes = {"dataset": ("mnist", "digits")}
+    monkeypatch.setitem(depth.SCALES, "quick", replace(SCALE, axes=axes))
+    assert run(results, "--dataset", str(own_data), run_cell=fake_cells.sources) == 2
+    assert f"beside mnist, digits. Received: --dataset {own_data}" in capsys.readouterr().err
+    assert run(results, run_cell=fake_cells.sources) == 0
+    records = journal.read(results / "depth" / "quick" / "records.jsonl")
+    assert {record["dataset"] for record in records} == {"mnist", "digits"}
+
+
 @pytest.mark.parametrize("size", ["train_size", "validation_size", "test_size"])
 def test_a_dataset_smaller_than_the_scale_is_refused(results, own_data, size, monkeypatch, capsys):
     monkeypatch.setitem(depth.SCALES, "quick", replace(SCALE, **{size: 180}))
@@ -227,16 +261,15 @@ def test_a_dataset_smaller_than_the_scale_is_refused(results, own_data, size, mo
     assert not results.exists()
 
 
-# run --depths ... --dry-run
+# run --depth ... --dry-run
 
 
 def test_overridden_axes_are_a_custom_demonstration(results):
-    axes = "--depths 3 1 --seeds 2 --arms he --learning-rates 1 0.5 --train-size 60 --width 7"
+    axes = "--depth 3 1 --seeds 2 --arms he --learning-rates 1 0.5 --train-size 60 --width 7"
     assert run(results, *axes.split()) == 0
-    custom = scale.find("depth", "custom", results / "depth" / "custom")
-    assert custom == replace(
+    assert custom(results) == replace(
         SCALE,
-        depths=(3, 1),
+        axes={"depth": (3, 1)},
         report_seeds=2,
         arms=("he",),
         learning_rates=(1.0, 0.5),
@@ -247,27 +280,37 @@ def test_overridden_axes_are_a_custom_demonstration(results):
     assert not (results / "depth" / "quick").exists()
 
 
+def test_several_values_of_a_fixed_setting_are_a_second_axis(results):
+    assert run(results, "--depth", "2", "--width", "50", "100") == 0
+    axes = {"depth": (2,), "width": (50, 100)}
+    assert custom(results) == replace(SCALE, axes=axes, demonstration=True)
+    records = journal.read(results / "depth" / "custom" / "records.jsonl")
+    assert {(r["depth"], r["width"]) for r in records} == {(2, 50), (2, 100)}
+
+
 def test_overridden_seeds_are_those_of_the_headline_too(results, monkeypatch):
-    headline = {"headline_arms": ("random",), "headline_depths": (1,), "headline_seeds": 4}
+    headline = {"headline_arms": ("random",), "headline_axes": {"depth": (1,)}, "headline_seeds": 4}
     monkeypatch.setattr(depth, "SCALES", {"quick": replace(SCALE, **headline)})
     assert run(results, "--seeds", "2") == 0
-    custom = scale.find("depth", "custom", results / "depth" / "custom")
-    assert custom.seeds("random", 1) == range(2)
+    assert custom(results).seeds(("random", 1)) == range(2)
 
 
 def test_axes_that_are_those_of_the_scale_are_no_others(results):
-    assert run(results, "--depths", "1", "2", "--seeds", "3", "--train-size", "100") == 0
+    assert run(results, "--depth", "1", "2", "--seeds", "3", "--train-size", "100") == 0
     assert not (results / "depth" / "custom").exists()
 
 
-def test_every_axis_has_an_option(capsys):
+@pytest.mark.parametrize("study", questions())
+def test_every_axis_has_an_option(study, capsys):
     with pytest.raises(SystemExit, match="0"):
-        main(["run", "--help"])
+        main(["run", study, "--help"])
     text = capsys.readouterr().out
-    axes = {field.name for field in fields(SCALE)} - {"features", "classes", "demonstration"}
-    axes = {name for name in axes if not name.startswith("headline")}
+    axes = {field.name for field in fields(SCALE)}
+    axes -= {"axes", "kind", "features", "classes", "demonstration"}
+    axes = {name for name in axes if not name.startswith("headline")} | load(study).kind.axes.keys()
     flags = {f"--{name.replace('_', '-')}" for name in axes - {"report_seeds"}} | {"--seeds"}
     assert not [flag for flag in flags if f"{flag} " not in text]
+    assert ("--latent " in text) == (study == "vae_latent")
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(results, capsys):
@@ -314,7 +357,7 @@ def test_status_of_nothing_says_how_to_begin(results, capsys):
 
 
 def test_a_corrupted_custom_scale_is_named(results, capsys):
-    run(results, "--depths", "1")
+    run(results, "--depth", "1")
     path = results / "depth" / "custom" / "scale.json"
     for content in ("{", "[]", '{"arms": ["he"]}', ""):
         path.write_text(content)
@@ -332,7 +375,7 @@ def test_status_of_a_corrupted_journal_names_the_line(results, capsys):
 
 def test_a_corrupted_journal_hides_no_other(results, capsys):
     run(results)
-    run(results, "--depths", "1")
+    run(results, "--depth", "1")
     (results / "depth" / "quick" / "records.jsonl").write_text("broken\n")
     capsys.readouterr()
     assert main(["status", "--results", str(results)]) == 1
@@ -341,8 +384,44 @@ def test_a_corrupted_journal_hides_no_other(results, capsys):
     assert "quick/records.jsonl, line 1" in output.err
 
 
-def test_report_needs_results_only(results, capsys):
+def test_report_needs_results_only(results, small, capsys):
     run(results)
     capsys.readouterr()
     assert main(["report", "depth", "--results", str(results)]) == 0
     assert capsys.readouterr().out == f"Results: {results}\n"
+    ((known, only),) = small
+    assert ([study.name for study in known], only.name) == ([*questions()], "depth")
+
+
+# A study of one's own
+
+
+def test_a_study_of_ones_own_is_run_by_its_path(results, own_study, small, capsys):
+    assert run(results, "--workers", "2", study=own_study) == 0
+    *_, table, place = capsys.readouterr().out.splitlines()
+    assert table == "the table of mine quick"
+    assert place == f"Results: {results / 'mine' / 'quick'}"
+    records = journal.read(results / "mine" / "quick" / "records.jsonl")
+    asked = {(r["role"], r["arm"]) for r in records}
+    assert asked == {("selection", "random"), ("selection", "built")} | {
+        ("report", arm) for arm in ("random", "built", "fixed")
+    }
+    assert {(r["study"], r["share"]) for r in records} == {("mine", 0.25), ("mine", 1)}
+    assert run(results, "--dry-run", study=own_study) == 0
+    assert capsys.readouterr().out.endswith("To do: 0 cells, 0 trials, 0 FLOP\n")
+    assert main(["status", own_study, "--results", str(results)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:3] == ["mine", "quick", "34"]
+    assert main(["report", own_study, "--results", str(results)]) == 0
+    ((known, only),) = small
+    assert only.name == "mine"
+    assert {study.name for study in known} == {*questions(), "mine"}
+
+
+def test_the_axis_of_ones_own_kind_is_an_option(results, own_study):
+    axes = "--share 0.75 --epochs 2 3 --arms built fixed"
+    assert run(results, *axes.split(), study=own_study) == 0
+    scale = custom(results, own_study)
+    assert (scale.axes, scale.arm_names) == (
+        {"share": (0.75,), "epochs": (2, 3)},
+        ["built", "fixed"],
+    )

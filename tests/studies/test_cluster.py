@@ -1,21 +1,24 @@
 """On a real dask cluster of processes of this machine."""
 
 import re
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import fake_cells
 import pytest
-from fake_cells import SCALE
+from fake_cells import SCALE, STUDY
 
 from studies import depth
 from studies.__main__ import main
 from studies.engine import journal
 from studies.engine.cluster import ClusterExecutor, on_worker
-from studies.engine.execute import Run, execute, train
+from studies.engine.execute import Run, execute
 from studies.engine.executors import LocalExecutor
 from studies.engine.plan import progress
+from studies.engine.worker import run_cell
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
@@ -36,7 +39,7 @@ def cluster():
 
 @pytest.fixture
 def run(tmp_path):
-    return Run("depth", "quick", SCALE, tmp_path / "results")
+    return Run(STUDY, "quick", SCALE, tmp_path / "results")
 
 
 @pytest.fixture
@@ -59,6 +62,18 @@ def test_a_run_is_that_of_this_machine(run, cluster, command):
     run.journal.unlink()
     assert main([*command, "--dask", cluster.scheduler_address], fake_cells.run) == 0
     assert run.journal.read_bytes() == at_home
+
+
+def test_workers_are_sent_the_file_of_a_study_of_ones_own(cluster, command, tmp_path, monkeypatch):
+    shutil.copy(Path(fake_cells.__file__).with_name("fake_study.py"), tmp_path / "sent.py")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    _, _, *results = command
+    address = cluster.scheduler_address
+    command = ["run", str(tmp_path / "sent.py"), *results, "--dask", address]
+    assert main(command, fake_cells.run) == 0
+    sys.modules.pop("sent")
+    records = journal.read(tmp_path / "results" / "sent" / "quick" / journal.FILE)
+    assert {r["status"] for r in records} == {"done"}
 
 
 def test_a_death_in_mid_cell_is_retried_alone(run, cluster, tmp_path):
@@ -123,12 +138,13 @@ def test_a_cluster_that_is_lost_ends_the_run_and_no_record(run):
 @pytest.mark.slow
 def test_training_gives_what_it_gives_on_this_machine(run, cluster):
     """Though a worker that did not pretrain a stack makes it again."""
-    scale = replace(SCALE, arms=("denoising",), depths=(1,), width=12, epochs=2)
-    run, home = (replace(run, scale=scale, study=study) for study in ("depth", "home"))
-    on_cluster(run, cluster, train)
+    scale = replace(SCALE, arms=("denoising",), axes={"depth": (1,)}, width=12, epochs=2)
+    run = replace(run, scale=scale)
+    home = replace(run, study=replace(STUDY, name="home"))
+    on_cluster(run, cluster, run_cell)
     (run.folder).rename(run.results.with_name("away"))
     with LocalExecutor(1, home.logs) as executor:
-        execute(home, train, executor, 1)
+        execute(home, run_cell, executor, 1)
     away = journal.read(run.results.with_name("away") / journal.FILE)
     assert [measured(r) for r in away] == [measured(r) for r in journal.read(home.journal)]
     assert {r["status"] for r in away} == {"done"}

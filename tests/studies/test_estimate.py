@@ -13,16 +13,17 @@ def done(role, flops, seconds, members, **fields):
 
 def test_the_time_of_a_cell_is_shared_by_its_trials():
     cell = [done("selection", 30, seconds=10, members=2)] * 2
-    assert speeds(cell)["selection"] == 6
+    assert speeds(cell, SCALE)["selection"] == 6
 
 
 def test_a_shared_stack_is_no_work_and_training_on_is():
     record = done("report", 130, 1, 1, pretraining_flops=100, equal_cost_flops=150)
-    assert speeds([record])["report"] == 50
+    assert speeds([record], SCALE)["report"] == 50
 
 
 def test_a_role_that_was_never_run_is_as_fast_as_the_others():
-    assert speeds([done("selection", 30, 1, 1), done("report", 10, 1, 1)])["pretraining"] == 20
+    history = [done("selection", 30, 1, 1), done("report", 10, 1, 1)]
+    assert speeds(history, SCALE)["pretraining"] == 20
 
 
 def test_without_measurements_a_speed_is_assumed():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fake_cells
 import pytest
-from fake_cells import SCALE
+from fake_cells import SCALE, STUDY
 
 from studies.engine import journal
 from studies.engine.execute import Run, execute
@@ -23,13 +23,13 @@ CELLS = progress(SCALE, []).cells
 
 @pytest.fixture
 def run(tmp_path):
-    return Run("depth", "quick", SCALE, tmp_path / "results")
+    return Run(STUDY, "quick", SCALE, tmp_path / "results")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The file that a run without disturbance leaves."""
-    run = Run("depth", "quick", SCALE, tmp_path_factory.mktemp("undisturbed"))
+    run = Run(STUDY, "quick", SCALE, tmp_path_factory.mktemp("undisturbed"))
     in_threads(run, workers=1)
     return run.journal.read_bytes()
 
@@ -141,11 +141,11 @@ def test_each_finished_cell_is_one_line_and_the_first_to_start_too(run, capsys):
     assert second.endswith(": started")
     assert len(lines) == CELLS
     assert lines[-1].startswith("[10/10] report denoising depth")
-    assert any("validation ratio" in line and "pretraining" in line for line in lines)
+    assert any("loss over baseline" in line and "pretraining" in line for line in lines)
 
 
 def test_results_of_another_study_are_reused(run, undisturbed):
-    in_threads(replace(run, study="other", scale_name="standard"))
+    in_threads(replace(run, study=replace(STUDY, name="other"), scale_name="standard"))
     outcome = in_threads(run, fake_cells.exits)
     assert (outcome.cells, outcome.failures) == (CELLS, {})
     assert run.journal.read_bytes() == undisturbed

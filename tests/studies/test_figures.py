@@ -1,25 +1,37 @@
 from dataclasses import replace
-from importlib import import_module
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
+import zlib_study
+from matplotlib.figure import Figure
+from studies_synthetic import STUDIES
 from studies_synthetic import records as synthetic
 
-from studies.report import figures, rendering
-from studies.report.classification import FIGURES, ONE_DEPTH, protocol
+from studies.arms import ARMS, Arm
+from studies.kinds.classification.figures import _percent_axis
+from studies.report import figures
 from studies.report.frame import frame
-from studies.arms import ARMS
-from studies.depth import SCALES
-from studies.engine.catalog import studies
 
-QUICK = SCALES["quick"]
 SMALL = replace(
-    QUICK, learning_rates=(0.03, 0.1, 0.3), arms=("random", "denoising", "he"), depths=(1, 5)
+    STUDIES["depth"].scales["quick"],
+    learning_rates=(0.03, 0.1, 0.3),
+    arms=("random", "denoising", "he"),
+    axes={"depth": (1, 5)},
 )
 
 
-ON_SELECTION = (figures.rate_sensitivity, figures.tuning_budget)
+def offered(scale):
+    return {figure.name: figure for figure in scale.kind.show.offered(scale)}
+
+
+FIGURES = offered(SMALL)
+ON_SELECTION = ("rate_sensitivity", "tuning_budget")
+
+
+def drawn(name, results, scale=SMALL):
+    return offered(scale)[name].draw(results, scale)
 
 
 @pytest.fixture(scope="module")
@@ -32,62 +44,69 @@ def results(rows):
     return frame(rows, SMALL)
 
 
-@pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
-def test_title_says_what_a_demonstration_is(draw, results):
-    title = draw(results, SMALL).get_suptitle()
-    seeds = "1 seed" if draw in ON_SELECTION else "3 seeds"
+@pytest.mark.parametrize("name", FIGURES)
+def test_title_says_what_a_demonstration_is(name, results):
+    title = drawn(name, results).get_suptitle()
+    seeds = "1 seed" if name in ON_SELECTION else "3 seeds"
     assert f"demonstration: {seeds}, 2,000 training images" in title
-    judged = draw(results, replace(SMALL, demonstration=False)).get_suptitle()
+    judged = drawn(name, results, replace(SMALL, demonstration=False)).get_suptitle()
     assert "demonstration" not in judged
     assert "mnist" in judged
 
 
-@pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
-def test_title_counts_the_images_that_the_runs_were_trained_on(draw, results):
-    title = draw(results, replace(SMALL, selection_train_size=1_000)).get_suptitle()
-    assert ("1,000" if draw in ON_SELECTION else "2,000") in title
+@pytest.mark.parametrize("name", FIGURES)
+def test_title_counts_the_images_that_the_runs_were_trained_on(name, results):
+    title = drawn(name, results, replace(SMALL, selection_train_size=1_000)).get_suptitle()
+    assert ("1,000" if name in ON_SELECTION else "2,000") in title
 
 
 @pytest.mark.parametrize("rates", [(0.1,), (0.1, 0.3)])
 def test_protocol_chooses_a_pretraining_rate_only_where_there_is_a_choice(rates):
-    words = protocol(replace(SMALL, pretraining_rates=rates))
+    scale = replace(SMALL, pretraining_rates=rates)
+    words = scale.kind.show.protocol(scale)
     assert ("at a rate of 0.1." in words) == (len(rates) == 1)
     assert ("at the rate of 0.1, 0.3 whose" in words) == (len(rates) == 2)
 
 
-@pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
-def test_every_kind_of_incompleteness_can_be_drawn(draw, rows):
-    diverged = {"status": "diverged", "test_error": None, "curves": None, "flops": None}
-    cases = {
-        "no report": [r for r in rows if r["role"] != "report"],
-        "pretraining only": [r for r in rows if r["role"] == "pretraining"],
-        "one seed": [r for r in rows if r["role"] != "report" or r["seed"] == 0],
-        "an arm": [r for r in rows if r["arm"] == "he"],
-        "a depth": [r for r in rows if r["depth"] == 1],
-        "diverged": [r | (diverged if r["role"] == "report" else {}) for r in rows],
-    }
-    for records in cases.values():
-        draw(frame(records, SMALL), SMALL).draw_without_rendering()
+@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"error_against_depth"}))
+def test_one_family_one_depth_one_rate_can_be_drawn(name):
+    scale = replace(SMALL, arms=("he",), axes={"depth": (3,)}, learning_rates=(0.1,))
+    figures.render(offered(scale)[name], frame(synthetic(scale), scale), scale)
 
 
-@pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
-def test_one_family_one_depth_one_rate_can_be_drawn(draw):
-    scale = replace(SMALL, arms=("he",), depths=(3,), learning_rates=(0.1,))
-    rendering.render(draw, frame(synthetic(scale), scale), scale)
+# Looks
 
 
-def test_arms_have_a_color_and_a_marker_each():
-    for study in studies():
-        for scale in import_module(f"studies.{study}").SCALES.values():
-            looks = [figures.look_of(arm) for arm in scale.arms]
+def test_no_two_arms_look_the_same():
+    assert len({(arm.color, arm.marker) for arm in ARMS.values()} - {(None, None)}) == len(ARMS)
+    for study in STUDIES.values():
+        for scale in study.scales.values():
+            looks = figures.looks(scale).values()
             assert len({look["color"] for look in looks}) == len(looks)
             assert len({look["marker"] for look in looks}) == len(looks)
-    looks = [figures.look_of(arm) for arm in ARMS]
-    assert all((look["linestyle"] == "-") == ARMS[look["label"]].pretrained for look in looks)
+
+
+def test_an_arm_keeps_its_look_and_its_line_says_whether_it_is_pretrained():
+    looks = figures.looks(replace(STUDIES["depth"].scales["standard"], axes={}))
+    for name, look in looks.items():
+        assert (look["color"], look["marker"]) == (ARMS[name].color, ARMS[name].marker)
+        assert (look["linestyle"] == "-") == bool(ARMS[name].objective)
+
+
+def test_an_arm_without_a_look_gets_a_free_one():
+    own = Arm("red", color="#d55e00"), Arm("diamond", marker="D"), *map(Arm, map(str, range(50)))
+    looks = figures.looks(replace(SMALL, arms=(*own, *SMALL.arms)))
+    assert looks["red"]["color"] == "#d55e00"
+    assert looks["diamond"]["marker"] == "D"
+    assert looks["random"] == figures.looks(SMALL)["random"]
+    assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(looks) == 55
+
+
+# What is drawn
 
 
 def test_headline_shows_the_medians_of_the_records(results):
-    figure = figures.error_against_depth(results, SMALL)
+    figure = drawn("error_against_depth", results)
     sigmoid, relu = figure.axes
     assert {"random", "denoising", "chance"} == set(sigmoid.get_legend_handles_labels()[1])
     assert {"he", "chance"} == set(relu.get_legend_handles_labels()[1])
@@ -95,27 +114,30 @@ def test_headline_shows_the_medians_of_the_records(results):
     bars = sigmoid.containers[1]
     assert bars.get_label() == "denoising"
     medians = report.groupby("depth")["test_error"].median()
-    np.testing.assert_allclose(bars.lines[0].get_ydata(), medians)
+    np.testing.assert_allclose(np.float64(bars.lines[0].get_ydata()), medians)
 
 
 def test_all_errors_are_inside_the_axes(results):
     errors = results[results["role"] == "report"]["test_error"]
-    low, high = figures.error_against_depth(results, SMALL).axes[0].get_ylim()
+    low, high = drawn("error_against_depth", results).axes[0].get_ylim()
     assert 0 < low < errors.min() < errors.max() < high
 
 
 @pytest.mark.parametrize("limits", [(0.02, 0.95), (0.06, 0.11), (0.031, 0.034), (0.004, 0.02)])
-def test_ticks_are_several_round_and_apart(limits):
-    ticks = np.sort(figures._percent_ticks(*limits))
-    assert limits[0] <= ticks.min()
-    assert ticks.max() <= limits[1]
-    gaps = np.diff(figures._stretched(ticks)) / np.ptp(figures._stretched(np.array(limits)))
-    assert (gaps > 0.06).all()
+def test_ticks_are_several_and_apart_and_in_percent(limits):
+    ax = Figure(figsize=(6, 3)).subplots()
+    _percent_axis(ax, pd.Series(limits))
+    low, high = ax.get_ylim()
+    ticks = np.array([tick for tick in ax.get_yticks() if low <= tick <= high])
+    heights = ax.transAxes.inverted().transform(ax.transData.transform([(0, t) for t in ticks]))
+    assert 0 < low < limits[0] < limits[1] < high
     assert len(ticks) >= 2
+    assert (np.diff(heights[:, 1]) > 0.04).all()
+    assert ax.yaxis.get_major_formatter()(0.035) == "3.5"
 
 
 def test_cost_joins_a_control_to_its_point_at_equal_cost(results):
-    figure = figures.error_against_cost(results, SMALL)
+    figure = drawn("error_against_cost", results)
     report = results[(results["role"] == "report") & (results["depth"] == 1)]
     control = report[report["arm"] == "random"]
     joins = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
@@ -127,13 +149,13 @@ def test_cost_joins_a_control_to_its_point_at_equal_cost(results):
 
 
 def test_chosen_rate_is_ringed(results):
-    figure = figures.rate_sensitivity(results, SMALL)
+    figure = drawn("rate_sensitivity", results)
     rings = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
     assert [list(line.get_xdata()) for line in rings] == [[SMALL.learning_rates[-2]]] * 2
 
 
 def test_tuning_budget_ends_at_the_whole_grid(results):
-    line = figures.tuning_budget(results, SMALL).axes[0].lines[1]
+    line = drawn("tuning_budget", results).axes[0].lines[1]
     tried = results[(results["role"] == "selection") & (results["depth"] == 1)]
     tried = tried[tried["arm"] == line.get_label()]
     assert line.get_label() == "denoising"
@@ -145,22 +167,107 @@ def test_tuning_budget_ends_at_the_whole_grid(results):
 
 
 def test_trajectory_marks_the_last_epoch_of_equal_training(results):
-    figure = figures.nll_trajectories(results, SMALL)
+    figure = drawn("nll_trajectories", results)
     solid = {line.get_label(): line for line in figure.axes[0].lines}["random"]
     assert len(solid.get_xdata()) == SMALL.epochs
     assert solid.get_markevery() == [SMALL.epochs - 1]
 
 
-@pytest.mark.parametrize("draw", {**FIGURES, **ONE_DEPTH})
-def test_files_name_no_date_and_no_version(draw, results):
-    files = rendering.render(draw, results, SMALL)
-    assert files["png"].startswith(b"\x89PNG")
-    assert b"Software" not in files["png"]
-    assert b"<dc:date>" not in files["svg"]
-    assert b"Matplotlib v" not in files["svg"]
+# Any axes
+
+DENSITY = STUDIES["vae_latent"].scales["quick"]
+OWN = replace(zlib_study.SCALES["standard"], kind=zlib_study.KIND)
+
+
+@pytest.mark.parametrize(
+    ("scale", "axis", "other", "values", "arm", "label", "metric", "average"),
+    [
+        (SMALL, "depth", "width", (50, 200), "random", "random", "test_error", np.median),
+        (SMALL, "width", "width", (50, 5_000), "he", "he", "test_error", np.median),
+        (SMALL, "depth", "dataset", ("mnist", "digits"), "he", "he", "test_error", np.median),
+        (SMALL, "dataset", "dataset", ("digits", "mnist"), "he", "he", "test_error", np.median),
+        (DENSITY, "latent", "width", (50, 200), "variational", "test", "test_bound", np.mean),
+        (OWN, "level", "test_size", (50, 100), "single", "single", "bits", np.mean),
+    ],
+)
+def test_each_combination_of_the_other_axes_has_a_panel(
+    scale, axis, other, values, arm, label, metric, average
+):
+    scale = replace(scale, axes=scale.axes | {other: values})
+    results = frame(synthetic(scale), scale)
+    (name,) = (name for name in offered(scale) if name.endswith(f"_against_{axis}"))
+    figure = drawn(name, results, scale)
+    bars = [b for ax in figure.axes for b in ax.containers if b.get_label() == label]
+    runs = results[(results["role"] == "report") & (results["arm"] == arm)]
+    rest = next(name for name in scale.axes if name != axis)
+    assert len(bars) == len(scale.axes[rest])
+    for bar, value in zip(bars, scale.axes[rest], strict=True):
+        at = runs[runs[rest] == value].groupby(axis)[metric].agg(average)
+        found = dict(zip(bar.lines[0].get_xdata(), bar.lines[0].get_ydata(), strict=True))
+        text = isinstance(scale.axes[axis][0], str)
+        expected = {scale.axes[axis].index(v) if text else v: each for v, each in at.items()}
+        shift = min(found) - min(expected)
+        assert {x - shift: y for x, y in found.items()} == pytest.approx(expected)
+        assert abs(shift) < 0.2
+
+
+def test_names_stand_side_by_side_and_far_apart_numbers_on_a_logarithmic_axis():
+    scale = replace(SMALL, axes={"dataset": ("mnist", "digits"), "width": (50, 5_000)})
+    results = frame(synthetic(scale), scale)
+    names, numbers = (
+        drawn(f"error_against_{axis}", results, scale).axes[-1] for axis in ("dataset", "width")
+    )
+    assert [tick.get_text() for tick in names.get_xticklabels()] == ["mnist", "digits"]
+    assert list(names.get_xticks()) == [0, 1]
+    assert numbers.get_xscale() == "log"
+    assert list(numbers.get_xticks()) == [50, 5_000]
+    assert (names.get_xlabel(), numbers.get_xlabel()) == ("dataset", "units per layer")
+
+
+@pytest.mark.parametrize(
+    ("axes", "names"),
+    [
+        ({}, set()),
+        ({"depth": (3,)}, set()),
+        ({"depth": (1, 3), "width": (50,)}, {"error_against_depth"}),
+        ({"depth": (1, 3), "width": (50, 9)}, {"error_against_depth", "error_against_width"}),
+    ],
+)
+def test_there_is_a_figure_for_every_axis_of_several_values(axes, names):
+    found = offered(replace(SMALL, axes=axes))
+    assert set(found) == names | set(FIGURES) - {"error_against_depth"}
+    titles = [found[name].title for name in sorted(names)]
+    assert titles == [f"Test error against {t}." for t in TITLES[: len(titles)]]
+
+
+TITLES = ("depth (hidden layers)", "units per layer")
+
+
+def test_figures_that_a_study_wants_come_in_its_order():
+    show = SMALL.kind.show
+    own = figures.Figure("mine", "Mine.", "My own.", lambda frame, scale: None)
+    wanted = ("tuning_budget", own, "error_against_{axis}", "error_over_seeds")
+    found = [figure.name for figure in show.offered(SMALL, wanted)]
+    assert found == ["tuning_budget", "mine", "error_against_depth", "error_over_seeds"]
+    without = replace(SMALL, arms=(Arm("untrained", rates=False),), learning_rates=())
+    assert "tuning_budget" not in offered(without)
+    with pytest.raises(ValueError, match="figures of the kind classification.*Received: samples"):
+        show.offered(SMALL, ("samples",))
+
+
+# Files
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_files_name_no_date_and_no_version(name, results):
+    files = figures.render(FIGURES[name], results, SMALL)
+    assert files[f"{name}.png"].startswith(b"\x89PNG")
+    assert b"Software" not in files[f"{name}.png"]
+    assert b"<dc:date>" not in files[f"{name}.svg"]
+    assert b"Matplotlib v" not in files[f"{name}.svg"]
 
 
 def test_the_style_of_the_reader_does_not_matter(results):
-    expected = rendering.render(figures.error_against_depth, results, SMALL)
+    expected = figures.render(FIGURES["error_against_depth"], results, SMALL)
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30}):
-        assert rendering.render(figures.error_against_depth, results, SMALL) == expected
+        assert figures.render(FIGURES["error_against_depth"], results, SMALL) == expected

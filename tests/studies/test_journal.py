@@ -159,6 +159,25 @@ def test_sorted_records_do_not_depend_on_the_order_they_came_in(path, tmp_path):
     assert keys(path) == ["c0", "c1", "a0", "a1", "b0", "b1"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(0.25, 0.5), (1, "1-ab"), (None, 2), ("", "codec"), (None, "codec"), ("lzma", "zlib")],
+)
+def test_records_are_sorted_by_whatever_their_trials_are(path, first, second):
+    """By fields of other kinds too, before rates and seeds."""
+
+    def kind(name, value, rate):
+        (record,) = cell(name, 1, learning_rate=rate)
+        return [{"key": name, "members": 1, "codec": value, **record}]
+
+    cells = [kind("a", second, 0.1), kind("b", first, 0.3)]
+    with Journal(path.parent) as writer:
+        for records in cells:
+            writer.append(records)
+        writer.sort()
+    assert keys(path) == ["b0", "a0"]
+
+
 def test_sorting_keeps_the_newest_of_each_trial_and_cells_together(path):
     with Journal(path.parent) as writer:
         writer.append(cell("b", 3, "error"))
@@ -230,14 +249,18 @@ def test_a_disk_that_fills_up_within_a_cell_leaves_what_was_there(path, monkeypa
     write(path, cell("a"))
     before = path.read_bytes()
 
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
     def half(file, content):
         file.write(content[: len(content) // 2])
-        raise OSError(28, "No space left on device")
+        full()
 
     with Journal(path.parent) as writer:
         monkeypatch.setattr(journal, "_write", half)
         with pytest.raises(JournalError, match="No space left"):
             writer.append(cell("b"))
+        monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(JournalError, match="No space left"):
             writer._records.reverse()
             writer.sort()

@@ -2,17 +2,18 @@ import math
 from dataclasses import asdict, replace
 
 import pytest
-from fake_cells import SCALE, result
+from fake_cells import SCALE, STUDY, result
 
-from studies.arms import ARMS
-from studies.depth import SCALES
-from studies.engine import selection
-from studies.engine.cost import equal_cost_epochs
-from studies.engine.plan import groups, plan, progress, tally
-from studies.engine.scale import Scale, find, save
+from studies import vae_latent
+from studies.arms import ARMS, Arm
+from studies.engine.choice import choose_rate
+from studies.engine.plan import flops, groups, plan, progress, tally
+from studies.engine.scale import CUSTOM, load_custom, save_custom
 from studies.engine.trial import Cell
+from studies.kinds import density
+from studies.kinds.classification import cost
 
-LARGE = replace(SCALE, arms=("he", "denoising", "random", "he_denoising"), depths=(3, 1))
+LARGE = replace(SCALE, arms=("he", "denoising", "random", "he_denoising"), axes={"depth": (3, 1)})
 # 1.2 million inputs of 784 values of 4 bytes are 3.8 GB: what a cell holds of one seed.
 BIG = replace(SCALE, train_size=10**6, validation_size=10**5, test_size=10**5)
 
@@ -81,7 +82,7 @@ def test_stacks_come_before_the_nets_that_start_from_them():
     assert (seeds(tuned), rates(tuned)) == ([1000, 1001], [0.01, 0.03])
     assert seeds(stacks) == [0, 1, 2]
     (rate,) = rates(stacks)
-    assert rate == selection.choose_pretraining_rate(records_of(tuned), "denoising")
+    assert rate == choose_rate(records_of(tuned), SCALE)
     for cell in role(cells, "selection", arm="denoising"):
         assert cell.stacks == (tuned.trials,)
         assert {(t.pretraining_epochs, t.pretraining_rate) for t in cell.trials} == {(2, rate)}
@@ -111,11 +112,11 @@ def test_report_seeds_and_selection_seeds_are_disjoint():
 def test_controls_train_on_to_the_cost_of_their_neighbor_in_reports_only():
     _, cells = run_all(LARGE)
     for cell in cells:
-        trial = cell.trials[0]
-        neighbor = ARMS.get(ARMS[trial.arm].pretrained_neighbor)
+        trial, arm = cell.trials[0], cell.arm
+        neighbor = ARMS.get(arm.matches_cost_of)
         expected = 0
         if trial.role == "report" and neighbor:
-            expected = equal_cost_epochs(trial, neighbor, 2, SCALE.features, SCALE.classes)
+            expected = cost.equal_cost_epochs(trial, arm, neighbor, 2, 784, 10)
         assert {t.extra_epochs for t in cell.trials} == {expected}
 
 
@@ -175,7 +176,7 @@ def test_an_added_seed_and_an_added_arm_run_only_what_is_new():
 
 def test_the_headline_has_more_seeds_and_loses_none_that_are_done():
     records, _ = run_all(LARGE)
-    headline = {"headline_arms": ("random", "denoising"), "headline_depths": (1,)}
+    headline = {"headline_arms": ("random", "denoising"), "headline_axes": {"depth": (1,)}}
     more = replace(LARGE, **headline, headline_seeds=6)
     _, cells = run_all(more)
     asked = {
@@ -189,7 +190,7 @@ def test_the_headline_has_more_seeds_and_loses_none_that_are_done():
         ("report", "random", 3, 4, 5),
         ("pretraining", "denoising", 3, 4, 5),
     }
-    assert replace(LARGE, **headline, headline_seeds=2).seeds("random", 1) == range(3)
+    assert replace(LARGE, **headline, headline_seeds=2).seeds(("random", 1)) == range(3)
 
 
 def test_a_wider_grid_waits_for_its_own_trials_and_ignores_others():
@@ -214,24 +215,135 @@ def test_plan_changes_nothing_and_repeats_itself():
     assert part == before
 
 
-@pytest.mark.parametrize("name", SCALES)
+@pytest.mark.parametrize("name", STUDY.scales)
 def test_the_depth_study_can_be_composed(name):
-    wanted = groups(SCALES[name], [])
+    wanted = groups(STUDY.scales[name], [])
     assert len({group.trials for group in wanted}) == len(wanted)
     # Two hours on 2 cores.
     limit = {"standard": 7.6e14}.get(name, math.inf)
-    assert progress(SCALES[name], []).flops <= limit
+    assert progress(STUDY.scales[name], []).flops <= limit
 
 
-# Selection
+# Axes
+
+CROSSED = replace(SCALE, axes={"depth": (1, 2), "width": (50, 100)})
+
+
+def test_two_axes_are_crossed():
+    places = [(arm, d, w) for arm in ("random", "denoising") for d in (1, 2) for w in (50, 100)]
+    assert CROSSED.places == places
+    _, cells = run_all(CROSSED)
+    asked = [(c.label, (c.trials[0].arm, c.trials[0].depth, c.trials[0].width)) for c in cells]
+    for name in ("selection", "report"):
+        found = {label: place for label, place in asked if label.startswith(name)}
+        assert sorted(found.values()) == sorted(places)
+        assert found[f"{name} denoising depth 2 width 50"] == ("denoising", 2, 50)
+
+
+def test_one_stack_per_width_serves_both_depths():
+    _, cells = run_all(CROSSED)
+    stacks = {c.trials for c in role(cells, "pretraining")}
+    assert sorted((t[0].depth, t[0].width) for t in stacks) == [(2, 50)] * 2 + [(2, 100)] * 2
+    for cell in cells:
+        if cell.trials[0].pretraining_epochs:
+            (stack,) = cell.stacks
+            assert stack in stacks
+            assert stack[0].width == cell.trials[0].width
+
+
+def test_a_headline_may_name_some_axes_and_counts_the_others_in_full():
+    headline = {"headline_arms": ("random",), "headline_axes": {"depth": (2,)}}
+    scale = replace(CROSSED, **headline, headline_seeds=6)
+    more = [place for place in scale.places if len(scale.seeds(place)) > 3]
+    assert more == [("random", 2, 50), ("random", 2, 100)]
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [("train_size", (40, 100)), ("epochs", (2, 3)), ("dataset", ("mnist", "own"))],
+)
+def test_any_setting_can_be_an_axis(axis, values):
+    scale = replace(SCALE, axes={axis: values}, features=50)
+    records, cells = run_all(scale)
+    assert scale.places == [(arm, v) for arm in ("random", "denoising") for v in values]
+    for name in ("selection", "report"):
+        of = [(c.trials[0].arm, getattr(c.trials[0], axis)) for c in role(cells, name)]
+        assert sorted(of) == sorted(scale.places)
+    assert progress(scale, records).trials == len({r["key"] for r in records})
+
+
+def test_a_dataset_has_its_own_shape():
+    scale = replace(SCALE, axes={"dataset": ("cifar10", "own")}, features=50, classes=3)
+    assert (scale.shape("cifar10"), scale.shape("own")) == ((3072, 10), (50, 3))
+    for group in groups(scale, []):
+        if group.trials[0].role == "selection":
+            trial = group.trials[0]
+            shape = {"cifar10": (3072, 10), "own": (50, 3)}[trial.dataset]
+            each = cost.finetuning_flops(trial, group.arm, 3, *shape)
+            assert flops(scale, group.arm, group.trials) == 4 * each
+
+
+def test_reports_at_several_test_sizes_share_all_else():
+    scale = replace(SCALE, axes={"test_size": (20, 30)})
+    records, cells = run_all(scale)
+    assert len(cells) == progress(scale, []).cells
+    assert len(records) == progress(scale, []).trials
+    assert {t.test_size for c in role(cells, "report") for t in c.trials} == {20, 30}
+    assert {t.test_size for c in role(cells, "selection") for t in c.trials} == {10_000}
+
+
+# Arms
+
+FIXED = Arm("fixed", activation="relu", initializer="he_normal", rates=False)
+
+
+def test_an_arm_without_rates_has_no_selection():
+    scale = replace(SCALE, arms=("random", FIXED))
+    _, cells = run_all(scale)
+    asked = [c for c in cells if c.arm == FIXED]
+    assert [(c.trials[0].role, rates(c), seeds(c)) for c in asked] == [
+        ("report", [0.0], [0, 1, 2]),
+        ("report", [0.0], [0, 1, 2]),
+    ]
+    assert role(cells, "selection", arm="random")
+
+
+def test_only_arms_without_rates_need_no_grid():
+    without = {"learning_rates": (), "selection_seeds": 0}
+    assert progress(replace(SCALE, arms=(FIXED,), **without), []).trials == 6
+    with pytest.raises(ValueError, match=r"Received: learning_rates=\(\)"):
+        replace(SCALE, arms=("random", FIXED), **without)
+
+
+OBJECTIVE = ARMS["variational"].objective
+
+
+@pytest.mark.parametrize(
+    ("fields", "unused"),
+    [
+        ({"normalization": "batch"}, None),
+        ({"shortcut": "residual"}, "shortcut"),
+        ({"build": "a:b", "head_initializer": "zeros"}, "head_initializer, build"),
+    ],
+)
+def test_an_arm_that_sets_what_its_kind_does_not_use_is_refused(fields, unused):
+    scale = vae_latent.SCALES["quick"]
+    arms = (Arm("mine", objective=OBJECTIVE, **fields),)
+    if unused is None:
+        assert replace(scale, arms=arms, kind=density.KIND).arm_names == ["mine"]
+    else:
+        with pytest.raises(ValueError, match=f"arm 'mine' sets.*Received: {unused}$"):
+            replace(scale, arms=arms, kind=density.KIND)
+
+
+# Choice
 
 
 def selected(rate, value, status="done", seed=0):
     return {
         "status": status,
         "role": "selection",
-        "arm": "he",
-        "depth": 1,
+        "dataset": "own",
         "learning_rate": rate,
         "seed": seed,
         "validation_error": value,
@@ -240,40 +352,48 @@ def selected(rate, value, status="done", seed=0):
 
 def test_lowest_mean_error_over_seeds_wins():
     records = [selected(0.1, 0.2), selected(0.1, 0.4), selected(0.3, 0.1), selected(0.3, 0.6)]
-    assert selection.choose_rate(records, "he", 1, 10) == 0.1
+    assert choose_rate(records, SCALE) == 0.1
 
 
 def test_a_tie_goes_to_the_smaller_rate_in_any_order():
     records = [selected(0.3, 0.2), selected(0.1, 0.2), selected(1.0, 0.2)]
-    assert selection.choose_rate(records, "he", 1, 10) == 0.1
-    assert selection.choose_rate(records[::-1], "he", 1, 10) == 0.1
+    assert choose_rate(records, SCALE) == 0.1
+    assert choose_rate(records[::-1], SCALE) == 0.1
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan])
 def test_a_diverged_run_has_the_error_of_chance(nothing):
     diverged = selected(0.3, nothing, "diverged")
-    assert selection.choose_rate([diverged, selected(0.1, 0.89)], "he", 1, 10) == 0.1
-    assert selection.choose_rate([diverged, selected(0.1, 0.91)], "he", 1, 10) == 0.3
+    assert choose_rate([diverged, selected(0.1, 0.89)], SCALE) == 0.1
+    assert choose_rate([diverged, selected(0.1, 0.91)], SCALE) == 0.3
     # Of two classes, chance is 0.5.
-    assert selection.choose_rate([diverged, selected(0.1, 0.6)], "he", 1, 2) == 0.3
+    assert choose_rate([diverged, selected(0.1, 0.6)], replace(SCALE, classes=2)) == 0.3
 
 
-def test_other_arms_depths_roles_and_failures_do_not_count():
-    others = [
-        {**selected(0.3, 0.0), "arm": "glorot"},
-        {**selected(0.3, 0.0), "depth": 2},
-        {**selected(0.3, 0.0), "role": "report"},
-        {**selected(0.3, 0.0), "status": "error"},
+def test_a_rate_is_chosen_from_the_records_of_its_own_place():
+    """At depth 2, the other rate is the best; a failure counts nowhere."""
+    cells = {c.trials[0].depth: c for c in role(plan(SCALE, []), "selection")}
+    best = {1: 0.1, 2: 0.3}
+    records = [
+        {**record, "validation_error": 0.2 if record["learning_rate"] == best[depth] else 0.4}
+        for depth, cell in cells.items()
+        for record in records_of(cell)
     ]
-    assert selection.choose_rate([*others, selected(0.1, 0.5)], "he", 1, 10) == 0.1
-    with pytest.raises(ValueError, match="arm 'he' at depth 1. Received: none"):
-        selection.choose_rate(others, "he", 1, 10)
+    reports = role(plan(SCALE, records), "report")
+    assert {c.trials[0].depth: rates(c) for c in reports} == {1: [0.1], 2: [0.3]}
+    failed = [{**r, "status": "error"} if r["depth"] == 1 else r for r in records]
+    assert {c.trials[0].depth for c in role(plan(SCALE, failed), "report")} == {2}
+
+
+def test_no_record_is_no_choice():
+    with pytest.raises(ValueError, match="at least one finished trial.*Received: none"):
+        choose_rate([], SCALE)
 
 
 def test_rows_of_a_data_frame_will_do():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame([selected(0.1, 0.5), selected(0.3, None, "diverged")])
-    assert selection.choose_rate(frame.to_dict("records"), "he", 1, 10) == 0.1
+    assert choose_rate(frame.to_dict("records"), SCALE) == 0.1
 
 
 def test_pretraining_rate_has_the_lowest_ratio_and_divergence_is_infinitely_bad():
@@ -282,42 +402,70 @@ def test_pretraining_rate_has_the_lowest_ratio_and_divergence_is_infinitely_bad(
         return {**selected(rate, None, status), **changes}
 
     records = [stack(0.1, None, "diverged"), stack(0.1, 0.1), stack(0.03, 5.0), stack(0.03, 7.0)]
-    assert selection.choose_pretraining_rate(records, "he") == 0.03
-    assert selection.choose_pretraining_rate(records[:1], "he") == 0.1
-    with pytest.raises(ValueError, match="pretraining trial of arm 'glorot'"):
-        selection.choose_pretraining_rate(records, "glorot")
+    assert choose_rate(records, SCALE) == 0.03
+    assert choose_rate(records[:1], SCALE) == 0.1
+
+
+def test_where_higher_is_better_the_highest_wins():
+    def bound(rate, value, status="done"):
+        changes = {"validation_bound": value, "baseline_bound": -206.0}
+        return {**selected(rate, None, status), **changes}
+
+    scale = replace(vae_latent.SCALES["quick"], kind=density.KIND)
+    assert choose_rate([bound(0.1, -120.0), bound(0.3, -100.0)], scale) == 0.3
+    # A diverged run counts as the mean image.
+    diverged = bound(0.1, None, "diverged")
+    assert choose_rate([diverged, bound(0.3, -205.0)], scale) == 0.3
+    assert choose_rate([diverged, bound(0.3, -207.0)], scale) == 0.1
 
 
 # Scales
 
 
 @pytest.mark.parametrize(
-    ("axis", "value"),
+    ("changes", "received"),
     [
-        ("arms", ("random", "no_such_arm")),
-        ("arms", ()),
-        ("arms", ("he", "he")),
-        ("depths", (0,)),
-        ("depths", (1.5,)),
-        ("learning_rates", (0.1, -0.1)),
-        ("pretraining_rates", (math.nan,)),
-        ("epochs", 0),
-        ("selection_seeds", True),
-        ("report_seeds", 1001),
-        ("headline_seeds", 1001),
-        ("batch_size", 101),
+        ({"arms": ("random", "no_such_arm")}, "arms="),
+        ({"arms": ()}, "arms="),
+        ({"arms": ("he", "he")}, "arms="),
+        ({"arms": ("he", Arm("he"))}, "arms="),
+        ({"axes": {"depth": ()}}, r"depth=\(\)"),
+        ({"axes": {"depth": (0,)}}, r"depth=\(0,\)"),
+        ({"axes": {"depth": (1, 1)}}, r"depth=\(1, 1\)"),
+        ({"axes": {"depth": (1, 1.5)}}, r"depth=\[1.5\]"),
+        ({"axes": {"depth": (True,)}}, r"depth=\(True,\)"),
+        ({"axes": {"depth": ("deep",)}}, r"depth=\['deep'\]"),
+        ({"axes": {"depth": (1,), "dataset": ("mnist", 1)}}, r"dataset=\[1\]"),
+        ({"axes": {"latent": (1,)}}, r"axes=\['latent'\]"),
+        # The plan sets these.
+        ({"axes": {"seed": (1, 2)}}, r"axes=\['seed'\]"),
+        ({"axes": {"pretraining_epochs": (1, 2)}}, r"axes=\['pretraining_epochs'\]"),
+        ({"learning_rates": (0.1, -0.1)}, "learning_rates="),
+        ({"learning_rates": ()}, "learning_rates="),
+        ({"pretraining_rates": (math.nan,)}, "pretraining_rates="),
+        ({"pretraining_epochs": None}, "pretraining_epochs=None"),
+        ({"epochs": 0}, "epochs="),
+        ({"selection_seeds": True}, "selection_seeds="),
+        ({"report_seeds": 1001}, "report_seeds="),
+        ({"headline_seeds": 1001}, "headline_seeds="),
+        ({"batch_size": 101}, "batch_size="),
+        ({"axes": {"batch_size": (10, 101)}}, "batch_size=101"),
+        ({"axes": {"train_size": (100, 19)}}, "batch_size=20, train_size=19"),
+        ({"axes": {"train_size": (100, 50)}, "selection_train_size": 51}, "selection_train_size="),
     ],
 )
-def test_a_scale_that_makes_no_sense_is_refused(axis, value):
-    with pytest.raises(ValueError, match=f"Received: {axis}="):
-        replace(SCALE, **{axis: value})
+def test_a_scale_that_makes_no_sense_is_refused(changes, received):
+    with pytest.raises(ValueError, match=f"Received: {received}"):
+        replace(SCALE, **changes)
 
 
-def test_a_custom_scale_is_found_in_its_folder(tmp_path):
-    save(SCALE, tmp_path / "custom")
-    assert find("depth", "custom", tmp_path / "custom") == SCALE
-    assert find("depth", "quick", tmp_path) == SCALES["quick"]
-    assert isinstance(find("depth", "custom", tmp_path / "custom"), Scale)
+@pytest.mark.parametrize("scale", [SCALE, CROSSED, replace(SCALE, arms=(FIXED,))])
+def test_a_custom_scale_is_found_in_its_folder(scale, tmp_path):
+    study = replace(STUDY, scales={"quick": scale})
+    save_custom(scale, tmp_path)
+    assert load_custom(study, tmp_path) == study.scale(CUSTOM, tmp_path) == scale
+    assert load_custom(study, tmp_path).kind is scale.kind
+    assert STUDY.scale("quick", tmp_path) == STUDY.scales["quick"]
 
 
 def test_a_cell_is_one_population():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import fake_cells
 import pytest
-from fake_cells import STORM
+from fake_cells import STORM, STUDY
 
 from studies.engine import journal
 from studies.engine.execute import Run, execute
@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    run = Run("depth", "quick", STORM, tmp_path_factory.mktemp("undisturbed"))
+    run = Run(STUDY, "quick", STORM, tmp_path_factory.mktemp("undisturbed"))
     with ThreadPoolExecutor(1) as executor:
         execute(run, fake_cells.run, executor, workers=1)
     return run.journal.read_bytes()
@@ -36,7 +36,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture
 def run(tmp_path):
-    return Run("depth", "quick", STORM, tmp_path / "results")
+    return Run(STUDY, "quick", STORM, tmp_path / "results")
 
 
 def start(code, *arguments):
@@ -84,7 +84,7 @@ def test_of_drivers_and_workers(tmp_path, undisturbed):
     generator, kills, rounds, killed = random.Random(0), 0, 0, Counter()
     while kills < KILLS:
         rounds += 1
-        run = Run("depth", "quick", STORM, tmp_path / str(rounds))
+        run = Run(STUDY, "quick", STORM, tmp_path / str(rounds))
         driver = None
         while plan(STORM, journal.read(run.journal)) and kills < KILLS:
             if driver is None or driver.poll() is not None:

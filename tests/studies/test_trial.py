@@ -3,6 +3,9 @@ import dataclasses
 import pytest
 
 from studies.arms import ARMS
+from studies.engine import journal
+from studies.engine.plan import tally
+from studies.engine.study import load
 from studies.engine.trial import Cell, Trial
 
 STACK = Trial(
@@ -41,17 +44,19 @@ def test_keys_never_change(trial, key):
     assert trial.key == key
 
 
+@pytest.mark.parametrize("study", ["depth", "tutorial_sda", "vae_latent"])
+def test_committed_records_are_found(study, pytestconfig):
+    path = pytestconfig.rootpath / "results" / study / "standard" / journal.FILE
+    records = journal.read(path)
+    assert records
+    assert tally(load(study).scales["standard"], records).keys() <= set(journal.FINAL)
+
+
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Trial)])
 def test_every_field_counts(field):
     value = getattr(Trial(), field)
     other = value + 1 if isinstance(value, int | float) else ARMS["he"].name
     assert dataclasses.replace(Trial(), **{field: other}).key != Trial().key
-
-
-def test_version_of_the_arm_counts(monkeypatch):
-    before = Trial().key
-    monkeypatch.setitem(ARMS, "random", dataclasses.replace(ARMS["random"], version=2))
-    assert Trial().key != before
 
 
 def test_equal_trials_have_equal_keys():
@@ -65,6 +70,19 @@ def test_cell_is_named_by_its_trials_and_not_by_their_stacks():
     assert Cell(trials).key != Cell(trials[:1]).key
 
 
-def test_cell_describes_itself():
-    trials = (PRETRAINED, dataclasses.replace(PRETRAINED, seed=8))
-    assert "denoising depth 3" in str(Cell(trials))
+@pytest.mark.parametrize(
+    ("rates", "text"),
+    [
+        ((0.03,), "report denoising depth 3, rate 0.03, 2 seeds"),
+        ((0.03, 0.1), "report denoising depth 3, 2 rates, 2 seeds"),
+        # An arm without rates.
+        ((0.0,), "report denoising depth 3, 2 seeds"),
+    ],
+)
+def test_cell_describes_itself(rates, text):
+    trials = [
+        dataclasses.replace(PRETRAINED, seed=seed, learning_rate=rate)
+        for seed in (7, 8)
+        for rate in rates
+    ]
+    assert str(Cell(tuple(trials), label="report denoising depth 3")) == text

@@ -1,26 +1,29 @@
 """The contract that every arm fulfills, trained for real on a few images."""
 
-import importlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pretrain import networks, objectives
-from studies.arms import ARMS, CLASSIFICATION
-from studies.engine import catalog, cost, journal
-from studies.engine.execute import Run, execute, train
+from studies.arms import ARMS, Arm
+from studies.engine import journal
+from studies.engine.execute import Run, execute
 from studies.engine.executors import LocalExecutor
 from studies.engine.plan import plan
 from studies.engine.scale import Scale
+from studies.engine.study import load, questions
 from studies.engine.trial import Cell, Trial
 from studies.engine.worker import run_cell
+from studies.kinds import classification, density
+from studies.kinds.classification import cost
 
-CLASSIFIERS = [name for name, arm in ARMS.items() if arm.task == CLASSIFICATION]
-DENSITIES = [name for name in ARMS if name not in CLASSIFIERS]
+VARIATIONAL = ARMS["variational"]
+CLASSIFIERS = [name for name, arm in ARMS.items() if arm != VARIATIONAL]
+PRETRAINED = [name for name in CLASSIFIERS if ARMS[name].objective]
 TINY = Scale(
     arms=("random", "denoising"),
-    depths=(1, 2),
+    axes={"depth": (1, 2)},
     train_size=60,
     validation_size=40,
     # The first 50 have no 8, which a net that names one class may name.
@@ -33,9 +36,15 @@ TINY = Scale(
     report_seeds=2,
     width=12,
     demonstration=True,
+    kind=classification.KIND,
 )
-PRETRAINED = [name for name, arm in ARMS.items() if arm.pretrained]
 PLACE = {"seconds", "provenance"}
+
+
+def stages(arm):
+    """The hidden layers that an arm names an objective for, or 2."""
+    objective = ARMS[arm].objective
+    return len(objective) if isinstance(objective, tuple) else 2
 
 
 def trial(arm, role, seed=0, **fields):
@@ -46,19 +55,19 @@ def trial(arm, role, seed=0, **fields):
         "width": TINY.width,
         "epochs": 2,
     }
-    if ARMS[arm].pretrained and role != "pretraining":
+    if ARMS[arm].objective and role != "pretraining":
         common |= {"pretraining_epochs": 2, "pretraining_rate": 0.03}
-    identity = {"arm": arm, "role": role, "seed": seed, "depth": ARMS[arm].stages or 2}
+    identity = {"arm": arm, "role": role, "seed": seed, "depth": stages(arm)}
     return Trial(**common | identity | fields)
 
 
 def cell(*trials):
     """A cell with the stacks that it needs."""
-    first = trials[0]
-    if not first.pretraining_epochs:
-        return Cell(trials)
-    stack = trial(first.arm, "pretraining", learning_rate=first.pretraining_rate)
-    return Cell(trials, (tuple(replace(stack, seed=s) for s in {t.seed for t in trials}),))
+    first, stacks = trials[0], ()
+    if first.pretraining_epochs:
+        stack = trial(first.arm, "pretraining", learning_rate=first.pretraining_rate)
+        stacks = (tuple(replace(stack, seed=s) for s in {t.seed for t in trials}),)
+    return Cell(trials, ARMS[first.arm], classification.KIND, stacks=stacks)
 
 
 def measured(results):
@@ -98,10 +107,9 @@ def test_selection_never_sees_the_test_set(arm, tmp_path):
 
 @pytest.mark.parametrize("arm", PRETRAINED)
 def test_pretraining_reports_every_stage(arm, tmp_path):
-    (result,) = run_cell(Cell((trial(arm, "pretraining", learning_rate=0.03),)), tmp_path)
-    curves = result["curves"]
-    stages = ARMS[arm].stages or 2
-    assert np.shape(curves["loss"]) == np.shape(curves["validation_loss"]) == (stages, 2)
+    (result,) = run_cell(cell(trial(arm, "pretraining", learning_rate=0.03)), tmp_path)
+    curves, shape = result["curves"], (stages(arm), 2)
+    assert np.shape(curves["loss"]) == np.shape(curves["validation_loss"]) == shape
     ratios = np.array(curves["validation_loss"])[:, -1] / curves["baseline"]
     assert result["validation_ratio"] == pytest.approx(max(ratios))
 
@@ -120,10 +128,12 @@ def test_pretraining_costs_what_the_library_counts(arm):
         normalization=ARMS[arm].normalization,
     )
     x = np.random.RandomState(0).uniform(size=(60, 784))
-    stages = ARMS[arm].objective if ARMS[arm].stages else [ARMS[arm].objective] * 2
-    objective = [objectives.from_config(config) for config in stages]
+    configs = ARMS[arm].objective
+    configs = configs if isinstance(configs, tuple) else [configs] * 2
+    objective = [objectives.from_config(config) for config in configs]
     report = greedy_pretrain(model, x, objective, epochs=2, batch_size=20)
-    assert cost.pretraining_flops(asked, 2, 784) == sum(stage.flops for stage in report.stages)
+    counted = sum(stage.flops for stage in report.stages)
+    assert cost.pretraining_flops(asked, ARMS[arm], 2, 784) == counted
 
 
 def test_members_do_not_depend_on_each_other(tmp_path):
@@ -156,7 +166,7 @@ def test_a_deep_stack_serves_shallow_nets(tmp_path):
     deep_stack = trial("denoising", "pretraining", learning_rate=0.03, depth=2)
     shallow_stack = replace(deep_stack, depth=1)
     results = [
-        run_cell(Cell((shallow,), ((stack,),)), tmp_path / str(stack.depth))
+        run_cell(replace(cell(shallow), stacks=((stack,),)), tmp_path / str(stack.depth))
         for stack in (deep_stack, shallow_stack)
     ]
     assert measured(results[0]) == measured(results[1])
@@ -169,57 +179,6 @@ def test_pretraining_changes_the_result(tmp_path):
     assert pretrained[0]["curves"] != random[0]["curves"]
 
 
-def density(arm, role, seed=0, **fields):
-    return trial(arm, role, seed, depth=1, batch_size=20, **{"learning_rate": 0.003} | fields)
-
-
-@pytest.mark.parametrize("arm", DENSITIES)
-def test_density_reports_bounds(arm, tmp_path):
-    (result,) = run_cell(Cell((density(arm, "report", seed=1, epochs=3),)), tmp_path)
-    assert result["status"] == "done"
-    bounds = [result[f"{name}_bound"] for name in ("train", "validation", "test")]
-    assert all(-1000 < bound < 0 for bound in bounds)
-    # More samples, a bound nearer to log p(x) from below.
-    assert result["test_importance_weighted_bound"] > result["test_bound"]
-    assert 0 <= result["active_units"] <= ARMS[arm].objective["latent"]
-    assert "arrays" not in result
-    assert len(result["curves"]["validation_bound"]) == 3
-
-
-def test_density_selection_never_sees_the_test_set(tmp_path):
-    (result,) = run_cell(Cell((density("latent_2", "selection", seed=1000),)), tmp_path)
-    assert not [name for name in (*result, *result["curves"]) if "test" in name]
-
-
-def test_density_of_the_first_seed_has_pictures(tmp_path):
-    (result,) = run_cell(Cell((density("latent_2", "report"),)), tmp_path)
-    shapes = {name: images.shape for name, images in result["arrays"].items()}
-    assert shapes == {"samples": (100, 28, 28, 1), "latent_grid": (20, 20, 28, 28, 1)}
-    assert all(images.dtype == "uint8" and images.max() > 0 for images in result["arrays"].values())
-
-
-def test_density_costs_what_the_library_counts():
-    from pretrain import greedy_pretrain
-
-    asked = density("latent_5", "report")
-    model = networks.mlp((784,), 10, depth=1, units=12, activation="tanh")
-    x = np.random.RandomState(0).uniform(size=(60, 784))
-    objective = objectives.from_config(ARMS["latent_5"].objective)
-    report = greedy_pretrain(model, x, objective, epochs=2, batch_size=20)
-    codes = report.stages[0].flops[0] - cost.density_flops(asked, 2, 784)
-    # What the library counts beside: the codes for a next stage.
-    assert codes == 2 * 784 * 12 * 60
-
-
-def test_density_that_diverges_is_a_result(tmp_path):
-    asked = [density("latent_2", "report", learning_rate=rate) for rate in (1e30, 0.003)]
-    diverged, sound = run_cell(Cell(tuple(asked)), tmp_path)
-    assert (diverged["status"], sound["status"]) == ("diverged", "done")
-    assert diverged["validation_bound"] is None
-    assert "test_bound" not in diverged
-    assert diverged["baseline_bound"] == sound["baseline_bound"]
-
-
 def test_divergence_is_a_result(tmp_path):
     asked = [trial("he", "report", learning_rate=rate) for rate in (1e30, 0.1)]
     diverged, sound = run_cell(cell(*asked), tmp_path)
@@ -229,18 +188,98 @@ def test_divergence_is_a_result(tmp_path):
     assert measured([sound]) == measured(run_cell(cell(asked[1]), tmp_path))
 
 
+def linear(input_shape, classes, trial):
+    return networks.mlp(input_shape, classes, depth=1, activation=None, seed=trial.seed)
+
+
+def test_an_arm_can_bring_a_network_of_its_own(tmp_path):
+    arm = Arm("linear", build=f"{__name__}:linear")
+    asked = replace(cell(trial("he", "report")), arm=arm)
+    (own,), (mlp,) = run_cell(asked, tmp_path), run_cell(cell(trial("he", "report")), tmp_path)
+    assert own["status"] == "done"
+    assert own["curves"] != mlp["curves"]
+
+
+def test_a_trial_is_of_its_own_dataset(tmp_path):
+    """The dataset is an axis as any other."""
+    pytest.importorskip("sklearn")
+    digits = trial("he", "report", dataset="digits")
+    results = [run_cell(cell(t), tmp_path)[0] for t in (trial("he", "report"), digits)]
+    assert results[0]["curves"] != results[1]["curves"]
+
+
+# Densities
+
+
+def bounded(role, seed=0, latent=2, **fields):
+    common = vars(trial("variational", role, seed, depth=1, learning_rate=0.003, **fields))
+    names = Trial.__dataclass_fields__
+    common = {name: common[name] for name in names if not name.startswith("pretraining")}
+    return density.DensityTrial(**common, latent=latent)
+
+
+def density_cell(*trials):
+    return Cell(trials, VARIATIONAL, density.KIND)
+
+
+def test_density_reports_bounds(tmp_path):
+    (result,) = run_cell(density_cell(bounded("report", seed=1, latent=5, epochs=3)), tmp_path)
+    assert result["status"] == "done"
+    bounds = [result[f"{name}_bound"] for name in ("train", "validation", "test")]
+    assert all(-1000 < bound < 0 for bound in bounds)
+    # More samples, a bound nearer to log p(x) from below.
+    assert result["test_importance_weighted_bound"] > result["test_bound"]
+    assert 0 <= result["active_units"] <= 5
+    assert "arrays" not in result
+    assert len(result["curves"]["validation_bound"]) == 3
+
+
+def test_density_selection_never_sees_the_test_set(tmp_path):
+    (result,) = run_cell(density_cell(bounded("selection", seed=1000)), tmp_path)
+    assert not [name for name in (*result, *result["curves"]) if "test" in name]
+
+
+def test_density_of_the_first_seed_has_pictures(tmp_path):
+    (result,) = run_cell(density_cell(bounded("report")), tmp_path)
+    shapes = {name: images.shape for name, images in result["arrays"].items()}
+    assert shapes == {"samples": (100, 28, 28, 1), "latent_grid": (20, 20, 28, 28, 1)}
+    assert all(images.dtype == "uint8" and images.max() > 0 for images in result["arrays"].values())
+
+
+def test_density_costs_what_the_library_counts():
+    from pretrain import greedy_pretrain
+
+    asked = bounded("report", latent=5)
+    model = networks.mlp((784,), 10, depth=1, units=12, activation="tanh")
+    x = np.random.RandomState(0).uniform(size=(60, 784))
+    objective = objectives.from_config(VARIATIONAL.objective | {"latent": 5})
+    report = greedy_pretrain(model, x, objective, epochs=2, batch_size=20)
+    codes = report.stages[0].flops[0] - density.flops(asked, VARIATIONAL, 784)
+    # What the library counts beside: the codes for a next stage.
+    assert codes == 2 * 784 * 12 * 60
+
+
+def test_density_that_diverges_is_a_result(tmp_path):
+    asked = [bounded("report"), replace(bounded("report"), learning_rate=1e30)]
+    sound, diverged = run_cell(density_cell(*asked), tmp_path)
+    assert (diverged["status"], sound["status"]) == ("diverged", "done")
+    assert diverged["validation_bound"] is None
+    assert "test_bound" not in diverged
+    assert diverged["baseline_bound"] == sound["baseline_bound"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("study", catalog.studies())
-def test_study_runs_to_the_end_alike_for_any_number_of_workers(study, tmp_path):
-    module = importlib.import_module(f"studies.{study}")
-    arms = module.SCALES["quick"].arms
-    depth = {"latent_2": 1, "tutorial": 3}.get(arms[0], 2)
-    scale = replace(TINY, arms=arms, depths=(depth,))
+@pytest.mark.parametrize("name", questions())
+def test_study_runs_to_the_end_alike_for_any_number_of_workers(name, tmp_path):
+    study = load(name)
+    quick = study.scales["quick"]
+    axes = {axis: values[1:2] or values for axis, values in quick.axes.items()}
+    scale = replace(TINY, arms=quick.arms, axes=axes, kind=study.kind)
     files = []
     for workers in (1, 2):
         run = Run(study, "quick", scale, tmp_path / str(workers))
         with LocalExecutor(workers, run.logs) as executor:
-            outcome = execute(run, train, executor, workers)
+            outcome = execute(run, run_cell, executor, workers)
         assert not outcome.failures
         records = journal.read(run.journal)
         assert plan(scale, records) == []
