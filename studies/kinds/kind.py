@@ -44,7 +44,7 @@ _PLANNED = (
 
 
 def _nothing(record: Mapping[str, Any], scale: Scale) -> None:
-    """What a diverged run counts as by default: as worse than any other."""
+    """What a diverged run counts as by default: it has no such number."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ class Metric:
         factor: What a stored value is multiplied by to be shown: 100 for a fraction in percent.
         lower_is_better: Whether a lower value is a better one.
         roles: Roles of the trials that have it.
-        diverged: What a diverged run counts as: a function of the trial's record and the scale;
-            `None` where a run that diverged has no such number.
+        diverged: What a diverged run counts as: a function of the trial's record and the scale.
+            Where it returns `None`, a run that diverged has no such number: its rate is the worst,
+            means leave it out, and a claim about it is not judged.
         at_chance: The value from which on a run has learned nothing: a function of a dataset's
             number of classes; `None` if there is none.
         resolution: The least difference between two values: a function of the scale.
@@ -96,7 +97,7 @@ class Kind:
             by that of `"selection"` (and of `"pretraining"`), claims are about that of `"report"`.
         trial: Its class of trials.
         arm_fields: The fields that it uses of an arm, beside those that say what an arm is.
-        labels: Names of axes, in words.
+        labels: Names of axes and of families of arms, in words.
     """
 
     name: str
@@ -155,9 +156,9 @@ class Kind:
         """The metric that trials of a role are judged by."""
         return self.metric(self.judged_by[role])
 
-    def label(self, axis: str) -> str:
-        """The name of an axis, in words."""
-        return self.labels.get(axis, axis.replace("_", " "))
+    def label(self, name: str) -> str:
+        """The name of an axis or of a family of arms, in words."""
+        return self.labels.get(name, name.replace("_", " "))
 
     @property
     def axes(self) -> dict[str, type]:

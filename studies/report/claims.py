@@ -192,20 +192,28 @@ def difference(
 
 
 def growth(
-    arm: str, axis: str, first: Any, last: Any, average: str = "mean", metric: str = ""
+    arm: str,
+    axis: str,
+    first: Any,
+    last: Any,
+    average: str = "mean",
+    metric: str = "",
+    **place: Any,
 ) -> Difference:
     """A metric of an arm at one value of an axis minus that at an earlier one."""
-    plus, minus = (sample(arm, metric, **{axis: value}) for value in (last, first))
+    plus, minus = (sample(arm, metric, **place, **{axis: value}) for value in (last, first))
     return Difference((plus,), (minus,), average)
 
 
 def growth_of_gain(
-    arm: str, control: str, axis: str, first: Any, last: Any, average: str = "mean"
+    arm: str, control: str, axis: str, first: Any, last: Any, average: str = "mean", **place: Any
 ) -> Difference:
     """What an arm gains on its control at one value of an axis minus what it gains at another."""
-    plus = sample(control, **{axis: last}), sample(arm, **{axis: first})
-    minus = sample(arm, **{axis: last}), sample(control, **{axis: first})
-    return Difference(plus, minus, average)
+    (arm_last, arm_first), (control_last, control_first) = (
+        [sample(name, **place, **{axis: value}) for value in (last, first)]
+        for name in (arm, control)
+    )
+    return Difference((control_last, arm_first), (arm_last, control_first), average)
 
 
 def equivalent(effect: Difference) -> Condition:

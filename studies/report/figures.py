@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import cycle, product
 from typing import Any
 
 import matplotlib.style
@@ -41,7 +41,6 @@ COLORS = (
 MARKERS = "osD^vPX<>p"
 # Looks that differ in both come first.
 _PAIRS = [*dict.fromkeys([*zip(COLORS, MARKERS, strict=True), *product(COLORS, MARKERS)])]
-_FAMILIES = {"sigmoid": "sigmoid units", "relu": "rectified linear units"}
 BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16)}
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
 
@@ -179,7 +178,7 @@ def place_looks(scale: Scale) -> dict[tuple, dict[str, Any]]:
     """A look for every place, where all places share a panel."""
     return {
         place: {"color": color, "marker": marker, "label": place_label(place, scale)}
-        for place, (color, marker) in zip(scale.places, _PAIRS, strict=False)
+        for place, (color, marker) in zip(scale.places, cycle(_PAIRS), strict=False)
     }
 
 
@@ -217,10 +216,6 @@ def families(scale: Scale) -> list[str]:
     return list(dict.fromkeys(arm.family for arm in scale.arms))
 
 
-def family_label(family: str) -> str:
-    return _FAMILIES.get(family, family)
-
-
 def members(scale: Scale, family: str) -> list[str]:
     """The names of the arms of a family."""
     return [arm.name for arm in scale.arms if arm.family == family]
@@ -246,7 +241,7 @@ def grid(scale: Scale, xlabel: str, ylabel: str, **look: Any) -> tuple[Drawing, 
     for row, family in zip(axes, rows, strict=True):
         names = members(scale, family)
         row[-1].legend(handles=[Line2D([], [], **styles[n] | look) for n in names], **BESIDE)
-        row[0].set_ylabel(f"{family_label(family)}\n{ylabel}")
+        row[0].set_ylabel(f"{scale.kind.label(family)}\n{ylabel}")
         for ax, values in zip(row, scale.combinations, strict=True):
             panels |= {(name, *values.values()): ax for name in names}
     for ax, values in zip(axes[0], scale.combinations, strict=True):

@@ -271,6 +271,8 @@ def _measure(
 @_measure.register
 def _(effect: Difference, values: dict, condition: Condition, scale: Scale):
     paired, metric = _paired(effect, values), _metric(effect.plus[0], scale)
+    if len({(m.factor, m.unit) for m in (_metric(each, scale) for each in effect.samples)}) > 1:
+        raise ValueError(f"A difference is of metrics of one unit. Received: {effect}")
     total = sum(paired[each] for each in effect.plus) - sum(paired[each] for each in effect.minus)
     total = metric.factor * total
     nearest = min(

@@ -1,6 +1,6 @@
 """Classification: networks that name the class of an image, judged by their test error."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -47,7 +47,12 @@ class Classification(Kind):
         *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
         *("objective", "optimizer", "build", "matches_cost_of"),
     )
-    labels = {"depth": "depth (hidden layers)", "width": "units per layer"}
+    labels = {
+        "depth": "depth (hidden layers)",
+        "width": "units per layer",
+        "sigmoid": "sigmoid units",
+        "relu": "rectified linear units",
+    }
     judged_by = {
         "pretraining": "validation_ratio",
         "selection": "validation_error",
@@ -125,11 +130,6 @@ class Classification(Kind):
             *scale.shape(trial.dataset),
         )
         return replace(trial, extra_epochs=extra)
-
-
-def families(arms: Iterable[Arm]) -> list[str]:
-    """The families of arms, each once, in the order of the arms."""
-    return list(dict.fromkeys(arm.family for arm in arms))
 
 
 KIND = Classification()

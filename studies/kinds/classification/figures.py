@@ -29,7 +29,6 @@ from studies.report.figures import (
     draw_rates,
     draw_seeds,
     families,
-    family_label,
     figure,
     filled,
     grid,
@@ -62,7 +61,7 @@ def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
             "\n".join([*filter(None, [combination_label(values)]), "test error (%)"])
         )
     for ax, family in zip(axes[0], columns, strict=True):
-        ax.set_title(family_label(family))
+        ax.set_title(scale.kind.label(family))
     for ax in axes[-1]:
         ax.legend(**BELOW, ncols=2)
     _percent_axis(axes[0, 0], reported(frame)["test_error"])
@@ -85,7 +84,7 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
             _strips(ax, frame, scale, arm)
         for ax in row[len(names) :]:
             ax.set_visible(False)
-        row[0].set_ylabel(f"{family_label(family)}\ntest error (%)")
+        row[0].set_ylabel(f"{scale.kind.label(family)}\ntest error (%)")
     drawing.supxlabel(", ".join(scale.kind.label(axis) for axis in scale.axes), fontsize="medium")
     _percent_axis(axes[0, 0], reported(frame)["test_error"])
     drawing.suptitle(title_of("Test error of every seed", scale))
