@@ -13,12 +13,11 @@ from pathlib import Path
 
 from studies.engine import cluster, journal
 from studies.engine.cluster import ClusterExecutor
-from studies.engine.estimate import estimate, spent
 from studies.engine.execute import Outcome, Run, execute, results_elsewhere
 from studies.engine.executors import LocalExecutor
 from studies.engine.journal import FINAL, JournalError
 from studies.engine.options import add_axes, overridden
-from studies.engine.plan import progress, tally
+from studies.engine.plan import estimate, progress, spent, tally
 from studies.engine.scale import CUSTOM, Scale
 from studies.engine.study import Study, StudyError, load, questions
 from studies.engine.worker import processor, run_cell

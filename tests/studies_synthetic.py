@@ -10,7 +10,7 @@ import numpy as np
 import studies.kinds
 from studies.engine import study
 from studies.engine.plan import plan
-from studies.kinds.classification import cost
+from studies.kinds import classification
 
 STUDIES = {name: study.load(name) for name in study.questions()}
 KINDS = {
@@ -139,11 +139,11 @@ def _training(trial, scale):
     best = int(validation[:n].argmin())
     whole = int(validation.argmin())
     features, classes = scale.shape(trial.dataset)
-    pretraining = cost.pretraining_flops(trial, arm, trial.pretraining_epochs, features)
+    pretraining = classification.pretraining_flops(trial, arm, trial.pretraining_epochs, features)
     if not arm.objective:
         pretraining = 0
-    finetuning = cost.finetuning_flops(trial, arm, n, features, classes)
-    all_epochs = cost.finetuning_flops(trial, arm, len(validation), features, classes)
+    finetuning = classification.finetuning_flops(trial, arm, n, features, classes)
+    all_epochs = classification.finetuning_flops(trial, arm, len(validation), features, classes)
     metrics = {
         "validation_error": float(validation[best]),
         "best_epoch": best + 1,

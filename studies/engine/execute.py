@@ -12,10 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from studies.engine import arrays, journal
-from studies.engine.choice import mean_by_rate
+from studies.engine import journal
 from studies.engine.journal import Journal, JournalError
-from studies.engine.plan import flops, plan, progress
+from studies.engine.plan import flops, mean_by_rate, plan, progress
 from studies.engine.scale import CUSTOM, Scale, save_custom
 from studies.engine.study import Study
 from studies.engine.trial import Cell, Trial
@@ -217,7 +216,7 @@ class _Driver:
             # They take no time, and must not make the rest look as fast.
             self.bar.total -= flops(self._run.scale, cell.arm, known)
             for trial in known:
-                for path in self._run.results.glob(f"*/*/{arrays.file_name(trial.key)}"):
+                for path in self._run.results.glob(f"*/*/{journal.arrays_name(trial.key)}"):
                     shutil.copyfile(path, self._run.folder / path.name)
             self._record(replace(cell, trials=known), [self._elsewhere[t.key] for t in known])
         return bool(known)
@@ -240,7 +239,7 @@ class _Driver:
         # First, since a record is never without its arrays.
         for trial, result in zip(cell.trials, results, strict=True):
             if "arrays" in result:
-                arrays.save(self._run.folder, trial.key, result.pop("arrays"))
+                journal.save_arrays(self._run.folder, trial.key, result.pop("arrays"))
         pairs = zip(cell.trials, results, strict=True)
         records = [_record(self._run.study.name, cell, trial, result) for trial, result in pairs]
         self._journal.append(records)

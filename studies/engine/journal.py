@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 from pretrain.files import replacing
 
@@ -268,3 +270,56 @@ def _explained(action: str, path: Path) -> Iterator[None]:
             f"Could not {action} the journal: {error.strerror or error}. Expected a folder that "
             f"can be written to, on a disk with space left. Received: {path}"
         ) from error
+
+
+# Arrays that figures are drawn from, in a small file beside the records
+
+
+def arrays_name(key: str) -> str:
+    """Name of the file with the arrays of a trial, by its key."""
+    return f"{key}.npz"
+
+
+def save_arrays(folder: Path, key: str, arrays: dict[str, Any]) -> None:
+    """Write the arrays of a trial, whole or not at all.
+
+    Args:
+        folder: The folder of the scale's results.
+        key: Key of the trial.
+        arrays: Arrays by name.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    # Only here: the driver does without it, but for a few cells.
+    import numpy as np
+
+    with replacing(folder / arrays_name(key)) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_arrays(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the arrays of all trials that have any.
+
+    Args:
+        folder: The folder of the scale's results.
+
+    Returns:
+        The arrays by name, by the key of the trial.
+
+    Raises:
+        OSError: If a file cannot be read.
+    """
+    import numpy as np
+
+    loaded = {}
+    for path in folder.glob(arrays_name("*")):
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:
+                loaded[path.stem] = dict(arrays)
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise OSError(
+                f"Could not read the arrays of a trial: {error}. Expected a file that `run` wrote; "
+                f"restore it, or delete it to report without its figures. Received: {path}"
+            ) from error
+    return loaded

@@ -1,4 +1,4 @@
-"""What to run next, and how much there is: pure functions of a scale and its records.
+"""What to run next, at which rates, and how long it takes: pure functions of a scale and records.
 
 A *group* is what the scale wants of one arm, role and combination of axis values: selection seeds
 times rates, or report seeds at the chosen rate; only a part of the seeds if all would take too much
@@ -6,11 +6,14 @@ memory or time. The trials of a group that have no result yet are a cell. How ma
 there are does not depend on the rates chosen, so the total is known from the start.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import zip_longest
+from statistics import fmean
+from typing import Any
 
 from studies.arms import Arm
 from studies.engine.journal import FINAL
@@ -18,11 +21,14 @@ from studies.engine.scale import Scale
 from studies.engine.trial import Cell, Trial
 
 Trials = tuple[Trial, ...]
+Record = Mapping[str, Any]
 
 # Bytes: every seed has a split of the data of its own.
 _DATA_OF_A_CELL = 4 * 2**30
 # FLOPs, some ten minutes of a core: what an interruption may cost.
 _WORK_OF_A_CELL = 3e13
+# FLOPs per second of a worker, where nothing has been measured: one core of a machine of today.
+ASSUMED_SPEED = 20e9
 
 
 @dataclass(frozen=True)
@@ -139,3 +145,169 @@ def _by_urgency(cells: list[Cell]) -> list[Cell]:
         roles.setdefault(cell.trials[0].role, []).append(cell)
     reports = roles.pop("report")
     return reports + [cell for turn in zip_longest(*roles.values()) for cell in turn if cell]
+
+
+# Rates
+
+
+def choose_rate(records: Iterable[Record], scale: Scale) -> float:
+    """Choose the learning rate of the best mean score.
+
+    Args:
+        records: Finished trials of one role, arm and combination of axis values, as they stand in a
+            journal, or as rows of a DataFrame of them (`frame.to_dict("records")`).
+        scale: Their scale, whose kind says what trials of this role are judged by.
+
+    Returns:
+        The rate; the smaller one of a tie.
+
+    Raises:
+        ValueError: If there is no record.
+    """
+    means = mean_by_rate(records, scale)
+    if not means:
+        raise ValueError("Expected at least one finished trial to choose a rate by. Received: none")
+    return min(means, key=lambda rate: (means[rate], rate))
+
+
+def mean_by_rate(records: Iterable[Record], scale: Scale) -> dict[float, float]:
+    """Return the mean score at each learning rate; lower is better."""
+    scores = defaultdict(list)
+    for record in records:
+        scores[record["learning_rate"]].append(_score(record, scale))
+    return {rate: fmean(values) for rate, values in scores.items()}
+
+
+def _score(record: Record, scale: Scale) -> float:
+    """Return what a finished trial is judged by; lower is better.
+
+    A trial that diverged is a result: it counts as what its metric says.
+    """
+    metric = scale.kind.judge(record["role"])
+    value = record.get(metric.name) if record["status"] == "done" else None
+    if value is None or not math.isfinite(value):
+        value = metric.diverged(record, scale)
+    if value is None:
+        return math.inf
+    return value if metric.lower_is_better else -value
+
+
+# Time
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What there is to do.
+
+    Args:
+        cells: Number of cells.
+        trials: Number of trials.
+        flops: What they compute.
+        seconds: How long that takes.
+        workers: Number of cells that run at the same time.
+        measured: Number of trials that speed was measured in; 0 if it is assumed.
+    """
+
+    cells: int
+    trials: int
+    flops: int
+    seconds: float
+    workers: int
+    measured: int
+
+    def __str__(self) -> str:
+        amount = f"{self.cells} cells, {self.trials} trials, {self.flops:.2g} FLOP"
+        if not self.cells:
+            return amount
+        speed = self.flops / self.seconds / self.workers / 1e9
+        origin = f"measured in {self.measured} trials" if self.measured else "assumed: no records"
+        return (
+            f"{amount}: about {_duration(self.seconds)} with {self.workers} workers, at "
+            f"{speed:.0f} GFLOP/s each ({origin} of this machine)"
+        )
+
+
+def estimate(
+    scale: Scale, records: Iterable[dict], history: Iterable[dict], workers: int
+) -> Estimate:
+    """Estimate what is missing of a scale.
+
+    Args:
+        scale: The scale.
+        records: Records of trials that are not run again.
+        history: Records to measure speed in, made where the scale is to be run.
+        workers: Number of cells that run at the same time.
+
+    Returns:
+        The estimate.
+    """
+    records, history = list(records), [r for r in history if _is_measured(r)]
+    speed = speeds(history, scale)
+    final = {r["key"] for r in records if r["status"] in FINAL}
+    missing = [
+        (group.arm, left)
+        for group in groups(scale, records)
+        if (left := [t for t in group.trials if t.key not in final])
+    ]
+    work = Counter()
+    for arm, trials in missing:
+        work[trials[0].role] += flops(scale, arm, trials)
+    return Estimate(
+        cells=len(missing),
+        trials=sum(len(trials) for _, trials in missing),
+        flops=work.total(),
+        seconds=sum(n / speed[role] for role, n in work.items()) / workers,
+        workers=workers,
+        measured=len(history),
+    )
+
+
+def speeds(history: Iterable[dict], scale: Scale) -> dict[str, float]:
+    """Measure the FLOPs per second of a worker, compilation and evaluation included.
+
+    Args:
+        history: Records of trials that were measured.
+        scale: The scale, whose kind says what a trial computed.
+
+    Returns:
+        The speed by role; a role that was never run has the speed of all roles together.
+    """
+    work, seconds = Counter(), Counter()
+    for record in history:
+        work[record["role"]] += scale.kind.computed(record)
+        seconds[record["role"]] += record["seconds"] / record["members"]
+    overall = work.total() / seconds.total() if seconds else ASSUMED_SPEED
+    return defaultdict(lambda: overall, {role: work[role] / seconds[role] for role in work})
+
+
+def spent(scale: Scale, records: Iterable[dict]) -> str:
+    """Say how long workers took for what a scale has results of.
+
+    Args:
+        scale: The scale.
+        records: Its records.
+
+    Returns:
+        Minutes and trials by role, as text; empty if nothing was measured.
+    """
+    records = list(records)
+    wanted = {trial.key for group in groups(scale, records) for trial in group.trials}
+    seconds, trials = Counter(), Counter()
+    for record in records:
+        if record["key"] in wanted and _is_measured(record):
+            seconds[record["role"]] += record["seconds"] / record["members"]
+            trials[record["role"]] += 1
+    parts = [f"{role} {s / 60:.1f} ({trials[role]} trials)" for role, s in seconds.items()]
+    return f"Minutes of a worker: {', '.join(parts)}." if parts else ""
+
+
+def _is_measured(record: dict) -> bool:
+    return record["status"] in FINAL and bool(record.get("seconds")) and bool(record.get("flops"))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return "a minute"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"

@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studies.arms import Arm, version_of
-from studies.engine.choice import choose_rate
-from studies.engine.plan import Group, Trials, spread
+from studies.engine.plan import Group, Trials, choose_rate, spread
 from studies.engine.scale import FIRST_SELECTION_SEED, Scale, is_count
 from studies.engine.trial import Cell, Trial
 

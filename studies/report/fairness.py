@@ -6,8 +6,8 @@ journal can be edited, merged, or written by another version.
 
 import pandas as pd
 
-from studies.engine.choice import choose_rate
 from studies.engine.journal import JournalError
+from studies.engine.plan import choose_rate
 from studies.engine.scale import Place, Scale
 from studies.report.frame import by_place, reported
 

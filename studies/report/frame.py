@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from studies.engine import arrays, plan
-from studies.engine.journal import FINAL
+from studies.engine import plan
+from studies.engine.journal import FINAL, load_arrays
 from studies.engine.scale import Scale
 
 
@@ -48,7 +48,7 @@ def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.D
     table = pd.DataFrame(results)
     for metric in scale.kind.metrics:
         table[metric.name] = _values(metric, results, scale)
-    held = arrays.load(folder) if folder else {}
+    held = load_arrays(folder) if folder else {}
     return scale.kind.derive(table).assign(
         chosen=_chosen(results, groups, scale), arrays=[held.get(r["key"]) for r in results]
     )

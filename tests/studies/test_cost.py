@@ -5,7 +5,8 @@ from fake_cells import SCALE
 
 from studies.arms import ARMS, Arm
 from studies.engine.trial import Trial
-from studies.kinds.classification import KIND, cost
+from studies.kinds import classification as cost
+from studies.kinds.classification import KIND
 
 TRIAL = Trial(dataset="own", train_size=105, batch_size=10, width=20, depth=3, epochs=4)
 FEATURES, CLASSES = 50, 10

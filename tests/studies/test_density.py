@@ -9,8 +9,8 @@ from studies_synthetic import STUDIES, diverged
 from studies_synthetic import records as synthetic
 
 from studies.arms import Arm
-from studies.engine import arrays
-from studies.engine.choice import choose_rate, mean_by_rate
+from studies.engine import journal
+from studies.engine.plan import choose_rate, mean_by_rate
 from studies.report import verdicts
 from studies.report.frame import frame
 
@@ -88,9 +88,9 @@ def test_claims_are_judged_in_nats(rows):
 
 def test_arrays_are_read_as_they_were_written(tmp_path):
     written = {"samples": np.arange(12, dtype="uint8").reshape(3, 4)}
-    arrays.save(tmp_path, "abc", written)
-    np.testing.assert_equal(arrays.load(tmp_path), {"abc": written})
-    assert arrays.load(tmp_path / "no such folder") == {}
+    journal.save_arrays(tmp_path, "abc", written)
+    np.testing.assert_equal(journal.load_arrays(tmp_path), {"abc": written})
+    assert journal.load_arrays(tmp_path / "no such folder") == {}
     assert [path.name for path in tmp_path.iterdir()] == ["abc.npz"]
 
 
@@ -98,7 +98,7 @@ def test_arrays_are_read_as_they_were_written(tmp_path):
 def test_corrupted_arrays_are_an_error(tmp_path, content):
     (tmp_path / "abc.npz").write_bytes(content)
     with pytest.raises(OSError, match="Could not read the arrays.*Received: .*abc.npz"):
-        arrays.load(tmp_path)
+        journal.load_arrays(tmp_path)
 
 
 def test_what_is_worse_than_the_mean_image_leaves_space_for_the_rest(rows):
@@ -113,14 +113,14 @@ def test_what_is_worse_than_the_mean_image_leaves_space_for_the_rest(rows):
 def test_arrays_that_cannot_be_written_are_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="Could not write.*Received: .*abc.npz"):
-        arrays.save(tmp_path / "file", "abc", {"samples": np.zeros(3)})
+        journal.save_arrays(tmp_path / "file", "abc", {"samples": np.zeros(3)})
 
 
 def test_samples_and_the_manifold_are_those_of_the_first_seed_that_has_any(rows, tmp_path):
     first = of(rows, "report", 3)[0]
     pictures = np.full((100, 28, 28, 1), 7, dtype="uint8")
     grid = np.full((20, 20, 28, 28, 1), 9, dtype="uint8")
-    arrays.save(tmp_path, first["key"], {"samples": pictures, "latent_grid": grid})
+    journal.save_arrays(tmp_path, first["key"], {"samples": pictures, "latent_grid": grid})
     table = frame(rows, SCALE, tmp_path)
     for name, pixels, side in (("samples", 7, 280), ("latent_grid", 9, 560)):
         figure = FIGURES[name].draw(table, SCALE)

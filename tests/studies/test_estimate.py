@@ -2,8 +2,7 @@ import pytest
 import studies_synthetic
 from fake_cells import SCALE
 
-from studies.engine.estimate import ASSUMED_SPEED, estimate, speeds, spent
-from studies.engine.plan import progress
+from studies.engine.plan import ASSUMED_SPEED, estimate, progress, speeds, spent
 
 
 def done(role, flops, seconds, members, **fields):

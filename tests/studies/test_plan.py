@@ -6,12 +6,10 @@ from fake_cells import SCALE, STUDY, result
 
 from studies import vae_latent
 from studies.arms import ARMS, Arm
-from studies.engine.choice import choose_rate
-from studies.engine.plan import flops, groups, plan, progress, tally
+from studies.engine.plan import choose_rate, flops, groups, plan, progress, tally
 from studies.engine.scale import CUSTOM, load_custom, save_custom
 from studies.engine.trial import Cell
-from studies.kinds import density
-from studies.kinds.classification import cost
+from studies.kinds import classification, density
 
 LARGE = replace(SCALE, arms=("he", "denoising", "random", "he_denoising"), axes={"depth": (3, 1)})
 # 1.2 million inputs of 784 values of 4 bytes are 3.8 GB: what a cell holds of one seed.
@@ -116,7 +114,7 @@ def test_controls_train_on_to_the_cost_of_their_neighbor_in_reports_only():
         neighbor = ARMS.get(arm.matches_cost_of)
         expected = 0
         if trial.role == "report" and neighbor:
-            expected = cost.equal_cost_epochs(trial, arm, neighbor, 2, 784, 10)
+            expected = classification.equal_cost_epochs(trial, arm, neighbor, 2, 784, 10)
         assert {t.extra_epochs for t in cell.trials} == {expected}
 
 
@@ -279,7 +277,7 @@ def test_a_dataset_has_its_own_shape():
         if group.trials[0].role == "selection":
             trial = group.trials[0]
             shape = {"cifar10": (3072, 10), "own": (50, 3)}[trial.dataset]
-            each = cost.finetuning_flops(trial, group.arm, 3, *shape)
+            each = classification.finetuning_flops(trial, group.arm, 3, *shape)
             assert flops(scale, group.arm, group.trials) == 4 * each
 
 

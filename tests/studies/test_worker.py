@@ -16,7 +16,6 @@ from studies.engine.study import load, questions
 from studies.engine.trial import Cell, Trial
 from studies.engine.worker import run_cell
 from studies.kinds import classification, density
-from studies.kinds.classification import cost
 
 VARIATIONAL = ARMS["variational"]
 CLASSIFIERS = [name for name, arm in ARMS.items() if arm != VARIATIONAL]
@@ -133,7 +132,7 @@ def test_pretraining_costs_what_the_library_counts(arm):
     objective = [objectives.from_config(config) for config in configs]
     report = greedy_pretrain(model, x, objective, epochs=2, batch_size=20)
     counted = sum(stage.flops for stage in report.stages)
-    assert cost.pretraining_flops(asked, ARMS[arm], 2, 784) == counted
+    assert classification.pretraining_flops(asked, ARMS[arm], 2, 784) == counted
 
 
 def test_members_do_not_depend_on_each_other(tmp_path):

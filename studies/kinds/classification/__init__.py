@@ -1,5 +1,6 @@
 """Classification: networks that name the class of an image, judged by their test error."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
@@ -9,7 +10,6 @@ from typing import Any
 from studies.arms import Arm
 from studies.engine.scale import Scale
 from studies.engine.trial import Cell, Trial
-from studies.kinds.classification import cost
 from studies.kinds.kind import Kind, Metric
 
 # A net that names the same class for every image beats chance by the luck of that class being
@@ -77,9 +77,9 @@ class Classification(Kind):
     def flops(self, trial: Trial, arm: Arm, scale: Scale) -> int:
         features, classes = scale.shape(trial.dataset)
         if trial.role == "pretraining":
-            return cost.pretraining_flops(trial, arm, trial.epochs, features)
+            return pretraining_flops(trial, arm, trial.epochs, features)
         epochs = trial.epochs + trial.extra_epochs
-        return cost.finetuning_flops(trial, arm, epochs, features, classes)
+        return finetuning_flops(trial, arm, epochs, features, classes)
 
     def computed(self, record: Mapping[str, Any]) -> float:
         total = record.get("equal_cost_flops") or record["flops"]
@@ -122,7 +122,7 @@ class Classification(Kind):
     def reported(self, scale: Scale, arm: Arm, trial: Trial) -> Trial:
         if arm.matches_cost_of not in scale.arm_names:
             return trial
-        extra = cost.equal_cost_epochs(
+        extra = equal_cost_epochs(
             trial,
             arm,
             scale.arm(arm.matches_cost_of),
@@ -130,6 +130,55 @@ class Classification(Kind):
             *scale.shape(trial.dataset),
         )
         return replace(trial, extra_epochs=extra)
+
+
+# Analytic cost: 2 FLOPs per multiply-add, training 3 times the forward pass.
+
+
+def layer_flops(trial: Trial, arm: Arm, features: int) -> list[int]:
+    """Forward FLOPs per example of each hidden layer's own projection.
+
+    Args:
+        trial: The trial.
+        arm: Its arm, whose gates (highway) count.
+        features: Size of the flattened input.
+
+    Returns:
+        A list with an entry per hidden layer.
+    """
+    gate = arm.shortcut == "highway"
+    fan_in = [features] + [trial.width] * (trial.depth - 1)
+    return [2 * n * trial.width * (2 if gate and i else 1) for i, n in enumerate(fan_in)]
+
+
+def finetuning_flops(trial: Trial, arm: Arm, epochs: int, features: int, classes: int) -> int:
+    """FLOPs of `epochs` epochs of supervised training."""
+    forward = sum(layer_flops(trial, arm, features)) + 2 * trial.width * classes
+    return 3 * forward * examples(trial) * epochs
+
+
+def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int:
+    """FLOPs of pretraining the trial's layers: encoder, decoder and one pass for the codes.
+
+    The stack may be shared with deeper nets and other rates; each is charged for its own layers
+    in full.
+    """
+    forward = sum(layer_flops(trial, arm, features))
+    codes = forward * trial.train_size
+    return 3 * 2 * forward * examples(trial) * epochs + codes
+
+
+def equal_cost_epochs(
+    trial: Trial, arm: Arm, pretrained: Arm, epochs: int, features: int, classes: int
+) -> int:
+    """Epochs of `trial` that cost what `epochs` epochs of pretraining an arm's layers"""
+    pretraining = pretraining_flops(trial, pretrained, epochs, features)
+    return math.ceil(pretraining / finetuning_flops(trial, arm, 1, features, classes))
+
+
+def examples(trial: Trial) -> int:
+    """Examples per epoch: the last partial batch is dropped."""
+    return trial.train_size // trial.batch_size * trial.batch_size
 
 
 KIND = Classification()

@@ -14,7 +14,7 @@ from pretrain.objectives import Objective
 from pretrain.report import Report
 from studies.arms import Arm, builder
 from studies.engine.trial import Cell, Trial
-from studies.kinds.classification import cost
+from studies.kinds.classification import finetuning_flops, pretraining_flops
 
 _PREDICTION = {
     "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -100,7 +100,7 @@ def _pretraining_result(trial: Trial, arm: Arm, report: Report, i: int, features
         # Of the worst stage. A mean over stages would reward one that learns nothing: its constant
         # codes are easily reconstructed by the next. Dead units, all 0, make it NaN.
         "validation_ratio": float(ratios.max()) if done else None,
-        "flops": cost.pretraining_flops(trial, arm, trial.epochs, features),
+        "flops": pretraining_flops(trial, arm, trial.epochs, features),
         "curves": {"loss": loss, "validation_loss": validation, "baseline": baseline},
     }
 
@@ -193,8 +193,8 @@ def _errors(accuracy: np.ndarray, n: int) -> np.ndarray:
 def _finetuning_result(
     trial: Trial, arm: Arm, curves: dict, tests: dict[int, dict], features: int, classes: int
 ) -> dict:
-    pretraining = cost.pretraining_flops(trial, arm, trial.pretraining_epochs, features)
-    finetuning = cost.finetuning_flops(trial, arm, trial.epochs, features, classes)
+    pretraining = pretraining_flops(trial, arm, trial.pretraining_epochs, features)
+    finetuning = finetuning_flops(trial, arm, trial.epochs, features, classes)
     pretraining = pretraining if arm.objective else 0
     result = {
         "status": "done",
@@ -206,7 +206,7 @@ def _finetuning_result(
     }
     if trial.role == "report":
         epochs = trial.epochs + trial.extra_epochs
-        total = pretraining + cost.finetuning_flops(trial, arm, epochs, features, classes)
+        total = pretraining + finetuning_flops(trial, arm, epochs, features, classes)
         longer = _scores(curves, epochs)
         for name in ("validation_error", "best_epoch"):
             result[f"equal_cost_{name}"] = longer[name]

@@ -6,10 +6,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import studies.kinds.classification.cost as classification_cost
 from studies.arms import Arm
 from studies.engine.scale import Scale
 from studies.engine.trial import Cell, Trial
+from studies.kinds.classification import examples, layer_flops
 from studies.kinds.kind import Kind, Metric
 
 # Of the importance-weighted bound, as in Burda et al. (2016).
@@ -89,8 +89,8 @@ class Density(Kind):
 def flops(trial: DensityTrial, arm: Arm, features: int) -> int:
     """FLOPs of training a variational autoencoder: encoder, heads and the mirror."""
     heads, hidden = 2 * trial.width * 2 * trial.latent, 2 * trial.latent * trial.width
-    forward = 2 * sum(classification_cost.layer_flops(trial, arm, features)) + heads + hidden
-    return 3 * forward * classification_cost.examples(trial) * trial.epochs
+    forward = 2 * sum(layer_flops(trial, arm, features)) + heads + hidden
+    return 3 * forward * examples(trial) * trial.epochs
 
 
 KIND = Density()

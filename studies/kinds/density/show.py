@@ -1,10 +1,227 @@
 """How results of models of the inputs' density are shown: the bound on log p(x), in nats."""
 
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
 from studies.engine.scale import Scale
 from studies.kinds.density import ACTIVE, IMPORTANCE_SAMPLES
-from studies.kinds.density import figures as draw
-from studies.report.figures import told
+from studies.report.figures import (
+    BELOW,
+    BESIDE,
+    at,
+    axis_positions,
+    combination_label,
+    draw_intervals,
+    draw_rates,
+    draw_seeds,
+    figure,
+    filled,
+    looks,
+    others,
+    place_label,
+    place_looks,
+    selection_title_of,
+    title_of,
+    told,
+)
+from studies.report.frame import reported
 from studies.report.show import Show
+from studies.report.statistics import mean_interval
+
+_BOUNDS = {
+    "train_bound": {"label": "training", "color": "#e69f00", "marker": "s", "linestyle": "--"},
+    "test_bound": {"label": "test", "color": "#0072b2", "marker": "o", "linestyle": "-"},
+    "test_importance_weighted_bound": {
+        "label": "test, importance-weighted",
+        "color": "#009e73",
+        "marker": "^",
+        "linestyle": ":",
+    },
+}
+_NATS = "bound on log p(x) (nats)"
+
+
+@figure(
+    "Bound on log p(x) against {axis}.",
+    "Means with their 95 % t intervals over seeds, per image; the dots are seeds. The "
+    f"importance-weighted bound of {IMPORTANCE_SAMPLES} samples (Burda et al. 2016) is nearer to "
+    "log p(x).",
+    name="bound_against_{axis}",
+)
+def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
+    names, combinations = scale.arm_names, others(scale, axis)
+    size = (6.4 * len(names), 3.6 * len(combinations) + 0.8)
+    drawing = Drawing(figsize=size, layout="constrained")
+    axes = drawing.subplots(len(combinations), len(names), sharey=True, squeeze=False)
+    for panels, values in zip(axes, combinations, strict=True):
+        rows = at(reported(frame), values)
+        for ax, name in zip(panels, names, strict=True):
+            for metric, look in _BOUNDS.items():
+                _line(ax, rows, scale, axis, name, metric, look)
+            parts = [name if len(names) > 1 else "", combination_label(values)]
+            ax.set_title(", ".join(filter(None, parts)))
+        panels[0].set_ylabel(_NATS)
+    for ax in axes[-1]:
+        ax.legend(**BELOW, ncols=3)
+    drawing.suptitle(title_of(f"Bound against {scale.kind.label(axis)}", scale))
+    return drawing
+
+
+@figure(
+    "Latent variables that are used.",
+    f"A latent variable is used if its posterior mean has a variance above {ACTIVE} over the "
+    "test images. On the gray line all are used. The dots are seeds.",
+    needs="latent",
+)
+def active_units(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    latents, styles, combinations = scale.axes["latent"], looks(scale), others(scale, "latent")
+    drawing = Drawing(figsize=(6.4, 3.6 * len(combinations) + 0.8), layout="constrained")
+    panels = drawing.subplots(len(combinations), sharey=True, squeeze=False)[:, 0]
+    for ax, values in zip(panels, combinations, strict=True):
+        ax.plot(latents, latents, color="gray", linewidth=1, label="all")
+        rows = at(reported(frame), values)
+        for name in scale.arm_names:
+            look = styles[name] | {"linestyle": "-"}
+            _line(ax, rows, scale, "latent", name, "active_units", look)
+        ax.set(ylabel="active latent variables", title=combination_label(values), yscale="log")
+        ax.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100, 200]))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+    panels[-1].legend(**BELOW, ncols=2)
+    drawing.suptitle(title_of("Latent variables that are used", scale))
+    return drawing
+
+
+@figure(
+    "Bound against epoch.",
+    "Means over seeds: on the validation set after each epoch, and on the training set, the "
+    "mean during the epoch.",
+)
+def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    drawing = Drawing(figsize=(7.5, 4), layout="constrained")
+    panels = drawing.subplots(1, 2, sharex=True, sharey=True)
+    styles = place_looks(scale)
+    titles = {"train_bound": "training", "validation_bound": "validation"}
+    done = reported(frame)[reported(frame)["status"] == "done"]
+    for ax, (name, title) in zip(panels, titles.items(), strict=True):
+        for place, runs in filled(done, scale):
+            mean = np.mean([np.array(c[name], dtype=float) for c in runs["curves"]], 0)
+            x = np.arange(1, len(mean) + 1)
+            ax.plot(x, mean, markevery=[len(mean) - 1], **styles[place])
+        ax.set(title=title, xlabel="epoch")
+    # What the first epochs are like would leave no space for the rest.
+    curves = [line.get_ydata() for line in panels[0].lines]
+    if curves:
+        panels[0].set_ylim(bottom=min(curve[len(curve) // 8] for curve in curves))
+    panels[0].set_ylabel(_NATS)
+    _legend(panels[1], scale)
+    drawing.suptitle(title_of("Bound against epoch", scale))
+    return drawing
+
+
+@figure(
+    "Validation bound against learning rate.",
+    "Means over the selection seeds. Ringed: the chosen rate, which the reported runs have. The "
+    "axis ends at the bound of the mean image: what lies below is worse than that.",
+    needs="learning_rates",
+)
+def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    drawing = Drawing(figsize=(6.4, 4.4), layout="constrained")
+    ax = drawing.subplots()
+    draw_rates(
+        dict.fromkeys(scale.places, ax), place_looks(scale), frame, scale, "validation_bound"
+    )
+    ax.set(xlabel="learning rate", ylabel=f"validation {_NATS}")
+    selection = frame[frame["role"] == "selection"]
+    baseline, best = selection["baseline_bound"].mean(), selection["validation_bound"].max()
+    if selection["validation_bound"].min() < baseline < best:
+        # What is worse than knowing nothing may be worse by any amount.
+        ax.set_ylim(baseline, best + 0.05 * (best - baseline))
+    _legend(ax, scale)
+    drawing.suptitle(selection_title_of("Bound against learning rate", scale))
+    return drawing
+
+
+@figure(
+    "Samples.",
+    "Means of p(x | z) for draws of the latent variables from their prior, of the first seed.",
+)
+def samples(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    found = _arrays(frame, scale, "samples")
+    columns = min(3, max(1, len(found)))
+    rows = -(-max(1, len(found)) // columns)
+    drawing = Drawing(figsize=(2.6 * columns, 2.8 * rows + 0.5), layout="constrained")
+    panels = drawing.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (place, images) in zip(panels, found.items(), strict=False):
+        side = int(len(images) ** 0.5)
+        _mosaic(ax, images[: side**2].reshape(side, side, *images.shape[1:]))
+        ax.set_title(place_label(place, scale) + _suffix(scale))
+    for ax in panels[len(found) :]:
+        ax.set_visible(False)
+    drawing.suptitle(title_of("Samples", scale, seeds=1))
+    return drawing
+
+
+@figure(
+    "The manifold of two latent variables.",
+    "Means of p(x | z) at quantiles of the prior, of the first seed (Kingma and Welling 2013, "
+    "figure 4).",
+)
+def latent_grid(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    drawing = Drawing(figsize=(6, 6.4), layout="constrained")
+    ax = drawing.subplots()
+    if grids := _arrays(frame, scale, "latent_grid"):
+        # The first variable to the right, the second upward, as axes of a plot.
+        _mosaic(ax, np.flip(np.swapaxes(next(iter(grids.values())), 0, 1), 0))
+    ax.set(xlabel="first latent variable, quantiles", ylabel="second latent variable, quantiles")
+    drawing.suptitle(title_of("The manifold of two latent variables", scale, seeds=1))
+    return drawing
+
+
+def _suffix(scale: Scale) -> str:
+    """What the numbers of a place's label are, if they are of one axis."""
+    return f" {scale.kind.label(*scale.varied)}" if len(scale.varied) == 1 else ""
+
+
+def _legend(ax: Axes, scale: Scale) -> None:
+    handles = [Line2D([], [], **look) for look in place_looks(scale).values()]
+    ax.legend(handles=handles, **BESIDE, title=_suffix(scale).strip() or None)
+
+
+def _line(
+    ax: Axes, runs: pd.DataFrame, scale: Scale, axis: str, arm: str, metric: str, look: dict
+) -> None:
+    """Means of report runs with intervals against an axis, and the seeds."""
+    where = axis_positions(ax, scale, axis)
+    runs = runs[(runs["arm"] == arm) & runs[metric].notna()]
+    values = {where[v]: each for v, each in runs.groupby(axis)[metric]}
+    draw_intervals(ax, list(values), [mean_interval(v) for v in values.values()], **look)
+    for x, each in values.items():
+        draw_seeds(ax, x, each, look["color"])
+
+
+def _arrays(frame: pd.DataFrame, scale: Scale, name: str) -> dict[tuple, np.ndarray]:
+    """An array of the first trial of every place that has it."""
+    found = {}
+    for place, rows in filled(frame, scale):
+        held = [arrays[name] for arrays in rows["arrays"] if arrays and name in arrays]
+        if held:
+            found[place] = held[0]
+    return found
+
+
+def _mosaic(ax: Axes, images: np.ndarray) -> None:
+    """Images of shape (rows, columns, height, width, 1), or without the last axis, as one."""
+    rows, columns = images.shape[:2]
+    images = images.reshape(rows, columns, *images.shape[2:4])
+    joined = images.transpose(0, 2, 1, 3).reshape(rows * images.shape[2], -1)
+    ax.imshow(joined, cmap="gray_r", interpolation="nearest", vmin=0, vmax=255)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
 
 
 class DensityShow(Show):
@@ -26,12 +243,12 @@ class DensityShow(Show):
         "*FLOPs*: of one run.",
     )
     figures = (
-        draw.bound_against_axis,
-        draw.active_units,
-        draw.bound_against_epoch,
-        draw.rate_sensitivity,
-        draw.samples,
-        draw.latent_grid,
+        bound_against_axis,
+        active_units,
+        bound_against_epoch,
+        rate_sensitivity,
+        samples,
+        latent_grid,
     )
 
     def training(self, scale: Scale) -> str:
