@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from pretrain.report import StageReport as StageReport
     from pretrain.stages import Stage as Stage
     from pretrain.stages import split_stages as split_stages
+    from pretrain.training import BestEpoch as BestEpoch
     from pretrain.unrolling import DeepAutoencoder as DeepAutoencoder
     from pretrain.unrolling import unroll as unroll
 
 _MODULES = {
+    "BestEpoch": "training",
     "DeepAutoencoder": "unrolling",
     "Population": "population",
     "Report": "report",

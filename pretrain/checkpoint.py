@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pretrain.examples import Block
 from pretrain.files import replacing
-from pretrain.streams import Block
 
 
 class StageFolder:

@@ -7,13 +7,13 @@ from typing import Any
 import keras
 
 from pretrain.checkpoint import StageFolder
+from pretrain.codes import Codes
+from pretrain.examples import MAX_MEMORY, Examples
 from pretrain.graph import Call
-from pretrain.inputs import StageInputs
 from pretrain.objectives import Objective, to_config
 from pretrain.population import Population
 from pretrain.report import Report, StageReport
-from pretrain.streams import MAX_MEMORY, Examples
-from pretrain.training import Pretraining, Settings, Training, stream_of
+from pretrain.stack import Settings, Stack, StageTraining, stream_name
 
 
 def greedy_pretrain(
@@ -44,7 +44,7 @@ def greedy_pretrain(
     Args:
         model: A built Keras model with a classifier as its last stage, or a `Population`.
         x: Inputs (n, ...); or a list with such an array for each member of a population; or a
-            finite stream (`tf.data.Dataset`, `keras.utils.PyDataset`), whose targets are ignored
+            finite dataset (`tf.data.Dataset`, `keras.utils.PyDataset`), whose targets are ignored
             by objectives that use none.
         objective: An objective for all stages, or one for each; `None` is
             `DenoisingAutoencoder(Masking(0.25))`.
@@ -56,7 +56,7 @@ def greedy_pretrain(
         seed: Seed of order, corruption and decoders; a `Population` has its own.
         stages: Names of the layers of each stage, as for `split_stages`; or an integer, to
             pretrain only that many of the first stages; `None` is all but the classifier.
-        validation_data: Inputs, `(x,)` or `(x, y)`, or a stream: their loss is reported.
+        validation_data: Inputs, `(x,)` or `(x, y)`, or a dataset: their loss is reported.
         patience: Epochs without a lower validation loss after which a stage ends, for each member
             by itself, at least 1. The stage then has the weights of its best epoch. `None`: it has
             all epochs, and the weights of the last.
@@ -80,31 +80,31 @@ def greedy_pretrain(
     Reference:
         [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks)
     """
-    task = Pretraining(model, x, y, objective, stages, validation_data, seed)
-    _check_targets(task.objectives, task.examples, task.validation, y)
+    stack = Stack(model, x, y, objective, stages, validation_data, seed)
+    _check_targets(stack.objectives, stack.examples, stack.validation, y)
     settings = Settings(epochs, batch_size, optimizer, learning_rate, patience, callbacks, verbose)
-    data = task.first_inputs(settings, max_memory)
+    data = stack.first_inputs(settings, max_memory)
     kept = folder and StageFolder(
-        folder, [_describe(task), settings.describe(), [inputs.digest() for inputs in data]]
+        folder, [_describe(stack), settings.describe(), [inputs.digest() for inputs in data]]
     )
     # All before the first is trained: what cannot be trained is found while nothing has moved.
     trainings = [
-        Training(task.population, objective, task.learners(number), stream_of(number))
-        for number, objective in enumerate(task.objectives)
+        StageTraining(stack.population, objective, stack.learners(number), stream_name(number))
+        for number, objective in enumerate(stack.objectives)
     ]
-    report = Report(seeds=task.population.seeds, layers=task.layers)
-    for number, (training, steps) in enumerate(zip(trainings, task.between(), strict=True)):
+    report = Report(seeds=stack.population.seeds, layers=stack.layers)
+    for number, (training, steps) in enumerate(zip(trainings, stack.between(), strict=True)):
         if number:
-            task.advance(data, steps)
+            stack.advance(data, steps)
         report.stages.append(_trained(training, number, settings, data, kept or None))
     return report
 
 
 def _trained(
-    training: Training,
+    training: StageTraining,
     number: int,
     settings: Settings,
-    data: list[StageInputs],
+    data: list[Codes],
     kept: StageFolder | None,
 ) -> StageReport:
     """The report of a stage that is trained, or was and is read."""
@@ -119,11 +119,11 @@ def _trained(
     return report
 
 
-def _describe(task: Pretraining) -> list:
+def _describe(stack: Stack) -> list:
     return [
-        [[_describe_call(call) for call in stage.graph.calls] for stage in task.stages],
-        [to_config(objective) for objective in task.objectives],
-        task.population.seeds,
+        [[_describe_call(call) for call in stage.graph.calls] for stage in stack.stages],
+        [to_config(objective) for objective in stack.objectives],
+        stack.population.seeds,
     ]
 
 

@@ -12,11 +12,11 @@ from keras import ops
 from pretrain import graph
 from pretrain.backend import Tensor
 from pretrain.checks import check_model, checked_seeds, is_number, positive
+from pretrain.examples import Examples
 from pretrain.graph import Call, Graph
 from pretrain.seeds import derive
 from pretrain.stages import split_stages
-from pretrain.streams import Examples
-from pretrain.supervised import check_inputs
+from pretrain.task import check_inputs
 
 
 def historical(seed: int | None = None) -> keras.Initializer:
@@ -144,7 +144,7 @@ def lsuv(
 
     Args:
         model: A built Sequential or functional model with one input and one output.
-        x: Inputs (n, ...), or a finite stream of them, all of which are run at once: a thousand
+        x: Inputs (n, ...), or a finite dataset of them, all of which are run at once: a thousand
             are enough.
         tol: Largest distance of a variance from 1, in (0, 1). The defaults of `tol` and
             `max_iterations` are taken from the authors' code.

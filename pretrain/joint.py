@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from pretrain.backend import Tensor, subkey
+from pretrain.examples import MAX_MEMORY
 from pretrain.objectives import (
     Autoencoder,
     DenoisingAutoencoder,
@@ -20,8 +21,7 @@ from pretrain.objectives.objective import Moments
 from pretrain.objectives.variational import gaussian_divergence
 from pretrain.population import Population
 from pretrain.report import Report, check_report
-from pretrain.streams import MAX_MEMORY
-from pretrain.training import Pretraining, Settings, Training, stream_of
+from pretrain.stack import Settings, Stack, StageTraining, stream_name
 from pretrain.unrolling import undoing
 
 
@@ -80,7 +80,7 @@ def joint_pretrain(
         validation_data: As in `greedy_pretrain`.
         patience: As in `greedy_pretrain`, for all stages together.
         callbacks: As in `greedy_pretrain`; the callbacks see a single training.
-        max_memory: Bytes that a block of a stream may take.
+        max_memory: Bytes that a block of a dataset may take.
         verbose: As in `greedy_pretrain`.
 
     Returns:
@@ -97,19 +97,19 @@ def joint_pretrain(
     if report is not None:
         objective, stages = _continued(report, objective, stages)
     _check_autoencoders(objective)
-    task = Pretraining(model, x, None, objective, stages, validation_data, seed)
+    stack = Stack(model, x, None, objective, stages, validation_data, seed)
     settings = Settings(epochs, batch_size, optimizer, learning_rate, patience, callbacks, verbose)
-    _check_order(task.objectives)
-    data = task.first_inputs(settings, max_memory)
-    learners = [task.learners(number) for number in range(len(task.stages))]
+    _check_order(stack.objectives)
+    data = stack.first_inputs(settings, max_memory)
+    learners = [stack.learners(number) for number in range(len(stack.stages))]
     if report is not None:
         _take_over(learners, report)
-    joint = JointObjective(tuple(task.objectives))
+    joint = JointObjective(tuple(stack.objectives))
     deep = [DeepLearner(joint, list(parts)) for parts in zip(*learners, strict=True)]
     # A stack of one stage is trained as greedily, with the random numbers of the first stage.
-    training = Training(task.population, joint, deep, stream_of(0))
+    training = StageTraining(stack.population, joint, deep, stream_name(0))
     trained = training.run(settings, *data, encodes=False)
-    return Report(trained, task.population.seeds, task.layers, joint=True)
+    return Report(trained, stack.population.seeds, stack.layers, joint=True)
 
 
 @dataclass(frozen=True)

@@ -2,33 +2,16 @@
 
 import json
 from collections import OrderedDict
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 from keras import ops
 
 from pretrain import backend, graph, internals
+from pretrain.task import Task
 
 _CHUNK = 1000
 _CACHE_SIZE = 64
-
-
-class Task(Protocol):
-    """What a network is trained on: hashable, since a program is compiled for it.
-
-    `names` are those of what is reported of each example; the first is `"loss"`.
-    """
-
-    names: tuple[str, ...]
-
-    def inputs(self, x: Any, key: Any) -> Any:
-        """The network's inputs, from clean examples and a key for random numbers, shape (2,)."""
-
-    def batch_loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
-        """The scalar that is minimized."""
-
-    def scores(self, x: Any, y: Any, outputs: Any) -> list:
-        """An array of shape (batch,) for each of `names`."""
 
 
 class Program:

@@ -1,320 +1,168 @@
-"""What greedy and joint pretraining share: arguments made ready, the loop, the reports."""
+"""The training loop: an iterable of epochs, whose caller may look at the members after each."""
 
-import time
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 from keras import ops
+from tqdm import tqdm
 
-from pretrain.checks import checked_optimizer, positive
-from pretrain.inputs import StageInputs
-from pretrain.objectives import DenoisingAutoencoder, Objective
-from pretrain.objectives.objective import Learner
-from pretrain.population import BestEpoch, Population, Trainer, progress
-from pretrain.program import values_of
-from pretrain.report import StageReport
+from pretrain.checks import checked_optimizer, checked_rates, positive
+from pretrain.examples import Block
+from pretrain.members import Members, key_of
+from pretrain.program import get_program
 from pretrain.seeds import derive
-from pretrain.stages import Stage, in_unit_interval, split_stages
-from pretrain.streams import Examples, split_validation
-from pretrain.supervised import check_inputs
+from pretrain.task import Task
 
 
-@dataclass
-class Settings:
-    """How stages are trained: arguments of `greedy_pretrain`, checked."""
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch of training ended with.
 
-    epochs: int
-    batch_size: int
-    optimizer: Any
-    learning_rate: Any
-    patience: int | None
-    callbacks: Sequence[keras.callbacks.Callback]
-    verbose: Any
+    Args:
+        number: Number of the epoch, from 1.
+        scores: By name, `"loss"` first, the means over the epoch's batches, and with `"val_"` in
+            front of the name those of the validation examples after it: arrays (members,).
+    """
 
-    def __post_init__(self) -> None:
-        positive("epochs", self.epochs)
-        positive("batch_size", self.batch_size)
-        self.optimizer = checked_optimizer(self.optimizer)
-        if self.patience is not None:
-            positive("patience", self.patience)
+    number: int
+    scores: dict[str, np.ndarray]
 
-    def describe(self) -> list:
-        """What the result depends on."""
-        # Keras numbers the names.
-        optimizer = {k: v for k, v in self.optimizer.get_config().items() if k != "name"}
-        rates = None if self.learning_rate is None else np.asarray(self.learning_rate).tolist()
-        kind = type(self.optimizer).__name__
-        return [self.epochs, self.batch_size, rates, self.patience, kind, optimizer]
+    def rows(self, seeds: Sequence[int]) -> list[dict[str, Any]]:
+        """Rows of a history, one for each member."""
+        return [
+            {"member": i, "seed": seed, "epoch": self.number}
+            | {name: values[i] for name, values in self.scores.items()}
+            for i, seed in enumerate(seeds)
+        ]
 
 
-class Pretraining:
-    """A population, cut into stages with an objective for each, and its examples.
+class Trainer:
+    """Trains members on a task, in place: every iteration over it is a training, epoch by epoch.
 
-    The arguments are those of `greedy_pretrain`.
+    A training starts with the weights that the members have, a fresh optimizer for each, and
+    epoch 1. It has no end: whoever iterates breaks out.
+
+    Args:
+        members: The members.
+        task: What to train them on.
+        read: Function that reads all examples once, in consecutive blocks: a block for all
+            members, or one for each.
+        optimizer: Keras optimizer, by name or instance.
+        learning_rate: One rate for all or one per member; `None` is the optimizer's own.
+        batch_size: Examples per update.
+        validate: Function that returns the scores of validation examples, shape (members, names).
+        stream: Name of the random stream of order and corruption, beside a member's seed.
+
+    Raises:
+        ValueError: If an argument is out of range; in an epoch, if there is no full batch.
     """
 
     def __init__(
-        self, model: Any, x: Any, y: Any, objective: Any, stages: Any, validation: Any, seed: int
+        self,
+        members: Members,
+        task: Task,
+        read: Callable[[], Iterable[list[Block]]],
+        *,
+        optimizer: str | keras.optimizers.Optimizer,
+        learning_rate: float | Sequence[float] | None,
+        batch_size: int,
+        validate: Callable[[], np.ndarray] | None = None,
+        stream: str = "",
     ) -> None:
-        single = not isinstance(model, Population)
-        self.population = Population.from_models([model], [seed]) if single else model
-        self.members = len(self.population)
-        self.examples = Examples(x, y, members=self.members)
-        self.validation = split_validation(validation, self.members)
-        for data in filter(None, (self.examples, self.validation)):
-            check_inputs(self.population.template, data)
-        self.stages = _cut(self.population.template, stages, self.examples)
-        self.objectives = _one_for_each(objective, len(self.stages))
-        self.layers = None if stages is None or isinstance(stages, int) else stages
+        optimizer = checked_optimizer(optimizer)
+        self.rates = checked_rates(optimizer, learning_rate, len(members))
+        self._members = members
+        self._names = task.names
+        self._read = read
+        self._batch_size = positive("batch_size", batch_size)
+        self._validate = validate
+        self._stream = stream
+        self._program = get_program(members.template, task, optimizer)
 
-    def first_inputs(self, settings: Settings, max_memory: Any) -> list[StageInputs]:
-        """Inputs of the first stage, of validation too if there is any; decides the objectives."""
-        if settings.patience and self.validation is None:
+    def __iter__(self) -> Iterator[Epoch]:
+        states = [self._program.optimizer_state(rate) for rate in self.rates]
+        for number in itertools.count(1):
+            means = self._epoch(number, states)
+            scores = dict(zip(self._names, means.T, strict=True))
+            if self._validate:
+                validated = zip(self._names, self._validate().T, strict=True)
+                scores |= {f"val_{name}": values for name, values in validated}
+            yield Epoch(number, scores)
+
+    def _epoch(self, number: int, states: list[list]) -> np.ndarray:
+        """Trains on all examples once; returns mean scores over batches, (members, names)."""
+        steps = seen = 0
+        totals = 0.0
+        seeds = self._members.seeds
+        keys = [key_of("corruption", self._stream, seed, number) for seed in seeds]
+        for position, blocks in enumerate(self._read()):
+            n = len(blocks[0].x)
+            seen += n
+            if n < self._batch_size:
+                continue
+            batches = [self._batches(n, seed, number, position) for seed in seeds]
+            firsts = [ops.convert_to_tensor(steps, "int32")] * len(seeds)
+            totals = totals + self._train(states, [batches, keys, firsts], blocks)
+            steps += n // self._batch_size
+        if not steps:
             raise ValueError(
-                "`patience` waits for a lower validation loss: expected `validation_data`. "
-                f"Received: patience={settings.patience}, validation_data=None"
+                "Expected at least one full batch of examples, since a partial one is dropped. "
+                f"Received: {seen} examples, batch_size={self._batch_size}"
             )
-        options = {
-            "dtype": _input_dtype(self.population.template),
-            "members": self.members,
-            "max_memory": positive("max_memory", max_memory),
-            "labeled": any(o.needs_targets for o in self.objectives),
-        }
-        data = [StageInputs(self.examples, multiple=settings.batch_size, **options)]
-        if self.validation is not None:
-            data.append(StageInputs(self.validation, multiple=1, **options))
-        between = self.between()
-        self.advance(data, between[0])
-        binary = [data[0].lie_in_unit_interval(), *map(in_unit_interval, between[1:])]
-        pairs = zip(self.objectives, binary, strict=True)
-        self.objectives = [objective.decided(b) for objective, b in pairs]
-        return data
+        return totals / steps
 
-    def between(self) -> list[list]:
-        """What makes each stage's inputs of those of the stage before."""
-        pairs = zip([None, *self.stages], self.stages, strict=False)
-        return [[s for s in (before, stage.preamble) if s] for before, stage in pairs]
+    def _batches(self, n: int, seed: int, epoch: int, position: int) -> Any:
+        """Batches (steps, batch) of a permutation of the examples of a block."""
+        random = np.random.RandomState(derive("order", self._stream, seed, epoch, position))
+        rows = random.permutation(n)[: n // self._batch_size * self._batch_size]
+        return ops.convert_to_tensor(rows.reshape(-1, self._batch_size).astype("int32"))
 
-    def advance(self, data: list[StageInputs], steps: list) -> None:
-        """Makes the inputs what `steps` compute of them."""
-        for step in steps:
-            for inputs in data:
-                inputs.advance(self.population.part(step))
-
-    def learners(self, number: int) -> list[Learner]:
-        """A learner of a stage for each member."""
-        stage, objective = self.stages[number], self.objectives[number]
-        if not stage.trainable_variables:
-            raise ValueError(
-                "Expected a stage with trainable weights: name the stages to train with `stages`. "
-                f"Received: stage {stage.name!r}, which is frozen"
-            )
-        seeds = [derive("decoder", stream_of(number), seed) for seed in self.population.seeds]
-        return [objective.build(stage, seed, copy=i > 0) for i, seed in enumerate(seeds)]
+    def _train(self, states: list[list], own: list[list], blocks: list[Block]) -> np.ndarray:
+        """Trains on blocks; returns the sums of the batches' scores, (members, names)."""
+        results = self._members.each(self._program.train, [states, *own], blocks)
+        trained, fixed, states[:], totals = zip(*results, strict=True)
+        self._members.values = [[*t, *f] for t, f in zip(trained, fixed, strict=True)]
+        return np.stack([ops.convert_to_numpy(total) for total in totals])
 
 
-def stream_of(number: int) -> str:
-    """Name of the random streams of a stage."""
-    return f"stage {number}"
-
-
-def _cut(model: Any, stages: Any, examples: Examples) -> list[Stage]:
-    if isinstance(stages, int) and not isinstance(stages, bool):
-        cut = split_stages(model)
-        if not 1 <= stages <= len(cut):
-            raise ValueError(
-                f"Expected from 1 to {len(cut)} stages, those before the classifier. "
-                f"Received: stages={stages}"
-            )
-        return cut[:stages]
-    return split_stages(model, stages=stages, input_shape=examples.first()[0].x.shape[1:])
-
-
-def _one_for_each(objective: Any, count: int) -> list[Objective]:
-    objectives = list(objective) if isinstance(objective, list | tuple) else [objective] * count
-    objectives = [DenoisingAutoencoder() if item is None else item for item in objectives]
-    if len(objectives) != count or not all(isinstance(item, Objective) for item in objectives):
-        raise ValueError(
-            f"`objective` must be one of pretrain.objectives, or one for each of {count} stages. "
-            f"Received: objective={objective!r}"
-        )
-    return objectives
-
-
-def _input_dtype(model: Any) -> str:
-    """What Keras casts a model's input to; images of integers, too, are trained on as floats."""
-    inputs = getattr(model, "inputs", None)
-    return inputs[0].dtype if inputs else keras.config.floatx()
-
-
-class Training:
-    """The training of a layer, the learner of a stage or of several, for each member.
+class BestEpoch:
+    """Members, each as it was when its score was lowest.
 
     Args:
-        population: The population; the weights of what is trained change in it.
-        task: What is trained on; one of its `parts` for each stage.
-        learners: A layer for each member, equal but for its weights and its tied copies; one of its
-            `parts` for each stage.
-        stream: Name of the random streams.
+        members: The members, which go on being trained.
     """
 
-    def __init__(self, population: Population, task: Any, learners: list, stream: str) -> None:
-        self.population = population
-        self.task = task
-        self.learners = learners
-        self.stream = stream
-        self.stages = [part.stage for part in learners[0].parts]
-        first = [id(variable) for variable in learners[0].own_variables]
-        own = [values_of(learner.own_variables) for learner in learners]
-        values = [dict(zip(first, each, strict=True)) for each in own]
-        self.trained = population.part(learners[0], values)
+    def __init__(self, members: Members) -> None:
+        self._members = members
+        self._scores = np.full(len(members), np.inf)
+        self._values = list(members.values)
 
-    def run(
-        self,
-        settings: Settings,
-        inputs: StageInputs,
-        held_out: StageInputs | None = None,
-        *,
-        encodes: bool,
-    ) -> list[StageReport]:
-        """Trains, and puts the weights back into the population.
+    def update(self, scores: np.ndarray, among: np.ndarray | bool = True) -> np.ndarray:
+        """Keeps each member as it is now whose score is lower than ever.
 
         Args:
-            settings: How.
-            inputs: Examples.
-            held_out: Examples to validate on.
-            encodes: Whether the FLOPs of computing codes, once, are counted.
+            scores: A score for each member; NaN is never low.
+            among: Which members are asked about, booleans.
 
         Returns:
-            A report for each stage; but for its weights and FLOPs, it is of all of them.
+            Which members were kept, booleans.
         """
-        start = time.perf_counter()
-        before = [self._weights(stage) for stage in self.stages]
-        n, moments = inputs.moments()
-        history = self._train(settings, inputs, held_out)
-        whole = {
-            "loss": self.task.loss_name,
-            "baseline": np.resize([*map(self.task.baseline, moments)], len(self.population)),
-            "history": history,
-            "seconds": time.perf_counter() - start,
-        }
-        self._finish()
-        epochs = history.groupby("member")["epoch"].max().to_numpy()
-        examples = n // settings.batch_size * settings.batch_size * epochs
-        return [
-            StageReport(
-                name=stage.name,
-                flops=3 * part.flops * examples + encodes * stage.flops * n,
-                movement=_movement(weights, self._weights(stage)),
-                **whole,
-                **self.models(i),
-            )
-            for i, (stage, weights, part) in enumerate(
-                zip(self.stages, before, self.learners[0].parts, strict=True)
-            )
-        ]
+        better = (scores < self._scores) & among
+        self._scores = np.where(better, scores, self._scores)
+        for i in np.flatnonzero(better):
+            self._values[i] = self._members.values[i]
+        return better
 
-    def restore(self, values: list[np.ndarray]) -> None:
-        """Puts weights, as `values` gave them, into the population instead of training."""
-        self.trained = self.trained.with_values([list(own) for own in zip(*values, strict=True)])
-        self._finish()
-
-    def values(self) -> list[np.ndarray]:
-        """All weights, each stacked over members."""
-        return [np.stack(values) for values in zip(*self.trained.values(), strict=True)]
-
-    def models(self, i: int) -> dict[str, Any]:
-        """What a report holds of a stage that is not plain data."""
-        parts = [learner.parts[i] for learner in self.learners]
-        return {
-            "objective": self.task.parts[i],
-            "decoders": [part.decoder for part in parts],
-            "heads": [part.head for part in parts],
-        }
-
-    def _train(
-        self, settings: Settings, inputs: StageInputs, held_out: StageInputs | None
-    ) -> pd.DataFrame:
-        trainer = Trainer(
-            self.trained,
-            self.task,
-            settings.optimizer,
-            settings.learning_rate,
-            settings.batch_size,
-            stream=self.stream,
-        )
-        history = []
-        running = np.ones(len(self.trained), bool)
-        waited, best = np.zeros(len(self.trained), int), BestEpoch(self.trained)
-        callbacks = self._callbacks(settings)
-        callbacks.on_train_begin()
-        epochs = range(1, settings.epochs + 1)
-        name = " + ".join(stage.name for stage in self.stages)
-        for epoch in progress(epochs, "epochs", settings.verbose, desc=name):
-            callbacks.on_epoch_begin(epoch - 1)
-            scores = trainer.epoch(inputs, epoch)
-            validated = None if held_out is None else self._validate(held_out)
-            rows = self.trained.history(self.task.names, epoch, scores, validated)
-            history += [row for row, runs in zip(rows, running, strict=True) if runs]
-            if settings.patience:
-                waited = np.where(best.update(validated[:, 0], among=running), 0, waited + 1)
-                running &= waited < settings.patience
-            self._log(callbacks, epoch, rows)
-            if not running.any() or self.learners[0].stop_training:
-                break
-        callbacks.on_train_end()
-        if settings.patience:
-            self.trained = best.population
-        return pd.DataFrame(history)
-
-    def _callbacks(self, settings: Settings) -> keras.callbacks.CallbackList:
-        self.learners[0].stop_training = False
-        return keras.callbacks.CallbackList(list(settings.callbacks), model=self.learners[0])
-
-    def _log(self, callbacks: keras.callbacks.CallbackList, epoch: int, rows: list[dict]) -> None:
-        if not callbacks.callbacks:
-            return
-        for variable in self.learners[0].variables:
-            variable.assign(ops.copy(self.trained.value(0, variable)))
-        logs = pd.DataFrame(rows).drop(columns=["member", "seed", "epoch"]).mean().to_dict()
-        callbacks.on_epoch_end(epoch - 1, logs)
-
-    def _validate(self, held_out: StageInputs) -> np.ndarray:
-        total, n = 0.0, 0
-        for blocks in held_out:
-            count = len(blocks[0].x)
-            scores = self.trained.scores(self.task, blocks, stream=self.stream)
-            total, n = total + count * scores, n + count
-        return total / n
-
-    def _finish(self) -> None:
-        """Gives the population its weights, and what each member has beside it, tied or not."""
-        self.population.set_part(self.trained)
-        first = self.learners[0].own_variables
-        for i, learner in enumerate(self.learners):
-            for shared, variable in zip(first, learner.own_variables, strict=True):
-                variable.assign(ops.copy(self.trained.value(i, shared)))
-
-    def _weights(self, stage: Stage) -> dict[str, np.ndarray]:
-        """A stage's trainable weights, matrices first, each stacked over members."""
-        matrices_first = sorted(stage.trainable_variables, key=lambda v: len(v.shape) < 2)
-        return {variable.path: self._stacked(variable) for variable in matrices_first}
-
-    def _stacked(self, variable: keras.Variable) -> np.ndarray:
-        members = range(len(self.trained))
-        return np.stack([ops.convert_to_numpy(self.trained.value(i, variable)) for i in members])
+    @property
+    def members(self) -> Members:
+        """The members as they were kept; a member that never had a score, as it was at first."""
+        return Members(self._members.template, self._members.seeds, list(self._values))
 
 
-def _movement(before: dict, after: dict) -> dict[str, np.ndarray]:
-    """`||w - w_0|| / ||w_0||` of each weight for each member; NaN where w_0 is 0."""
-
-    def norm(w: np.ndarray) -> np.ndarray:
-        return np.sqrt(np.square(w.reshape(len(w), -1), dtype="float64").sum(axis=1))
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = {name: norm(after[name] - w) / norm(w) for name, w in before.items()}
-    return {name: np.where(np.isfinite(ratio), ratio, np.nan) for name, ratio in ratios.items()}
+def progress(steps: Any, unit: str, verbose: Any, **options: Any) -> Any:
+    """A progress bar over `steps`, in a terminal only, none if `verbose` is 0."""
+    return tqdm(steps, unit=f" {unit}", disable=None if verbose else True, **options)

@@ -28,7 +28,7 @@ class Moments(NamedTuple):
 class Objective:
     """What a stage is trained on: the base of the frozen dataclasses of this package.
 
-    Once `decided`, it is a `pretrain.program.Task` of the learner that it builds.
+    Once `decided`, it is a `pretrain.task.Task` of the learner that it builds.
     """
 
     names: tuple[str, ...] = ("loss",)

@@ -13,16 +13,17 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pretrain import Population, datasets, greedy_pretrain, networks, objectives
+from pretrain import BestEpoch, Population, datasets, greedy_pretrain, networks, objectives
 from pretrain.objectives import Objective
-from pretrain.population import BestEpoch, Trainer, on_device
-from pretrain.streams import Block
-from pretrain.supervised import Supervised, supervised_task
 from studies.arms import ARMS, DENSITY, Arm
 from studies.runner import cost, density
 from studies.runner.machine import processor
 from studies.runner.trial import Cell, Trial
 
+_PREDICTION = {
+    "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    "metrics": ["accuracy"],
+}
 # A worker meets the same few splits in cell after cell.
 _load = functools.lru_cache(maxsize=16)(datasets.load)
 
@@ -161,47 +162,53 @@ def _train(
         epochs of the scale and after the extra ones, by their number.
     """
     first = trials[0]
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    task = supervised_task(loss, ["accuracy"])
-    rates = [trial.learning_rate for trial in trials]
-    trainer = Trainer(population, task, "sgd", rates, first.batch_size)
-    training = on_device([Block(*data.train) for data in sets])
-    held_out = on_device([Block(*data.validation) for data in sets])
-    # Selection trials never see the test set.
-    tested = first.role == "report"
-    test_set = on_device([Block(*sets[0].test).take(0, first.test_size)]) if tested else []
     last = first.epochs + first.extra_epochs
+    # Selection trials never see the test set.
+    tested = (first.epochs, last) if first.role == "report" else ()
     curves = {"train_nll": [], "validation_nll": [], "validation_error": []}
-    tests, best = {}, BestEpoch(population)
-    for epoch in range(1, last + 1):
-        curves["train_nll"].append(trainer.epoch([training], epoch)[:, 0])
-        nll, error = _evaluate(population, task, held_out)
-        best.update(error)
-        curves["validation_nll"].append(nll)
+    tests, best = {}, BestEpoch(population.members)
+    held_out = _columns([data.validation for data in sets])
+    for epoch in population.epochs(
+        *_columns([data.train for data in sets]),
+        epochs=last,
+        batch_size=first.batch_size,
+        optimizer="sgd",
+        learning_rate=[trial.learning_rate for trial in trials],
+        validation_data=held_out,
+        verbose=0,
+        **_PREDICTION,
+    ):
+        curves["train_nll"].append(epoch.scores["loss"])
+        curves["validation_nll"].append(epoch.scores["val_loss"])
+        error = _errors(epoch.scores["val_accuracy"], len(held_out[0][0]))
         curves["validation_error"].append(error)
-        if tested and epoch in (first.epochs, last):
-            tests[epoch] = _test(best.population, population, task, test_set)
+        best.update(error)
+        if epoch.number in tested:
+            test_set = [array[: first.test_size] for array in sets[0].test]
+            lowest = population.with_members(best.members)
+            tests[epoch.number] = {
+                **_test(lowest, "test", *test_set),
+                **_test(population, "final_test", *test_set),
+            }
     return {name: np.array(values, dtype="float64") for name, values in curves.items()}, tests
 
 
-def _test(best: Population, now: Population, task: Supervised, test_set: list[Block]) -> dict:
-    """Test metrics at the epoch of the lowest validation error so far, and now."""
-    nll, error = _evaluate(best, task, test_set)
-    final_nll, final_error = _evaluate(now, task, test_set)
+def _columns(sets: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list, list]:
+    """The inputs of every member, and its labels."""
+    return [x for x, _ in sets], [y for _, y in sets]
+
+
+def _test(population: Population, name: str, x: np.ndarray, y: np.ndarray) -> dict:
+    scores = population.evaluate(x, y, **_PREDICTION)
     return {
-        "test_nll": nll,
-        "test_error": error,
-        "final_test_nll": final_nll,
-        "final_test_error": final_error,
+        f"{name}_nll": scores["loss"].to_numpy(dtype="float64"),
+        f"{name}_error": _errors(scores["accuracy"].to_numpy(), len(x)),
     }
 
 
-def _evaluate(population: Population, task: Supervised, blocks: list[Block]) -> tuple:
-    """Mean NLL and error of every member."""
-    scores = population.scores(task, blocks).astype("float64")
-    # A count over a count: single precision has rounded their ratio.
-    n = len(blocks[0].x)
-    return scores[:, 0], np.rint((1 - scores[:, 1]) * n) / n
+def _errors(accuracy: np.ndarray, n: int) -> np.ndarray:
+    """Shares of errors among n examples: counts over n, which single precision has rounded."""
+    return np.rint((1 - accuracy.astype("float64")) * n) / n
 
 
 def _finetuning_result(

@@ -137,7 +137,10 @@ CASES = {
     "x None": (lambda s: greedy_pretrain(s.model, None), NOT_AN_ARRAY + " NoneType"),
     "x a dictionary": (lambda s: s.pretrain({"x": s.x}), NOT_AN_ARRAY + " dict"),
     "x a generator": (lambda s: s.pretrain(iter([s.x])), "generator cannot.*Received: x of type"),
-    "x an infinite stream": (lambda s: s.pretrain(infinite(s.x)), "finite stream.*Received: .*inf"),
+    "x an infinite dataset": (
+        lambda s: s.pretrain(infinite(s.x)),
+        "finite dataset.*Received: .*inf",
+    ),
     # Targets and weights
     "y for an objective without": (
         lambda s: s.pretrain(y=s.y),

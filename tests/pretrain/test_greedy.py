@@ -298,27 +298,27 @@ def as_tf_data(x, size):
     return tf.data.Dataset.from_tensor_slices(x).batch(size)
 
 
-STREAMS = {
+DATASETS = {
     "PyDataset": lambda x: Batches(x, 10),
     "tf.data": lambda x: as_tf_data(x, 10),
     "one batch": lambda x: Batches(x, N),
 }
 
 
-@pytest.mark.parametrize("kind", STREAMS)
-def test_a_stream_that_fits_in_memory_is_an_array(x, kind):
-    from_array, from_stream = small(), small()
+@pytest.mark.parametrize("kind", DATASETS)
+def test_a_dataset_that_fits_in_memory_is_an_array(x, kind):
+    from_array, from_dataset = small(), small()
     held_out = uniform(30, 8)
     report = greedy_pretrain(from_array, x, validation_data=held_out, **SETTINGS)
-    stream, held_out = STREAMS[kind](x), STREAMS[kind](held_out)
-    streamed = greedy_pretrain(from_stream, stream, validation_data=held_out, **SETTINGS)
-    same(from_array, from_stream)
-    assert report.history.equals(streamed.history)
+    dataset, held_out = DATASETS[kind](x), DATASETS[kind](held_out)
+    from_batches = greedy_pretrain(from_dataset, dataset, validation_data=held_out, **SETTINGS)
+    same(from_array, from_dataset)
+    assert report.history.equals(from_batches.history)
 
 
-@pytest.mark.parametrize("kind", [*STREAMS, "array"])
+@pytest.mark.parametrize("kind", [*DATASETS, "array"])
 def test_codes_that_do_not_fit_in_memory_are_computed_anew(x, kind):
-    data = STREAMS[kind](x) if kind in STREAMS else x
+    data = DATASETS[kind](x) if kind in DATASETS else x
     in_memory, blockwise = small(), small()
     report = greedy_pretrain(in_memory, x, Autoencoder(), **SETTINGS)
     held_out = {"validation_data": x}
@@ -342,7 +342,7 @@ def test_codes_computed_anew_are_the_same_codes(x):
     close(in_memory, anew, rtol=1e-5, atol=1e-6)
 
 
-def test_a_stream_of_one_batch_per_block_keeps_its_batches(x):
+def test_a_dataset_of_one_batch_per_block_keeps_its_batches(x):
     # Without corruption, only the order within a batch is left to the seed.
     class Adds(Batches):
         pass
@@ -358,16 +358,16 @@ def test_a_stream_of_one_batch_per_block_keeps_its_batches(x):
     close(one, again, rtol=1e-3, atol=1e-4)
 
 
-def test_targets_of_a_stream_are_not_used(x):
+def test_targets_of_a_dataset_are_not_used(x):
     tf = pytest.importorskip("tensorflow")
     with_targets, without = small(), small()
-    stream = tf.data.Dataset.from_tensor_slices((x, np.arange(N) % 3)).batch(10)
-    greedy_pretrain(with_targets, stream, validation_data=stream, **SETTINGS)
+    dataset = tf.data.Dataset.from_tensor_slices((x, np.arange(N) % 3)).batch(10)
+    greedy_pretrain(with_targets, dataset, validation_data=dataset, **SETTINGS)
     greedy_pretrain(without, x, **SETTINGS)
     same(with_targets, without)
 
 
-def test_a_stream_may_change_from_pass_to_pass(x):
+def test_a_dataset_may_change_from_pass_to_pass(x):
     class Noisy(Batches):
         def __getitem__(self, i):
             return super().__getitem__(i) + np.random.default_rng().normal(0, 0.01, (1, 8))

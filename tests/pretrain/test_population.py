@@ -584,6 +584,58 @@ def test_the_history_of_metrics_is_their_mean_over_batches(x, y, order):
     np.testing.assert_allclose(history["accuracy"], expected, rtol=1e-5)
 
 
+def test_an_epoch_can_be_looked_at_in_the_loop(x, y):
+    """After every epoch the caller finds what a training of so many epochs ends with."""
+    settings = {**SETTINGS, "metrics": ["accuracy"], "validation_data": (x[:20], y[:20])}
+    whole, watched = Population(net, [3, 5]), Population(net, [3, 5])
+    history = whole.fit(x, y, **settings)
+    numbers = []
+    for epoch in watched.epochs(x, y, **settings):
+        numbers.append(epoch.number)
+        now = history[history["epoch"] == epoch.number]
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            np.testing.assert_array_equal(epoch.scores[name], now[name])
+        shorter = Population(net, [3, 5])
+        shorter.fit(x, y, **{**settings, "epochs": epoch.number})
+        scores = watched.evaluate(x[:20], y[:20], loss=LOSS)
+        np.testing.assert_array_equal(scores["loss"], now["val_loss"])
+        for i in range(2):
+            same(watched.member(i), shorter.member(i))
+    assert numbers == [1, 2, 3]
+    for i in range(2):
+        same(watched.member(i), whole.member(i))
+
+
+def test_to_break_out_of_the_loop_is_early_stopping(x, y):
+    stopped, short = Population(net, [3]), Population(net, [3])
+    for epoch in stopped.epochs(x, y, **{**SETTINGS, "epochs": 50}):
+        if epoch.number == 2:
+            break
+    short.fit(x, y, **{**SETTINGS, "epochs": 2})
+    same(stopped.member(0), short.member(0))
+
+
+def test_what_is_wrong_is_refused_before_the_loop_begins(x, y):
+    with pytest.raises(ValueError, match="`epochs` must be.*Received: epochs=0"):
+        Population(net, [3]).epochs(x, y, **{**SETTINGS, "epochs": 0})
+
+
+def test_members_are_kept_as_they_were_at_their_best_epoch(x, y):
+    population = Population(net, [3, 5])
+    best, kept = pretrain.BestEpoch(population.members), []
+    # The first is best in epoch 1, the second in epoch 2; a score that is no number never is.
+    scores = {1: [1.0, np.nan], 2: [2.0, 1.0], 3: [np.nan, 1.0]}
+    for epoch in population.epochs(x, y, **SETTINGS):
+        kept.append([values(population.member(i)) for i in range(2)])
+        best.update(np.array(scores[epoch.number]))
+    lowest = population.with_members(best.members)
+    for i, epoch in enumerate((1, 2)):
+        for a, b in zip(values(lowest.member(i)), kept[epoch - 1][i], strict=True):
+            np.testing.assert_array_equal(a, b)
+        for a, b in zip(values(population.member(i)), kept[-1][i], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_validation_does_not_change_the_training(x, y):
     one, other = Population(net, [5]), Population(net, [5])
     one.fit(x, y, **SETTINGS)

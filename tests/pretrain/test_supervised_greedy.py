@@ -109,7 +109,7 @@ def test_members_of_a_population_have_targets_of_their_own():
     assert of_both["accuracy"].tolist() == alone.history["accuracy"].tolist()
 
 
-def test_targets_come_with_a_stream_too():
+def test_targets_come_with_a_dataset_too():
     x, y = blobs()
 
     class Batches(keras.utils.PyDataset):
@@ -119,9 +119,9 @@ def test_targets_come_with_a_stream_too():
         def __getitem__(self, i):
             return x[16 * i : 16 * i + 16], y[16 * i : 16 * i + 16]
 
-    streamed, whole = model_of(), model_of()
-    whole.set_weights(streamed.get_weights())
-    one = pretrained(streamed, Batches(), None, epochs=2)
+    from_batches, whole = model_of(), model_of()
+    whole.set_weights(from_batches.get_weights())
+    one = pretrained(from_batches, Batches(), None, epochs=2)
     other = pretrained(whole, x, y, epochs=2)
     assert one.history["loss"].tolist() == other.history["loss"].tolist()
 

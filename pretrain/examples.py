@@ -1,4 +1,4 @@
-"""Examples to train on: arrays, or a stream that is read in blocks."""
+"""Examples to train on: arrays, or a dataset of batches that is read in blocks."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras import ops
 
 MAX_MEMORY = 2 * 1024**3
 
@@ -24,40 +25,40 @@ class Block(NamedTuple):
 class Examples:
     """Examples from arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`.
 
-    A stream is read anew in every pass, so it may augment; it must end.
+    A dataset is read anew in every pass, so it may augment; it must end.
 
     Args:
         x: Array of inputs (n, ...); or a list with such an array, of equal shape, for each member
-            of a population; or a finite stream of batches `x`, `(x, y)` or
+            of a population; or a finite dataset of batches `x`, `(x, y)` or
             `(x, y, sample_weight)`.
-        y: Targets (n, ...), or a list of them; `None` for a stream, which brings its own.
-        sample_weight: Weights (n,), or a list of them; `None` for a stream.
+        y: Targets (n, ...), or a list of them; `None` for a dataset, which brings its own.
+        sample_weight: Weights (n,), or a list of them; `None` for a dataset.
         members: Number of members of the population.
 
     Raises:
         ValueError: If the arrays are empty, not numeric, not finite or of unequal lengths, or the
-            stream is infinite or was given targets.
+            dataset is infinite or was given targets.
     """
 
     def __init__(self, x: Any, y: Any = None, sample_weight: Any = None, members: int = 1) -> None:
-        self._stream = None
+        self._dataset = None
         if isinstance(x, list) or hasattr(x, "__array__"):
             self._blocks = _checked_blocks(x, y, sample_weight, members)
             return
         if y is not None or sample_weight is not None:
             raise ValueError(
-                "A stream brings its own targets and weights: expected y=None and "
+                "A dataset brings its own targets and weights: expected y=None and "
                 f"sample_weight=None. Received: x of type {type(x).__name__} with "
                 f"y={type(y).__name__}, sample_weight={type(sample_weight).__name__}"
             )
-        self._stream = _checked_stream(x)
-        self._blocks = [next(_batches(self._stream), None)]
+        self._dataset = _checked_dataset(x)
+        self._blocks = [next(_batches(self._dataset), None)]
         if self._blocks == [None]:
-            raise ValueError("`x` must have at least one example. Received: an empty stream")
+            raise ValueError("`x` must have at least one example. Received: an empty dataset")
 
     @property
-    def is_stream(self) -> bool:
-        return self._stream is not None
+    def is_dataset(self) -> bool:
+        return self._dataset is not None
 
     def blocks(self, rows: int | None = None) -> Iterator[list[Block]]:
         """Reads all examples once.
@@ -69,15 +70,15 @@ class Examples:
             Consecutive examples, all of one size but the last: one block for all members, or one
             for each.
         """
-        if self._stream is not None:
-            yield from ([block] for block in _regroup(self._stream, rows or math.inf))
+        if self._dataset is not None:
+            yield from ([block] for block in _regroup(self._dataset, rows or math.inf))
             return
         n = len(self._blocks[0].x)
         for start in range(0, n, rows or n):
             yield [block.take(start, start + (rows or n)) for block in self._blocks]
 
     def first(self) -> list[Block]:
-        """The first examples: all of an array, one batch of a stream."""
+        """The first examples: all of an array, one batch of a dataset."""
         return self._blocks
 
 
@@ -95,14 +96,14 @@ def rows_within(memory: int, x: Any, multiple: int, copies: int = 1) -> int:
 
 
 def split_validation(validation_data: Any, members: int) -> Examples | None:
-    """Examples of `validation_data` as Keras takes it: a tuple of arrays, or a stream."""
+    """Examples of `validation_data` as Keras takes it: a tuple of arrays, or a dataset."""
     if validation_data is None:
         return None
     if not isinstance(validation_data, tuple):
         return Examples(validation_data, members=members)
     if not 1 <= len(validation_data) <= 3:
         raise ValueError(
-            "`validation_data` must be (x, y) or (x, y, sample_weight), or a stream. "
+            "`validation_data` must be (x, y) or (x, y, sample_weight), or a dataset. "
             f"Received: a tuple of {len(validation_data)}"
         )
     return Examples(*validation_data, members=members)
@@ -184,7 +185,7 @@ def _as_array(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def _checked_stream(x: Any) -> Any:
+def _checked_dataset(x: Any) -> Any:
     if isinstance(x, dict | tuple | str) or not hasattr(x, "__iter__") and not _is_py_dataset(x):
         raise ValueError(
             "`x` must be one array, a tf.data.Dataset or a keras.utils.PyDataset. "
@@ -197,7 +198,7 @@ def _checked_stream(x: Any) -> Any:
         )
     if hasattr(x, "cardinality") and int(x.cardinality()) == -1:
         raise ValueError(
-            "`x` must be a finite stream: remove `.repeat()`. Received: a dataset of infinite "
+            "`x` must be a finite dataset: remove `.repeat()`. Received: a dataset of infinite "
             "cardinality"
         )
     return x
@@ -207,28 +208,28 @@ def _is_py_dataset(x: Any) -> bool:
     return isinstance(x, keras.utils.PyDataset)
 
 
-def _batches(stream: Any) -> Iterator[Block]:
-    if _is_py_dataset(stream):
-        yield from (_as_block(stream[i]) for i in range(stream.num_batches or len(stream)))
-        stream.on_epoch_end()
+def _batches(dataset: Any) -> Iterator[Block]:
+    if _is_py_dataset(dataset):
+        yield from (_as_block(dataset[i]) for i in range(dataset.num_batches or len(dataset)))
+        dataset.on_epoch_end()
     else:
-        yield from (_as_block(batch) for batch in stream)
+        yield from (_as_block(batch) for batch in dataset)
 
 
 def _as_block(batch: Any) -> Block:
     parts = batch if isinstance(batch, tuple | list) else (batch,)
     if not 1 <= len(parts) <= 3:
         raise ValueError(
-            "A stream must yield x, (x, y) or (x, y, sample_weight). "
+            "A dataset must yield x, (x, y) or (x, y, sample_weight). "
             f"Received: a {type(batch).__name__} of {len(parts)}"
         )
     return _checked_block(*parts, *[None] * (3 - len(parts)))
 
 
-def _regroup(stream: Any, rows: float) -> Iterator[Block]:
+def _regroup(dataset: Any, rows: float) -> Iterator[Block]:
     """Joins and cuts batches into blocks of `rows` examples; the last holds the rest."""
     waiting: list[Block] = []
-    for batch in _batches(stream):
+    for batch in _batches(dataset):
         waiting.append(batch)
         while sum(len(block.x) for block in waiting) >= rows:
             joined = join(waiting)
@@ -244,8 +245,15 @@ def join(blocks: Sequence[Block]) -> Block:
     shapes = {tuple(None if p is None else p.shape[1:] for p in block) for block in blocks}
     if len(shapes) > 1:
         raise ValueError(
-            "A stream must yield batches of one structure. Received: batches of examples whose "
+            "A dataset must yield batches of one structure. Received: batches of examples whose "
             f"x, y and sample_weight have the shapes {' and '.join(sorted(map(str, shapes)))}"
         )
     parts = zip(*blocks, strict=True)
     return Block(*(None if p[0] is None else np.concatenate(p) for p in parts))
+
+
+def on_device(blocks: list[Block]) -> list[Block]:
+    """Blocks as tensors of the backend; an array that several members share is moved once."""
+    arrays = {id(part): part for block in blocks for part in block if part is not None}
+    tensors = {key: ops.convert_to_tensor(array) for key, array in arrays.items()}
+    return [Block(*(None if p is None else tensors[id(p)] for p in block)) for block in blocks]

@@ -1,20 +1,38 @@
-"""The task of predicting targets, with Keras's losses and metrics."""
+"""What a network is trained on: the protocol, and the prediction of targets by Keras's losses."""
 
 import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 from keras import ops
 
+from pretrain.examples import Block, Examples
 from pretrain.internals import metric_function
-from pretrain.streams import Block, Examples
+
+
+class Task(Protocol):
+    """What a network is trained on: hashable, since a program is compiled for it.
+
+    `names` are those of what is reported of each example; the first is `"loss"`.
+    """
+
+    names: tuple[str, ...]
+
+    def inputs(self, x: Any, key: Any) -> Any:
+        """The network's inputs, from clean examples and a key for random numbers, shape (2,)."""
+
+    def batch_loss(self, x: Any, y: Any, outputs: Any, weight: Any) -> Any:
+        """The scalar that is minimized."""
+
+    def scores(self, x: Any, y: Any, outputs: Any) -> list:
+        """An array of shape (batch,) for each of `names`."""
 
 
 @dataclass(frozen=True)
-class Supervised:
+class Prediction:
     """The task of predicting targets.
 
     Args:
@@ -43,14 +61,14 @@ class Supervised:
         return [_per_example(value, ops.shape(outputs)[0]) for value in values]
 
 
-def supervised_task(loss: Any, metrics: Sequence[Any]) -> Supervised:
+def prediction_task(loss: Any, metrics: Sequence[Any]) -> Prediction:
     """The task of a Keras loss and Keras metrics, as `Population.fit` takes them."""
     function = _loss(loss)
     if isinstance(metrics, str) or not isinstance(metrics, Sequence):
         raise ValueError(f"`metrics` must be a list. Received: metrics={metrics!r}")
     named = tuple(_metric(metric, function) for metric in metrics)
     key = (_describe(function), *((name, _describe(metric)) for name, metric in named))
-    task = Supervised(key, function, named)
+    task = Prediction(key, function, named)
     if len(set(task.names)) < len(task.names):
         raise ValueError(f"`metrics` must have names of their own. Received: {list(task.names)}")
     return task
@@ -155,15 +173,15 @@ def check_inputs(template: Any, examples: Examples) -> None:
         )
 
 
-def check_supervised(template: Any, task: Supervised, examples: Examples | None) -> None:
-    """Refuses examples that do not fit the model or the task; of a stream, the first are seen."""
+def check_labeled(template: Any, task: Prediction, examples: Examples | None) -> None:
+    """Refuses examples that do not fit the model or the task; of a dataset, the first are seen."""
     if examples is None:
         return
     check_inputs(template, examples)
     check_targets(template, task, examples.first())
 
 
-def check_targets(template: Any, task: Supervised, blocks: list[Block]) -> list[Block]:
+def check_targets(template: Any, task: Prediction, blocks: list[Block]) -> list[Block]:
     """Examples as they are, unless they lack targets or a label is no class of the model."""
     targets = [block.y for block in blocks]
     if targets[0] is None:

@@ -55,12 +55,12 @@ def tf_data(*arrays, size=10):
     return tf.data.Dataset.from_tensor_slices(arrays).batch(size)
 
 
-STREAMS = {"PyDataset": Batches, "tf.data": tf_data, "iterable": Iterable}
+DATASETS = {"PyDataset": Batches, "tf.data": tf_data, "iterable": Iterable}
 
 
-@pytest.fixture(params=STREAMS)
-def stream(request):
-    return STREAMS[request.param]
+@pytest.fixture(params=DATASETS)
+def dataset(request):
+    return DATASETS[request.param]
 
 
 def same(one, other):
@@ -70,7 +70,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("size", [1, 10, 16, 50, 70])
-def test_a_stream_that_fits_in_memory_is_an_array(data, size):
+def test_a_dataset_that_fits_in_memory_is_an_array(data, size):
     one, other = Population(net, [3, 5]), Population(net, [3, 5])
     expected = one.fit(*data[:2], **SETTINGS)
     history = other.fit(Batches(*data[:2], size=size), **SETTINGS)
@@ -78,32 +78,32 @@ def test_a_stream_that_fits_in_memory_is_an_array(data, size):
     pd.testing.assert_frame_equal(history, expected, check_exact=True)
 
 
-def test_any_stream_can_be_trained_on(stream, data):
+def test_any_dataset_can_be_trained_on(dataset, data):
     one, other = Population(net, [3]), Population(net, [3])
     x, y, weight = data
     settings = {**SETTINGS, "metrics": ["accuracy"]}
     expected = one.fit(x, y, sample_weight=weight, validation_data=data, **settings)
-    history = other.fit(stream(*data), validation_data=stream(*data), **settings)
+    history = other.fit(dataset(*data), validation_data=dataset(*data), **settings)
     same(one, other)
     pd.testing.assert_frame_equal(history, expected, check_exact=True)
 
 
-def test_any_stream_can_be_evaluated(stream, data):
+def test_any_dataset_can_be_evaluated(dataset, data):
     population = Population(net, [3, 5])
     x, y, weight = data
     expected = population.evaluate(x, y, sample_weight=weight, loss=LOSS)
-    scores = population.evaluate(stream(*data), loss=LOSS)
+    scores = population.evaluate(dataset(*data), loss=LOSS)
     pd.testing.assert_frame_equal(scores, expected, check_exact=True)
-    np.testing.assert_array_equal(population.predict(stream(*data)), population.predict(x))
+    np.testing.assert_array_equal(population.predict(dataset(*data)), population.predict(x))
 
 
-def test_inputs_alone_can_be_predicted(stream, data):
+def test_inputs_alone_can_be_predicted(dataset, data):
     population = Population(net, [3, 5])
     x = data[0]
-    np.testing.assert_array_equal(population.predict(stream(x)), population.predict(x))
+    np.testing.assert_array_equal(population.predict(dataset(x)), population.predict(x))
 
 
-def test_a_stream_is_read_anew_in_every_epoch(data):
+def test_a_dataset_is_read_anew_in_every_epoch(data):
     # What augments must be asked again; a PyDataset is told of the end of each pass.
     batches = Batches(*data)
     Population(net, [3]).fit(batches, **{**SETTINGS, "epochs": 4})
@@ -141,7 +141,7 @@ def test_the_order_within_blocks_is_the_seeds(data):
     assert (kernels[0] != kernels[1]).any()
 
 
-def test_a_stream_larger_than_memory_is_learned_from(data):
+def test_a_dataset_larger_than_memory_is_learned_from(data):
     x, y, _ = data
     x = x + 3 * np.eye(3, 6, dtype="float32")[y]
     population = Population(net, [3, 5])
@@ -210,7 +210,7 @@ def four(x, y):
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda x, y: tf_data(x, y).repeat(), "finite stream.*Received: .*infinite"),
+        (lambda x, y: tf_data(x, y).repeat(), "finite dataset.*Received: .*infinite"),
         (lambda x, y: iter(Batches(x, y)), "generator cannot.*Received: x of type"),
         (lambda x, y: (batch for batch in [(x, y)]), "generator cannot.*Received: .*generator"),
         (lambda x, y: Batches(x[:0], y[:0]), "at least one example.*Received"),
@@ -229,7 +229,7 @@ def four(x, y):
         (lambda x, y: None, "must be one array.*Received: x of type NoneType"),
     ],
 )
-def test_streams_that_cannot_be_trained_on_are_refused(data, build, message):
+def test_datasets_that_cannot_be_trained_on_are_refused(data, build, message):
     x, y, _ = data
     population = Population(net, [3])
     before = values(population.member(0))
@@ -240,7 +240,7 @@ def test_streams_that_cannot_be_trained_on_are_refused(data, build, message):
 
 
 @pytest.mark.parametrize("extra", ["y", "sample_weight"])
-def test_a_stream_brings_its_own_targets(data, extra):
+def test_a_dataset_brings_its_own_targets(data, extra):
     x, y, _ = data
     with pytest.raises(ValueError, match="brings its own.*Received: x of type Batches"):
         Population(net, [3]).fit(Batches(x, y), **{extra: y}, **SETTINGS)

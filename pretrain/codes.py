@@ -1,4 +1,4 @@
-"""The inputs of the stage at hand: codes, computed once."""
+"""Codes: what the stages before the stage at hand compute of the examples, once."""
 
 import operator
 from collections import Counter
@@ -9,12 +9,12 @@ import numpy as np
 from keras import ops
 
 from pretrain.checkpoint import digest
+from pretrain.examples import Block, Examples, join, on_device, rows_within
+from pretrain.members import Members
 from pretrain.objectives.objective import Moments
-from pretrain.population import Population, on_device
-from pretrain.streams import Block, Examples, join, rows_within
 
 
-class StageInputs:
+class Codes:
     """Inputs of the stage at hand for every member, kept if they fit in memory.
 
     Args:
@@ -42,8 +42,8 @@ class StageInputs:
         self._max_memory = max_memory
         self._multiple = multiple
         self._labeled = labeled
-        self._encoders: list[Population] = []
-        self._kept = self._keep(self._read(self._rows() if examples.is_stream else None))
+        self._encoders: list[Members] = []
+        self._kept = self._keep(self._read(self._rows() if examples.is_dataset else None))
 
     def __iter__(self) -> Iterator[list[Block]]:
         """Consecutive examples: a block for all members, or one for each."""
@@ -65,7 +65,7 @@ class StageInputs:
     def _targets(self, block: Block) -> np.ndarray | None:
         return block.y.astype("int32") if self._labeled else None
 
-    def advance(self, encoder: Population) -> None:
+    def advance(self, encoder: Members) -> None:
         """Makes the inputs what `encoder` computes from what they were."""
         previous, self._kept = self._kept, None
         self._encoders.append(encoder)
@@ -84,7 +84,7 @@ class StageInputs:
         for blocks in parts:
             kept.append(blocks)
             size += sum(block.x.nbytes for block in blocks)
-            if size > self._max_memory and (self._encoders or self._examples.is_stream):
+            if size > self._max_memory and (self._encoders or self._examples.is_dataset):
                 return None
         if len(kept) == 1:
             return on_device(kept[0])
@@ -118,14 +118,14 @@ class StageInputs:
         ]
 
     def digest(self) -> str:
-        """A text that is equal for equal examples; of a stream, the first batch is asked."""
+        """A text that is equal for equal examples; of a dataset, the first batch is asked."""
         return digest(self._examples.first())
 
     def lie_in_unit_interval(self) -> bool:
         return all(b.x.min() >= 0 and b.x.max() <= 1 for blocks in self for b in _arrays(blocks))
 
 
-def _encode(encoder: Population, blocks: list[Block]) -> list[Block]:
+def _encode(encoder: Members, blocks: list[Block]) -> list[Block]:
     """Examples with an encoder's outputs as inputs; a fixed encoder serves all members."""
     arrays = [block.x for block in blocks]
     if len(encoder) == 1:
