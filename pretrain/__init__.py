@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pretrain.report import StageReport as StageReport
     from pretrain.stages import Stage as Stage
     from pretrain.stages import split_stages as split_stages
+    from pretrain.training import BestEpoch as BestEpoch
     from pretrain.unrolling import DeepAutoencoder as DeepAutoencoder
     from pretrain.unrolling import unroll as unroll
 

@@ -41,7 +41,7 @@ class Masking:
 
 
 @dataclass(frozen=True)
-class PatchMasking:
+class PatchMasking(Masking):
     """Sets a random fraction of the square patches of images to 0, in all channels.
 
     An image is divided into patches from its upper left corner on. The patches at the right and
@@ -57,12 +57,11 @@ class PatchMasking:
         [He et al., 2022](https://arxiv.org/abs/2111.06377)
     """
 
-    rate: float = 0.25
     size: int = 4
     image_shape: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
-        _check_rate(self.rate)
+        super().__post_init__()
         positive("size", self.size)
         if self.image_shape is not None:
             shape = self.image_shape
@@ -78,8 +77,8 @@ class PatchMasking:
             # JSON makes a list of a tuple.
             object.__setattr__(self, "image_shape", tuple(shape))
 
-    def __call__(self, x: Tensor, seed: int | Tensor) -> Tensor:
-        """Corrupts a batch.
+    def selected(self, x: Tensor, seed: int | Tensor) -> Tensor:
+        """Whether a call masks an element: booleans of x's shape.
 
         Args:
             x: Images `(n, height, width, channels)`, or `(n, features)` with `image_shape`.
@@ -88,10 +87,6 @@ class PatchMasking:
         Raises:
             ValueError: If x has neither of these shapes.
         """
-        return ops.where(self.selected(x, seed), ops.zeros_like(x), x)
-
-    def selected(self, x: Tensor, seed: int | Tensor) -> Tensor:
-        """Whether a call masks an element: booleans of x's shape."""
         n, height, width, channels = self._image_shape(x)
         grid = (n, -(-height // self.size), -(-width // self.size), 1)
         masked = uniform(grid, seed) < self.rate

@@ -263,7 +263,8 @@ def architecture_text(calls: list[Call]) -> str:
         inputs = [tensors.setdefault(n, len(tensors)) for n in call.inputs.values()]
         outputs = [tensors.setdefault(n, len(tensors)) for n in call.outputs]
         shapes = [call.input_shape, call.output_shape]
-        return [position, _describe_operation(operation), inputs, outputs, shapes, _constants(call)]
+        constants = keras.tree.map_structure(_describe_value, call.arguments(lambda _: "tensor"))
+        return [position, _describe_operation(operation), inputs, outputs, shapes, constants]
 
     return json.dumps([describe(call) for call in calls], sort_keys=True, default=repr)
 
@@ -385,7 +386,3 @@ def _strip(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [_strip(value) for value in config]
     return config
-
-
-def _constants(call: Call) -> list:
-    return keras.tree.map_structure(_describe_value, call.arguments(lambda _: "tensor"))

@@ -106,18 +106,12 @@ def convnet(
         depth: Number of convolutions, at least 1.
         filters: Channels of the convolutions, or one number per layer.
         kernel_size: Height and width of the kernels in pixels.
-        activation: Name of a Keras activation, a callable, or `None` for linear layers.
-        normalization: `None`, `"batch"` (Ioffe & Szegedy, 2015) or `"layer"` (Ba et al., 2016; over
-            the channels). There is no bias in front of batch normalization, which would remove it.
-        shortcut: `None`, `"residual"` (He et al., 2015), `"skip_init"` (De & Smith, 2020) or
-            `"highway"` (Srivastava et al., 2015), as in `mlp`, with convolutions in the place of
-            matrices.
-        initializer: Initializer of all kernels, as for `pretrain.initializers.get`. Biases start
-            at zero.
-        head_initializer: Initializer of the classifier's kernel; `None` stands for `initializer`.
-            With `"zeros"`, the classifier sends no gradient into pretrained layers before it has
-            learned something itself.
-        seed: Seed of the initial weights, an integer; `None` draws fresh weights.
+        activation: As in `mlp`.
+        normalization: As in `mlp`; layer normalization is over the channels.
+        shortcut: As in `mlp`, with convolutions in the place of matrices.
+        initializer: As in `mlp`.
+        head_initializer: As in `mlp`.
+        seed: As in `mlp`.
 
     Returns:
         An uncompiled functional model, inputs `(batch, height, width, channels)`, outputs `(batch,

@@ -340,7 +340,7 @@ CASES = {
     ),
     "stage twice": (
         lambda s: s.pretrain(stages=[["hidden_1"], ["hidden_1"]]),
-        "each once.*Received: stages=",
+        "each at most once.*Received: stages=",
     ),
     "stages in the wrong order": (
         lambda s: s.pretrain(stages=[["hidden_2"], ["hidden_1"]]),

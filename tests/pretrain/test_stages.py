@@ -297,7 +297,7 @@ def test_the_head_is_left_out(case):
         assert [names(s) for s in stages] == [names(s) for s in everything[:-head]]
         outputs = run(everything[-head:], run(stages, x))
         np.testing.assert_array_equal(array(outputs), array(model(x, training=False)))
-    with pytest.raises(ValueError, match=rf"more stages.*Received: .* {len(expected)} stages"):
+    with pytest.raises(ValueError, match=rf"more than head=.*Received: .* {len(expected)} stages"):
         split_stages(model, head=len(expected))
 
 
@@ -413,7 +413,7 @@ LIST_OF_LISTS = "list with a list of layer names.*Received: stages="
     [
         ([["b"], ["a"]], r"in the order of the model.*Received: .*\['a'\] comes too late"),
         ([["a", "b"]], r"Received: .*leaves out \['n'\]"),
-        ([["a"], ["a", "n"]], "each once.*Received: stages="),
+        ([["a"], ["a", "n"]], "each at most once.*Received: stages="),
         ([["a", "nope"]], r"unknown names \['nope'\]"),
         ([["n"]], "weight matrix.*Received: a stage"),
         (["a", "b"], LIST_OF_LISTS),
@@ -494,7 +494,7 @@ def two_outputs():
         (two_outputs, "one input and one output.*Received: .* 1 inputs and 2 output"),
         (lambda: keras.Sequential([dense(3, "a")]), "built.*Received: model="),
         (chain_model, "Sequential or functional model.*Received: model=.*Chain"),
-        (lambda: sequential(VECTOR, layers.ReLU()), "more stages.*Received: .* 0 stages"),
+        (lambda: sequential(VECTOR, layers.ReLU()), "more than head=.*Received: .* 0 stages"),
         (
             lambda: sequential((4,), layers.Embedding(9, 3), layers.Flatten(), dense(3, "head")),
             "integer inputs.*Received: .*embedding",
