@@ -26,18 +26,13 @@ _STATUS = (*FINAL, "error", "killed", "missing")
 
 
 class UsageError(Exception):
-    """The command line asks for what does not exist."""
+    """The command line asks for a scale, folder or dataset that does not exist."""
 
 
 def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] = run_cell) -> int:
-    """Run the command line.
+    """Run the command line, by default that of the process; `run_cell` trains a cell in a worker.
 
-    Args:
-        argv: Arguments; by default those of the process.
-        run_cell: What trains a cell, in a worker's process.
-
-    Returns:
-        The exit code: 0, 1 if something failed, 2 for a wrong command, 130 if interrupted.
+    Returns the exit code: 0, 1 if something failed, 2 for a wrong command, 130 if interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -85,8 +80,8 @@ def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
         "--workers",
         metavar="N",
         type=_count,
-        help="cells that are trained at the same time; default: one per core (give a GPU 1), or "
-        "per worker of the cluster",
+        help="cells that are trained at the same time; default: one per core, or one per worker of "
+        "the cluster; for a GPU, give 1",
     )
     run.add_argument(
         "--dask",
@@ -105,15 +100,15 @@ def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
     run.add_argument(
         "--dry-run", action="store_true", help="say what there is to do and how long it takes"
     )
-    # What can be an axis depends on the study.
+    # Which axes there are depends on the kind of the study.
     named = [word for word in argv if word.endswith(".py") or word in questions()]
     if named:
         add_axes(run, load(named[0]).kind)
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
-    # Not on macOS.
+    """The number of cores that this process may use."""
+    # macOS does not have it.
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -139,7 +134,7 @@ def _run(args: argparse.Namespace) -> int:
     run = _composed(args)
     if args.dry_run:
         return _dry_run(run, args.workers or _cores())
-    # The trials name a file by its content; where it lies is for the workers alone.
+    # The trials name a file by its content; only the workers need its path.
     is_file = args.dataset not in (None, run.scale.dataset)
     source = str(Path(args.dataset).absolute()) if is_file else None
     run_cell = partial(args.run_cell, dataset=source, data_folder=args.data_folder)
@@ -158,10 +153,10 @@ def _report(args: argparse.Namespace) -> int:
     only = load(args.study) if args.study else None
     if not args.results.is_dir():
         raise UsageError(
-            f"There are no results. Expected a folder that `run` has written. "
+            "There are no results. Expected a folder that `run` has written. "
             f"Received: --results {args.results}"
         )
-    # Only here: plotting takes seconds to import.
+    # Imported only here: plotting takes seconds to import.
     from studies.report.write import write_all
 
     known = [load(name) for name in questions()]
@@ -207,9 +202,9 @@ def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
     from pretrain import datasets
 
     if args.dataset and "dataset" in scale.axes:
-        # Every trial would be trained on the one dataset, whatever its own is called.
+        # Every trial would be trained on the dataset of the option, whatever the trial names.
         raise UsageError(
-            "The scale compares datasets. Expected no other dataset beside "
+            "The scale compares datasets. Expected no dataset beside "
             f"{', '.join(scale.axes['dataset'])}. Received: --dataset {args.dataset}"
         )
 
@@ -259,7 +254,7 @@ def _executor(args: argparse.Namespace, run: Run) -> LocalExecutor | ClusterExec
     if not (args.workers or executor.workers):
         executor.shutdown()
         raise UsageError(
-            "The cluster has no workers yet. Expected some, or how many there will be: "
+            "The cluster has no workers yet. Expected workers, or the number that there will be: "
             f"--workers N. Received: --dask {args.dask}"
         )
     if run.study.file:
@@ -277,7 +272,7 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
     if idle:
         print(
             f"Nothing to do. {_recorded(run)} "
-            "To run them anew, choose another folder with --results DIR."
+            "To run the trials anew, choose another folder with --results DIR."
         )
     if not (idle and _is_reported(run)):
         _print_table(run)
@@ -286,7 +281,7 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
     print(f"Results: {run.folder}")
     if outcome.failures:
         print(
-            f"Cells that failed: {len(outcome.failures)}. What depends on them was not run. "
+            f"Cells that failed: {len(outcome.failures)}. Cells that depend on them were not run. "
             f"{_recorded(run)} To try again: {again}",
             *(f"- {cell}: {error}" for cell, error in outcome.failures.items()),
             sep="\n",
@@ -296,7 +291,7 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
 
 
 def _is_reported(run: Run) -> bool:
-    """Whether the table is newer than the records; a run may have been killed before writing it."""
+    """Whether the table is newer than the records: a killed run may not have written it."""
     table = run.folder / "table.md"
     return table.exists() and table.stat().st_mtime >= run.journal.stat().st_mtime
 
@@ -304,7 +299,7 @@ def _is_reported(run: Run) -> bool:
 def _print_table(run: Run) -> None:
     if not progress(run.scale, journal.read(run.journal)).trials_done:
         return
-    # Only here: plotting takes seconds to import.
+    # Imported only here: plotting takes seconds to import.
     from studies.report.write import write_scale
 
     print(write_scale(run.folder, run.study, run.scale_name))

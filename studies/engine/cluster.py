@@ -1,7 +1,7 @@
-"""Where cells run on a cluster: `dask.distributed`, of which nothing else here knows.
+"""The cluster on which cells run: no other module knows `dask.distributed`.
 
-No disk is shared: every worker keeps pretrained stacks in a folder of its own, and makes those
-again that it does not have.
+No disk is shared: every worker keeps pretrained stacks in a folder of its own, and makes a stack
+again that its folder lacks.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from studies.engine.trial import Cell
 class ClusterExecutor(Executor):
     """Runs calls on the workers of a dask cluster, one call at a time in each.
 
-    As with local processes, a call whose worker dies is tried once more; one that raises is not.
+    A call whose worker dies is tried once more, as with local processes; a call that raises is not.
 
     Args:
         address: Address of the scheduler, such as `"tcp://10.0.0.1:8786"`.
 
     Raises:
         ImportError: If dask is not installed.
-        ConnectionError: If there is no scheduler at the address, or none any more.
-        ValueError: If a worker would run several calls at a time.
+        ConnectionError: If no scheduler answers at the address.
+        ValueError: If a worker has several threads, and so would run several calls at a time.
     """
 
     def __init__(self, address: str):
@@ -34,10 +34,9 @@ class ClusterExecutor(Executor):
         self._client.run_on_scheduler(_retry_once())
 
     def submit(self, fn: Callable, /, *args, **kwargs) -> Future:
-        """Run `fn(*args, **kwargs)`, all picklable and installed on the workers, on one of them.
+        """Run `fn(*args, **kwargs)` on a worker, which must have the package of `fn` installed.
 
-        Returns:
-            A future. It raises `BrokenExecutor` if the worker died twice, or the cluster is gone.
+        The future raises `BrokenExecutor` if the worker died twice, or if the cluster is gone.
         """
         if self._client.status != "running":
             raise ConnectionError(
@@ -64,21 +63,13 @@ class ClusterExecutor(Executor):
             self.shutdown()
             raise ValueError(
                 "A worker with several threads would run as many cells at a time. Expected "
-                f"workers with one (dask worker --nthreads 1). Received: {crowded}"
+                f"workers with one thread (dask worker --nthreads 1). Received: {crowded}"
             )
         return len(threads)
 
 
 def on_worker(run_cell: Callable[..., list[dict]], cell: Cell, _: Path) -> list[dict]:
-    """Run a cell as a local worker would, in the process and the folder of a dask worker.
-
-    Args:
-        run_cell: Called with the cell and a folder for pretrained stacks.
-        cell: The cell.
-
-    Returns:
-        What `run_cell` returns.
-    """
+    """Run a cell as a local worker would, in the process and the folder of a dask worker."""
     import distributed
 
     use_one_thread()

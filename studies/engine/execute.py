@@ -1,6 +1,6 @@
-"""The driver: plans, hands out cells, and writes down their records as they end.
+"""The driver: it plans, hands out cells, and writes down their records as the cells end.
 
-It never imports Keras. Whatever happens to it, the journal is all that it needs to go on.
+It never imports Keras. Whatever happens to it, it needs nothing but the journal to go on.
 """
 
 import shutil
@@ -26,14 +26,7 @@ _PATIENCE_SECONDS = 1
 
 @dataclass(frozen=True)
 class Run:
-    """A study at a scale, and where its results go.
-
-    Args:
-        study: The study.
-        scale_name: Name of the scale.
-        scale: The scale.
-        results: Folder of the results of all studies.
-    """
+    """A study at a scale, and `results`, the folder of the results of all studies."""
 
     study: Study
     scale_name: str
@@ -62,9 +55,8 @@ class Run:
 class Outcome:
     """What a run did.
 
-    Args:
-        cells: Number of cells that were run or found in another study's results.
-        failures: The error of each cell that failed, by the cell's description.
+    `cells` counts the cells that were run, or found in another study's results; `failures` holds
+    the error of each cell that failed, by the cell's description.
     """
 
     cells: int
@@ -72,23 +64,23 @@ class Outcome:
 
 
 def execute(run: Run, run_cell: RunCell, executor: Executor, workers: int) -> Outcome:
-    """Run what is missing of a scale, and record it.
+    """Run the trials that a scale lacks, and record them.
 
-    A trial that any study under the same results folder has a result of is not run again. A cell
-    that fails is recorded as such, leaves the others running, and is tried again by the next run.
+    A trial that has a result in any study under the same folder is not run again. A cell that fails
+    is recorded as such, leaves the other cells running, and is tried again by the next run.
 
     Args:
-        run: What to run.
+        run: The study, its scale and the folder of the results.
         run_cell: Called with a cell and the folder of pretrained stacks, in the executor. Returns
             for each trial, in order, a dict of `status`, metrics, `curves` and `provenance`.
-        executor: Where cells run. A death of its process is a `BrokenExecutor`.
-        workers: Number of cells in flight.
+        executor: Where cells run. The death of a process is a `BrokenExecutor`.
+        workers: Number of cells that run at the same time.
 
     Returns:
         What was done.
 
     Raises:
-        JournalError: If the results cannot be read or written. What was recorded stays.
+        JournalError: If the results cannot be read or written. Recorded trials stay recorded.
     """
     with Journal(run.folder) as records:
         if run.scale_name == CUSTOM:
@@ -101,13 +93,9 @@ def execute(run: Run, run_cell: RunCell, executor: Executor, workers: int) -> Ou
 
 
 def results_elsewhere(run: Run) -> dict[str, dict]:
-    """Read the results of all other studies and scales under the same folder.
+    """Read the results, by key, of all other studies and scales under the same folder.
 
-    Args:
-        run: The run that may take them over.
-
-    Returns:
-        The records by key. Those of a journal that cannot be read are left out, and said to be.
+    A journal that cannot be read is left out, and the terminal says so.
     """
     results = {}
     for path in sorted(run.results.glob(f"*/*/{journal.FILE}")):
@@ -124,7 +112,7 @@ def results_elsewhere(run: Run) -> dict[str, dict]:
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why a cell has no results, as text: exceptions do not always survive the way back."""
+    """Why a cell has no results, as text: not every exception can be pickled."""
 
     status: str
     error: str
@@ -136,20 +124,20 @@ def _attempt(run_cell: RunCell, cell: Cell, cache: Path) -> list[dict] | _Failur
     try:
         results = run_cell(cell, cache)
         _check(cell, results)
-    # SystemExit too: raised again by the future, it would end the driver.
+    # SystemExit, too: the future would raise it again and so end the driver.
     except BaseException as error:
         return _failure(error, traceback.format_exc(limit=-3))
     return results
 
 
 def _check(cell: Cell, results: list[dict]) -> None:
-    """Raise if these are no results of the cell: once in the journal, they would stay there."""
+    """Raise if these are no results of the cell: what is in the journal stays there."""
     needed = cell.kind.judge(cell.trials[0].role).name
     sound = [r["status"] == "diverged" or r["status"] == "done" and needed in r for r in results]
     if sound != [True] * len(cell.trials):
         raise ValueError(
-            f"Expected {len(cell.trials)} results, each of status diverged, or done with a "
-            f"{needed}. Received: {len(results)} results, {sum(sound)} of them such"
+            f"Expected {len(cell.trials)} results, each of status diverged, or of status done with "
+            f"a {needed}. Received: {len(results)} results, of which {sum(sound)} are sound"
         )
 
 
@@ -163,7 +151,7 @@ def _answer(future: Future) -> list[dict] | _Failure:
         return future.result()
     except BrokenExecutor as death:
         return _Failure("killed", str(death))
-    # The executor's own: a result that cannot be pickled, for one.
+    # The executor raises this one itself, for a result that cannot be pickled, say.
     except Exception as error:
         return _failure(error)
 
@@ -208,12 +196,12 @@ class _Driver:
         return next((c for c in ready if not self._attempted & {t.key for t in c.trials}), None)
 
     def _reuse(self, cell: Cell) -> bool:
-        """Take over the records that other studies have of the cell, if any."""
+        """Take over the records that other studies have of the cell; say whether there are any."""
         if self._elsewhere is None:
             self._elsewhere = results_elsewhere(self._run)
         known = tuple(t for t in cell.trials if t.key in self._elsewhere)
         if known:
-            # They take no time, and must not make the rest look as fast.
+            # Known results take no time, and must not make the remaining cells look as fast.
             self.bar.total -= flops(self._run.scale, cell.arm, known)
             for trial in known:
                 for path in self._run.results.glob(f"*/*/{journal.arrays_name(trial.key)}"):
@@ -236,7 +224,7 @@ class _Driver:
         self._say(f"{cell}: {_summary(records, self._run.scale)}")
 
     def _append(self, cell: Cell, results: list[dict]) -> list[dict]:
-        # First, since a record is never without its arrays.
+        # Arrays are saved first, since a record is never without its arrays.
         for trial, result in zip(cell.trials, results, strict=True):
             if "arrays" in result:
                 journal.save_arrays(self._run.folder, trial.key, result.pop("arrays"))
@@ -260,7 +248,7 @@ def _bar(run: Run, records: Journal) -> tqdm:
         unit_scale=True,
         # Cells end rarely and differ in size: only the average speed says when all will be done.
         smoothing=0,
-        # None: only at a terminal.
+        # With None, tqdm shows the bar at a terminal only.
         disable=None,
     )
 
@@ -274,12 +262,12 @@ def _record(study: str, cell: Cell, trial: Trial, result: dict) -> dict:
         "members": len(cell.trials),
         **asdict(trial),
     }
-    # The second time for a record of another study, which names that study and its cell.
+    # Identity comes again at the end: a record of another study names that study and its cell.
     return {**identity, **result, **identity}
 
 
 def _summary(records: list[dict], scale: Scale) -> str:
-    """Say in a few words what came out of a cell: the mean score, at the best rate."""
+    """Say in a few words what came out of a cell: the mean score at the best rate."""
     metric = scale.kind.judge(records[0]["role"])
     means = mean_by_rate(records, scale)
     rate = min(means, key=means.get)

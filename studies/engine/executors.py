@@ -1,7 +1,7 @@
-"""Where cells run: `concurrent.futures` executors.
+"""The processes in which cells run: executors of `concurrent.futures`.
 
-`LocalExecutor` has one process per worker. The driver needs nothing but `submit`, so that any other
-executor does too.
+`LocalExecutor` has one process per worker. The driver calls `submit` and nothing else, so that any
+executor will do.
 """
 
 import multiprocessing
@@ -20,11 +20,7 @@ from typing import BinaryIO
 
 # One thread per worker: the order of floating-point sums, and so every result, is then the same
 # however many workers share the machine.
-_ONE_THREAD = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-}
+_ONE_THREAD = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 _XLA_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 _ATTEMPTS = 2
@@ -34,17 +30,14 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 class LocalExecutor(ThreadPoolExecutor):
     """Runs calls in processes of this machine, one call at a time in each.
 
-    A process that dies (out of memory, killed) is replaced and takes down nothing but its own
-    call, which is tried once more. A call that raises is not. If the driver dies, so do they.
+    A process that dies (out of memory, killed) is replaced and takes down nothing but its own call,
+    which is tried once more. A call that raises is not tried again. If the driver dies, the
+    processes end, too.
 
-    Between calls, a process that has ever taken more than `memory` is replaced. It is a bound on
-    memory and not on the number of calls, since what a call leaves behind depends on its size, and
-    a new process must import and compile everything anew.
-
-    Args:
-        workers: Number of processes.
-        logs: Folder for what the processes print: `worker-0.log` and so on.
-        memory: Bytes; by default half of a worker's share of the machine's memory.
+    Between calls, a process that has ever taken more than `memory` bytes is replaced; by default,
+    `memory` is half of a worker's share of the machine's memory. The bound is on memory and not on
+    the number of calls, since what a call leaves behind depends on its size, and a new process must
+    import and compile everything anew. Processes print into `worker-0.log` and so on, in `logs`.
     """
 
     def __init__(self, workers: int, logs: Path, memory: int | None = None):
@@ -57,15 +50,14 @@ class LocalExecutor(ThreadPoolExecutor):
             self._idle.put(worker)
 
     def submit(self, fn: Callable, /, *args, **kwargs) -> Future:
-        """Run `fn(*args, **kwargs)`, all picklable, in a process.
+        """Run `fn(*args, **kwargs)`, all of it picklable, in a process.
 
-        Returns:
-            A future. It raises `BrokenProcessPool` if the process died twice.
+        The future raises `BrokenProcessPool` if the process died twice.
         """
         return super().submit(self._call, fn, *args, **kwargs)
 
     def kill(self) -> None:
-        """Kill all processes; what they were running is lost."""
+        """Kill all processes; the calls that they were running are lost."""
         for worker in self._workers:
             worker.kill()
 
@@ -89,7 +81,7 @@ class LocalExecutor(ThreadPoolExecutor):
 
 
 class _Worker:
-    """One process at a time, in a pool of its own, so that it is clear whose death it was."""
+    """One process at a time, in a pool of its own, so that a death is that of a known call."""
 
     def __init__(self, log: Path, memory: int):
         self._log, self._memory = log, memory
@@ -142,7 +134,7 @@ class _Worker:
             pid = self._pool.submit(os.getpid).result()
             children = multiprocessing.active_children()
             self._process = next((child for child in children if child.pid == pid), None)
-        # Only now can `kill` find the process; it may have come before.
+        # Only now can `kill` find the process; `kill` may have been called before.
         if self._killed:
             self.kill()
             raise BrokenProcessPool("The executor was killed.")
@@ -174,7 +166,7 @@ def _peak_memory() -> int:
 def _prepare(log: Path) -> None:
     """Prepare a new process, before it imports Keras."""
     threading.Thread(target=_exit_with_driver, daemon=True).start()
-    # Ctrl-C goes to all processes of the terminal; what it means is the driver's to decide.
+    # Ctrl-C goes to all processes of the terminal; the driver decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_one_thread()
     _redirect_output(log)
@@ -183,7 +175,7 @@ def _prepare(log: Path) -> None:
 def use_one_thread() -> None:
     """Tell the libraries that this process has not imported yet to compute in one thread."""
     flags = os.environ.get("XLA_FLAGS", "")
-    os.environ.update(_ONE_THREAD, TF_CPP_MIN_LOG_LEVEL="3")
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"), TF_CPP_MIN_LOG_LEVEL="3")
     if _XLA_ONE_THREAD not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_XLA_ONE_THREAD}".strip()
 
@@ -205,5 +197,5 @@ def _opened(log: Path) -> BinaryIO:
         log.parent.mkdir(parents=True, exist_ok=True)
         return log.open("ab")
     except OSError:
-        # A full disk must not look like a death; the driver will meet it, and say so.
+        # A full disk must not look like a death; the driver will meet the full disk, and say so.
         return Path(os.devnull).open("ab")

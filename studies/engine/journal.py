@@ -1,7 +1,7 @@
 """The journal of a scale, `records.jsonl`: one JSON line per trial, one writer, nothing lost.
 
-A record is flat: `format`, `study`, `key`, `cell` and `members` (the trials written together, and
-how many they are), every field of the trial, `status` and every metric. Only `curves` (rounded to
+A record is flat: `format`, `study`, `key`, `cell` and `members` (the number of trials that are
+written together), every field of the trial, `status` and every metric. Only `curves` (rounded to
 4 significant digits) and `provenance` nest; NaN is null. The records of a cell are written at once
 and count only if all of them are there.
 """
@@ -25,27 +25,19 @@ FINAL = ("done", "diverged")
 FILE = "records.jsonl"
 
 _REQUIRED = ("key", "cell", "members", "status", "role", "arm", "learning_rate", "seed")
-# A record begins with what identifies it, then says what the trial is, then what came out.
+# A record begins with what identifies it; then it has the trial's fields, then the results.
 _BEFORE_TRIAL, _AFTER_TRIAL = "members", "status"
 
 
 class JournalError(Exception):
-    """The journal cannot be read or written, or is not what it should be."""
+    """The journal cannot be read or written, or its records are no sound records."""
 
 
 def read(path: Path) -> list[dict]:
-    """Read the records of a journal, the newest of each trial; changes nothing.
+    """Read the records of a journal, the newest of each trial; no record if there is no file.
 
-    A torn last line is dropped, and so is a last cell of which not all records are there.
-
-    Args:
-        path: A `records.jsonl`.
-
-    Returns:
-        A list of records; empty if there is no such file.
-
-    Raises:
-        JournalError: If the file cannot be read, a line is corrupted or of another format.
+    A torn last line is dropped, and so is a last cell of which not all records are there. A line
+    that is corrupted or of another format raises `JournalError`. The file itself is not changed.
     """
     return _newest(_scan(path)[0])
 
@@ -53,14 +45,9 @@ def read(path: Path) -> list[dict]:
 class Journal:
     """The one writer of a folder's journal: a context manager that holds its lock.
 
-    Entering makes the folder, and cuts off what a killed writer left unfinished.
-
-    Args:
-        folder: The folder of the scale's results.
-
-    Raises:
-        JournalError: From any method, if another writer has the folder, it cannot be written to,
-            or the journal cannot be read. The records in it stay as they were.
+    Entering makes the folder, and cuts off what a killed writer left unfinished. Every method
+    raises `JournalError` if another writer has the folder, or the journal cannot be read or
+    written; the records in the journal then stay as they were.
     """
 
     def __init__(self, folder: Path):
@@ -88,15 +75,11 @@ class Journal:
         return _newest(self._records)
 
     def append(self, records: list[dict]) -> None:
-        """Append the records of a cell, all or none, and wait until they are on the disk.
-
-        Args:
-            records: The records of one cell, as many as their `members`.
-        """
+        """Append the records of one cell, all or none, and wait until they are on the disk."""
         lines = [_line(record) for record in records]
         with _explained("append to", self.path):
             _append(self.path, b"".join(lines))
-        # What is planned next must not depend on whether it was read back from the file.
+        # The next plan must not depend on whether records were read back from the file.
         self._records += [json.loads(line) for line in lines]
 
     def sort(self) -> None:
@@ -110,7 +93,7 @@ class Journal:
             return
         with _explained("replace", self.path), replacing(self.path) as file:
             file.write(b"".join(_line(r) for r in records))
-        # What is appended next must not go to a file that a power failure leaves without a name.
+        # The next records must not go to a file that a power failure leaves without a name.
         _sync_folder(self.path.parent)
         self._records = records
 
@@ -143,13 +126,13 @@ def _parse(line: bytes, path: Path, number: int) -> dict:
     if record.get("format") != FORMAT:
         raise JournalError(
             f"The journal was written by another version. Expected records of format {FORMAT}; "
-            f"choose another folder with --results, or use the version that wrote it. "
+            f"choose another folder with --results, or use the version that wrote the journal. "
             f"Received: {place}: format={record.get('format')!r}"
         )
     missing = [field for field in _REQUIRED if field not in record]
     if missing:
         raise JournalError(
-            f"A record of the journal is not whole: it lacks {', '.join(missing)}. Restore the "
+            f"A record of the journal lacks {', '.join(missing)}. Restore the "
             f"file, or delete the line to run its trial again. Received: {place}"
         )
     return record
@@ -175,7 +158,7 @@ def _newest(records: Iterable[dict]) -> list[dict]:
 
 
 def _sorted(records: list[dict]) -> list[dict]:
-    """Sort by what the trials are; a cell stays together, so that a torn one can be told."""
+    """Sort by what the trials are; a cell stays together, so that a torn cell can be told."""
     first: dict[str, tuple] = {}
     for record in records:
         cell, order = record["cell"], _order(record)
@@ -184,7 +167,7 @@ def _sorted(records: list[dict]) -> list[dict]:
 
 
 def _order(record: dict) -> tuple:
-    """Role and arm first, then all else that the trial is, rates and seeds last."""
+    """Role and arm come first, then the other fields of the trial, rates and seeds last."""
     names = list(record)
     trial = names[names.index(_BEFORE_TRIAL) + 1 : names.index(_AFTER_TRIAL)]
     last = ("learning_rate", "seed", "key")
@@ -202,7 +185,7 @@ def _line(record: dict) -> bytes:
 
 
 def _plain(value: object, digits: int | None) -> object:
-    """Return `value` as JSON can hold it: NumPy's as Python's, NaN and infinity as None."""
+    """Return a value as JSON can hold it: NumPy's as Python's, NaN and infinity as None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
@@ -221,7 +204,9 @@ def _append(path: Path, content: bytes) -> None:
     size = 0 if is_new else path.stat().st_size
     try:
         with path.open("ab", buffering=0) as file:
-            _write(file, content)
+            while content:
+                content = content[file.write(content) :]
+            os.fsync(file.fileno())
         if is_new:
             _sync_folder(path.parent)
     except OSError:
@@ -231,16 +216,10 @@ def _append(path: Path, content: bytes) -> None:
         raise
 
 
-def _write(file, content: bytes) -> None:
-    while content:
-        content = content[file.write(content) :]
-    os.fsync(file.fileno())
-
-
 def _sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk; syncing a file does not see to its name."""
+    """Wait until the names in a folder are on the disk; syncing a file does not sync its name."""
     descriptor = os.open(folder, os.O_RDONLY)
-    # Not every file system can, and none of the records depends on it.
+    # Not every file system can do so, and no record depends on it.
     with suppress(OSError):
         os.fsync(descriptor)
     os.close(descriptor)
@@ -255,8 +234,8 @@ def _locked(path: Path):
         except BlockingIOError:
             lock.close()
             raise JournalError(
-                "Another run is writing to this folder. Expected to be the only one: wait for it, "
-                f"or choose another folder with --results. Received: {path.parent}"
+                "Another run is writing to this folder. Wait for the end of that run, or choose "
+                f"another folder with --results. Received: {path.parent}"
             ) from None
     return lock
 
@@ -281,17 +260,8 @@ def arrays_name(key: str) -> str:
 
 
 def save_arrays(folder: Path, key: str, arrays: dict[str, Any]) -> None:
-    """Write the arrays of a trial, whole or not at all.
-
-    Args:
-        folder: The folder of the scale's results.
-        key: Key of the trial.
-        arrays: Arrays by name.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
-    # Only here: the driver does without it, but for a few cells.
+    """Write the arrays of a trial, by name, whole or not at all."""
+    # Imported only here: for most cells, the driver does without NumPy.
     import numpy as np
 
     with replacing(folder / arrays_name(key)) as file:
@@ -299,17 +269,7 @@ def save_arrays(folder: Path, key: str, arrays: dict[str, Any]) -> None:
 
 
 def load_arrays(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read the arrays of all trials that have any.
-
-    Args:
-        folder: The folder of the scale's results.
-
-    Returns:
-        The arrays by name, by the key of the trial.
-
-    Raises:
-        OSError: If a file cannot be read.
-    """
+    """Read the arrays by name of all trials that have any, by the key of the trial."""
     import numpy as np
 
     loaded = {}

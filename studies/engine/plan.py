@@ -1,9 +1,10 @@
 """What to run next, at which rates, and how long it takes: pure functions of a scale and records.
 
 A *group* is what the scale wants of one arm, role and combination of axis values: selection seeds
-times rates, or report seeds at the chosen rate; only a part of the seeds if all would take too much
-memory or time. The trials of a group that have no result yet are a cell. How many groups and trials
-there are does not depend on the rates chosen, so the total is known from the start.
+times rates, or report seeds at the chosen rate. A group holds only a part of the seeds if all
+seeds would take too much memory or time. The trials of a group that have no result yet are a cell.
+How many groups and trials there are does not depend on the chosen rates, so that the total is
+known from the start.
 """
 
 import math
@@ -23,11 +24,11 @@ from studies.engine.trial import Cell, Trial
 Trials = tuple[Trial, ...]
 Record = Mapping[str, Any]
 
-# Bytes: every seed has a split of the data of its own.
+# Bytes. Every seed has a split of the data of its own.
 _DATA_OF_A_CELL = 4 * 2**30
-# FLOPs, some ten minutes of a core: what an interruption may cost.
+# FLOPs, some ten minutes of a core. An interruption may cost as much.
 _WORK_OF_A_CELL = 3e13
-# FLOPs per second of a worker, where nothing has been measured: one core of a machine of today.
+# FLOPs per second of one core of a machine of today, where no speed has been measured.
 ASSUMED_SPEED = 20e9
 
 
@@ -36,11 +37,12 @@ class Group:
     """The trials that a scale wants of one arm, role and combination of axis values.
 
     Args:
-        label: What they are, for messages.
+        label: The trials in a few words, for messages.
         arm: Their arm.
-        trials: All of them, whether they have a result or not.
-        stacks: The groups that hold their pretrained stacks, as `Cell` takes them.
-        ready: Whether all that they depend on has a result. Their rates may be NaN until then.
+        trials: All trials, whether they have a result or not.
+        stacks: The groups that hold the pretrained stacks of the trials, as `Cell` takes them.
+        ready: Whether all trials that the group depends on have a result. Until then, rates may be
+            NaN.
     """
 
     label: str
@@ -52,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Progress:
-    """How much of a scale has a result, of how much in total."""
+    """How many cells, trials and FLOPs a scale has, and how many of them are done."""
 
     cells: int
     cells_done: int
@@ -77,14 +79,14 @@ def plan(scale: Scale, records: Iterable[dict]) -> list[Cell]:
 
 
 def groups(scale: Scale, records: Iterable[dict]) -> list[Group]:
-    """Compose all groups of a scale, arm by arm, also the groups that are not ready."""
+    """Compose all groups of a scale, arm by arm, groups that are not ready included."""
     # Where an axis says nothing of a role (the test size, of selection), places share a group.
     whole = {group.trials: group for group in scale.kind.groups(scale, _final(records))}
     return [part for group in whole.values() for part in _parts(group, scale)]
 
 
 def progress(scale: Scale, records: Iterable[dict]) -> Progress:
-    """Count what is done and what there is to do, in cells, trials and FLOPs."""
+    """Count the cells, trials and FLOPs of a scale, in total and done."""
     final = _final(records)
     wanted = groups(scale, final.values())
     done = [[t for t in group.trials if t.key in final] for group in wanted]
@@ -100,7 +102,7 @@ def progress(scale: Scale, records: Iterable[dict]) -> Progress:
 
 
 def tally(scale: Scale, records: Collection[dict]) -> Counter:
-    """Count the trials of a scale by status; `"missing"` is one of them."""
+    """Count the trials of a scale by status; a trial without a record is `"missing"`."""
     status = {record["key"]: record["status"] for record in records}
     wanted = groups(scale, records)
     return Counter(status.get(t.key, "missing") for group in wanted for t in group.trials)
@@ -119,7 +121,7 @@ def spread(trial: Trial, seeds: range, rates: tuple[float, ...]) -> Trials:
 
 
 def _parts(group: Group, scale: Scale) -> list[Group]:
-    """Cut a group between seeds, so that each part fits in a worker's memory, and in minutes."""
+    """Cut a group between seeds, so that a part fits in a worker's memory and takes minutes."""
     first = group.trials[0]
     of_a_seed = [trial for trial in group.trials if trial.seed == first.seed]
     examples = first.train_size + first.validation_size + scale.test_size
@@ -136,9 +138,9 @@ def _final(records: Iterable[dict]) -> dict[str, dict]:
 
 
 def _by_urgency(cells: list[Cell]) -> list[Cell]:
-    """Put reports first, then all other roles by turns.
+    """Put reports first, then the other roles by turns.
 
-    So the first result comes within minutes, and no role that others wait for is last.
+    So the first result comes within minutes, and no role that other trials depend on comes last.
     """
     roles: dict[str, list[Cell]] = {"report": [], "selection": []}
     for cell in cells:
@@ -151,18 +153,10 @@ def _by_urgency(cells: list[Cell]) -> list[Cell]:
 
 
 def choose_rate(records: Iterable[Record], scale: Scale) -> float:
-    """Choose the learning rate of the best mean score.
+    """Choose the learning rate of the best mean score; of a tie, the smaller rate.
 
-    Args:
-        records: Finished trials of one role, arm and combination of axis values, as they stand in a
-            journal, or as rows of a DataFrame of them (`frame.to_dict("records")`).
-        scale: Their scale, whose kind says what trials of this role are judged by.
-
-    Returns:
-        The rate; the smaller one of a tie.
-
-    Raises:
-        ValueError: If there is no record.
+    The records are finished trials of one role, arm and combination of axis values, as a journal
+    holds them, or as rows of a DataFrame (`frame.to_dict("records")`).
     """
     means = mean_by_rate(records, scale)
     if not means:
@@ -181,7 +175,7 @@ def mean_by_rate(records: Iterable[Record], scale: Scale) -> dict[float, float]:
 def _score(record: Record, scale: Scale) -> float:
     """Return what a finished trial is judged by; lower is better.
 
-    A trial that diverged is a result: it counts as what its metric says.
+    A trial that diverged is a result: its metric says what the trial counts as.
     """
     metric = scale.kind.judge(record["role"])
     value = record.get(metric.name) if record["status"] == "done" else None
@@ -197,15 +191,9 @@ def _score(record: Record, scale: Scale) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What there is to do.
+    """How much is missing of a scale, and how long it takes.
 
-    Args:
-        cells: Number of cells.
-        trials: Number of trials.
-        flops: What they compute.
-        seconds: How long that takes.
-        workers: Number of cells that run at the same time.
-        measured: Number of trials that speed was measured in; 0 if it is assumed.
+    `measured` counts the trials that the speed was measured in; 0 says that the speed is assumed.
     """
 
     cells: int
@@ -230,31 +218,20 @@ class Estimate:
 def estimate(
     scale: Scale, records: Iterable[dict], history: Iterable[dict], workers: int
 ) -> Estimate:
-    """Estimate what is missing of a scale.
+    """Estimate how long the missing trials of a scale take.
 
-    Args:
-        scale: The scale.
-        records: Records of trials that are not run again.
-        history: Records to measure speed in, made where the scale is to be run.
-        workers: Number of cells that run at the same time.
-
-    Returns:
-        The estimate.
+    `records` are of trials that are not run again. Speed is measured in `history`, records that
+    were made where the scale is to be run.
     """
-    records, history = list(records), [r for r in history if _is_measured(r)]
-    speed = speeds(history, scale)
-    final = {r["key"] for r in records if r["status"] in FINAL}
-    missing = [
-        (group.arm, left)
-        for group in groups(scale, records)
-        if (left := [t for t in group.trials if t.key not in final])
-    ]
-    work = Counter()
-    for arm, trials in missing:
-        work[trials[0].role] += flops(scale, arm, trials)
+    final, history = _final(records), [r for r in history if _is_measured(r)]
+    speed, work, cells, trials = speeds(history, scale), Counter(), 0, 0
+    for group in groups(scale, final.values()):
+        left = [trial for trial in group.trials if trial.key not in final]
+        cells, trials = cells + bool(left), trials + len(left)
+        work[group.trials[0].role] += flops(scale, group.arm, left)
     return Estimate(
-        cells=len(missing),
-        trials=sum(len(trials) for _, trials in missing),
+        cells=cells,
+        trials=trials,
         flops=work.total(),
         seconds=sum(n / speed[role] for role, n in work.items()) / workers,
         workers=workers,
@@ -263,14 +240,9 @@ def estimate(
 
 
 def speeds(history: Iterable[dict], scale: Scale) -> dict[str, float]:
-    """Measure the FLOPs per second of a worker, compilation and evaluation included.
+    """Measure the FLOPs per second of a worker by role, compilation and evaluation included.
 
-    Args:
-        history: Records of trials that were measured.
-        scale: The scale, whose kind says what a trial computed.
-
-    Returns:
-        The speed by role; a role that was never run has the speed of all roles together.
+    A role that was never run has the speed of all roles together.
     """
     work, seconds = Counter(), Counter()
     for record in history:
@@ -281,15 +253,7 @@ def speeds(history: Iterable[dict], scale: Scale) -> dict[str, float]:
 
 
 def spent(scale: Scale, records: Iterable[dict]) -> str:
-    """Say how long workers took for what a scale has results of.
-
-    Args:
-        scale: The scale.
-        records: Its records.
-
-    Returns:
-        Minutes and trials by role, as text; empty if nothing was measured.
-    """
+    """Say how many minutes workers took, by role; empty if no record holds a time."""
     records = list(records)
     wanted = {trial.key for group in groups(scale, records) for trial in group.trials}
     seconds, trials = Counter(), Counter()

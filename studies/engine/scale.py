@@ -1,4 +1,4 @@
-"""The size at which a study is run."""
+"""The size at which a study is run: arms, axes, seeds, grids and data."""
 
 import dataclasses
 import json
@@ -11,10 +11,10 @@ from typing import Any
 from pretrain.files import replacing
 from studies.arms import ARMS, Arm
 
-# Report seeds count from 0, so that selection seeds stay apart from any number of them below this.
+# Report seeds count from 0: up to this number of report seeds, no selection seed is among them.
 FIRST_SELECTION_SEED = 1000
 
-# The scale of runs with overridden axes; its folder says which ones, since no study file does.
+# The scale of runs with overridden axes; its folder holds the axes, since no study's file does.
 CUSTOM = "custom"
 _FILE = "scale.json"
 
@@ -43,13 +43,13 @@ class Scale:
         pretraining_epochs: Epochs of every pretrained stage; `None` if no arm is pretrained.
         pretraining_rates: Grid of pretraining rates, chosen from without labels.
         headline_arms: Arms of the headline claim, which is judged on more seeds.
-        headline_axes: Axis values of the headline claim; an axis that is left out counts in full.
+        headline_axes: Axis values of the headline claim; by default, all values of an axis.
         headline_seeds: Number of report seeds of these arms at these values. With 29 pairs, an arm
             that wins three times in four is shown to win more often than not in 95 % of studies
             (Bouthillier et al. 2021).
         train_size: Number of training examples.
-        selection_train_size: Number of training examples that rates are chosen with; by default
-            all.
+        selection_train_size: Number of training examples that rates are chosen with; by default,
+            all of them.
         validation_size: Number of validation examples.
         test_size: Number of test examples.
         epochs: Epochs of training, the pretraining apart.
@@ -62,7 +62,7 @@ class Scale:
         kind: The kind of experiment, a `studies.kinds.kind.Kind`: the `KIND` of the study.
 
     Raises:
-        ValueError: If an axis is empty, has a value twice or one that makes no sense.
+        ValueError: If an axis is empty, has a value twice, or has a value that makes no sense.
     """
 
     arms: tuple[Arm | str, ...]
@@ -98,7 +98,12 @@ class Scale:
             lambda name: name not in named,
         )
         for axis, values in self.axes.items():
-            _check_values(axis, values, "a name or a number of at least 1", _is_axis_value)
+            _check_values(
+                axis,
+                values,
+                "a name or a number of at least 1",
+                lambda value: isinstance(value, str | float) or is_count(value),
+            )
         for name in ("learning_rates", "pretraining_rates"):
             if rates := getattr(self, name):
                 _check_values(name, rates, "a positive number", lambda rate: 0 < rate < 1e6)
@@ -127,14 +132,14 @@ class Scale:
         size = self.selection_train_size
         if size is not None and not batch <= size <= least:
             raise ValueError(
-                f"Rates are chosen with from {batch} (a batch) to {least} "
-                f"training examples. Received: selection_train_size={size}"
+                f"Rates must be chosen on at least {batch} training examples (a batch) and at most "
+                f"{least}. Received: selection_train_size={size}"
             )
         for name in ("report_seeds", "headline_seeds"):
             if getattr(self, name) > FIRST_SELECTION_SEED:
                 raise ValueError(
-                    f"At most {FIRST_SELECTION_SEED} report seeds stay apart from the selection "
-                    f"seeds. Received: {name}={getattr(self, name)}"
+                    f"`{name}` must be at most {FIRST_SELECTION_SEED}, so that no selection seed "
+                    f"is reported. Received: {name}={getattr(self, name)}"
                 )
 
     @property
@@ -152,7 +157,7 @@ class Scale:
 
     @property
     def places(self) -> list[Place]:
-        """What a table has a row for: every arm at every combination of axis values."""
+        """Every arm at every combination of axis values: a table has a row for each."""
         return [(name, *v.values()) for name in self.arm_names for v in self.combinations]
 
     @property
@@ -161,7 +166,7 @@ class Scale:
         return [axis for axis, values in self.axes.items() if len(values) > 1]
 
     def seeds(self, place: Place) -> range:
-        """The report seeds at a place: more where the headline claim is judged."""
+        """The report seeds at a place: more of them where the headline claim is judged."""
         arm, *values = place
         headline = arm in self.headline_arms and all(
             value in self.headline_axes.get(axis, (value,))
@@ -175,18 +180,7 @@ class Scale:
 
 
 def load_custom(study: Any, folder: Path) -> Scale:
-    """Read the custom scale that `save_custom` wrote.
-
-    Args:
-        study: The `Study`.
-        folder: The folder of the scale's results.
-
-    Returns:
-        The scale.
-
-    Raises:
-        OSError: If the file cannot be read or holds no scale.
-    """
+    """Read the custom scale of a study that `save_custom` wrote into the folder of its results."""
     path = folder / _FILE
     try:
         stored = json.loads(path.read_text())
@@ -197,8 +191,8 @@ def load_custom(study: Any, folder: Path) -> Scale:
         return Scale(arms=arms, kind=study.kind, **stored)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise OSError(
-            f"A custom scale cannot be read: {error}. Expected the axes that `run` has written "
-            f"there; run it again with the same ones. Received: {path}"
+            f"A custom scale cannot be read: {error}. Expected the axes that `run` has written; "
+            f"run the study again with the same axes. Received: {path}"
         ) from error
 
 
@@ -212,12 +206,8 @@ def save_custom(scale: Scale, folder: Path) -> None:
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is an integer of at least 1."""
+    """Tell whether a value is an integer of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_axis_value(value: object) -> bool:
-    return isinstance(value, str) or is_count(value) or isinstance(value, float)
 
 
 def _check_values(
@@ -227,6 +217,6 @@ def _check_values(
     wrong = [value for value in values if not makes_sense(value)]
     if wrong or not values or len(set(values)) < len(values):
         raise ValueError(
-            f"`{name}` must hold at least one value, each once and each {expected}. "
+            f"`{name}` must hold at least one value, no value twice, and each must be {expected}. "
             f"Received: {name}={tuple(values)!r}"
         )

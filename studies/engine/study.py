@@ -1,4 +1,4 @@
-"""Which studies there are, and what a study's file says."""
+"""Which studies there are, and what the file of a study says."""
 
 import ast
 import importlib
@@ -15,23 +15,23 @@ _FOLDER = Path(__file__).parents[1]
 
 
 class StudyError(Exception):
-    """There is no such study, or its file is not what a study's file should be."""
+    """There is no such study, or its file lacks what the file of a study needs."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A question, and how it is asked: what a study's file says.
+    """A question and how it is asked, as the file of a study says it.
 
     Args:
-        name: Its name: that of its file.
-        question: The first line of its docstring.
-        text: The rest of its docstring.
-        kind: Its `KIND`, a `studies.kinds.kind.Kind`.
-        scales: Its `SCALES`, by name.
-        claims: Its `CLAIMS`, if there are any.
-        figures: Its `FIGURES`: names of figures, or `Figure`s of its own, the headline first; by
-            default, those that its kind offers.
-        corrections: Its `CORRECTIONS`: what is known to be wrong with its results.
+        name: Name of the study, which is the name of its file.
+        question: First line of the docstring.
+        text: The rest of the docstring.
+        kind: `KIND` of the file, a `studies.kinds.kind.Kind`.
+        scales: `SCALES` of the file, by name.
+        claims: `CLAIMS` of the file, if it has any.
+        figures: `FIGURES` of the file: names of figures, or `Figure`s of the study's own, the
+            headline first; by default, all figures that the kind offers.
+        corrections: `CORRECTIONS` of the file: what is known to be wrong with the results.
         file: A file outside of the package; `None` for a study of the package.
     """
 
@@ -47,16 +47,17 @@ class Study:
 
     @property
     def arms(self) -> dict[str, Arm]:
-        """The arms that it may name: those of the package and its own."""
+        """The arms that the study may name: the arms of the package and its own."""
         return ARMS | {arm.name: arm for scale in self.scales.values() for arm in scale.arms}
 
     @property
     def command(self) -> str:
-        """What names it on the command line."""
+        """The word that names the study on the command line."""
         return str(self.file) if self.file else self.name
 
     def scale(self, name: str, folder: Path) -> Scale:
-        """A scale by name: of its file, or a custom one that stands in the folder of its results.
+        """Find a scale by name: a scale of the file, or the custom scale in the folder of the
+        results.
 
         Raises:
             KeyError: If the study has no such scale.
@@ -66,16 +67,15 @@ class Study:
 
 
 def questions() -> dict[str, str]:
-    """Find the studies of the package without importing them, which takes seconds.
+    """Find the studies of the package, and their questions by name.
 
-    Returns:
-        The first line of each study's docstring, its question, by name.
+    A question is the first line of a docstring. No study is imported, since that takes seconds.
     """
     trees = {path.stem: ast.parse(path.read_text()) for path in sorted(_FOLDER.glob("*.py"))}
     return {
         name: (ast.get_docstring(tree) or "").partition("\n")[0]
         for name, tree in trees.items()
-        if any(isinstance(node, ast.Assign) and _assigns_scales(node) for node in tree.body)
+        if "SCALES" in [ast.unparse(n.targets[0]) for n in tree.body if isinstance(n, ast.Assign)]
     }
 
 
@@ -123,11 +123,11 @@ def load(name: str) -> Study:
 
 
 def _module_of(file: Path) -> Any:
-    """Import a file by the name that workers, which are given this path too, import it by."""
+    """Import a file by its name: workers, which are given its path, import it by that name, too."""
     if _is_taken(file):
         raise StudyError(
             "A study's file must have a name that no other module has. "
-            f"Received: {file.name}, where there is a module {file.stem!r} already"
+            f"Received: {file.name}, and there is a module {file.stem!r} already"
         )
     if not file.is_file():
         raise StudyError(f"There is no such file. Expected a study's file. Received: {file}")
@@ -143,15 +143,11 @@ def _module_of(file: Path) -> Any:
 
 
 def _is_taken(file: Path) -> bool:
-    """Whether another module has the name of a file, imported or not."""
+    """Tell whether another module, imported or not, has the name of a file."""
     try:
         known = importlib.util.find_spec(file.stem)
     except (ImportError, ValueError):
-        # A name with dots, or that of a module without a file: of `__main__`, for one.
+        # The name has dots, or a module without a file has it: `__main__`, for one.
         return True
-    # A folder of this name has no origin, and the file goes first.
+    # A folder of this name has no origin, and Python prefers the file.
     return bool(known and known.origin and Path(known.origin).resolve() != file)
-
-
-def _assigns_scales(node: ast.Assign) -> bool:
-    return any(isinstance(t, ast.Name) and t.id == "SCALES" for t in node.targets)

@@ -1,4 +1,4 @@
-"""A trial: one training run, named by what it is."""
+"""A trial: one training run, whose key is a hash of what is run."""
 
 import dataclasses
 import hashlib
@@ -12,8 +12,8 @@ from typing import Any
 class Trial:
     """One training run of one seed: a frozen record of scalars.
 
-    A kind of experiment that varies something else adds fields in a subclass. Defaults never change
-    once released, since `key` hashes only the fields that differ from their defaults.
+    A kind of experiment that varies more has a subclass with more fields. A default never changes
+    once it is released, since `key` hashes only the fields that differ from their defaults.
 
     Args:
         dataset: Name understood by `pretrain.datasets.load`.
@@ -23,8 +23,8 @@ class Trial:
         arm: Name of the arm.
         depth: Number of hidden layers.
         width: Units of every hidden layer.
-        batch_size: Examples per update, in pretraining too.
-        epochs: Epochs of training (of every stage, if `role` is `"pretraining"`).
+        batch_size: Examples per update, also in pretraining.
+        epochs: Epochs of training; of every stage, if `role` is `"pretraining"`.
         extra_epochs: Epochs that a control trains on after `epochs`, to the total cost of the
             pretrained arm that it is compared with.
         learning_rate: Rate of the optimizer; 0 for an arm that has no rate.
@@ -56,7 +56,7 @@ class Trial:
     # Cached: planning asks for the same keys after every cell.
     @cached_property
     def key(self) -> str:
-        """Hash of what the trial is; never of paths, workers, devices or order."""
+        """Hash of the fields of the trial, and never of paths, workers, devices or order."""
         fields = {
             # The type makes a rate of 1 and one of 1.0 the same trial.
             f.name: type(f.default)(value)
@@ -73,11 +73,11 @@ class Cell:
 
     Args:
         trials: The trials, in the order of the population's members.
-        arm: Their arm.
-        kind: Their kind of experiment, a `studies.kinds.kind.Kind`.
-        label: What they are, for messages.
-        stacks: The pretraining cells (tuples of trials, whole, since a lost stack is made anew in
-            the population it was first made in) that hold the trials' pretrained stacks.
+        arm: The arm of all trials.
+        kind: The kind of experiment, a `studies.kinds.kind.Kind`.
+        label: The trials in a few words, for messages.
+        stacks: The pretraining cells that hold the trials' pretrained stacks, each as a tuple of
+            all its trials: a lost stack is made anew in the population it was first made in.
     """
 
     trials: tuple[Trial, ...]

@@ -1,4 +1,4 @@
-"""What a worker does: trains a cell by its kind, and says where it was trained."""
+"""The work of a worker: to train a cell by its kind, and to record where the cell was trained."""
 
 import functools
 import os
@@ -21,16 +21,9 @@ def run_cell(
 ) -> list[dict]:
     """Train a cell, in a worker's process.
 
-    Args:
-        cell: The cell.
-        cache: Folder of the pretrained stacks.
-        dataset: What `pretrain.datasets.load` takes for the dataset of the trials (which name a
-            file by its content); by default their `dataset` itself.
-        data_folder: Where to look for datasets first.
-
-    Returns:
-        For each trial, in order, its `status`, metrics, `curves` and `provenance`, and `arrays` by
-        name if figures need any.
+    The trials name a dataset from a file by its content, so that `dataset` says what
+    `pretrain.datasets.load` takes instead; `data_folder` is where datasets are looked for first.
+    Returns for each trial, in order, what `studies.kinds.kind.Kind.train` says, and `provenance`.
     """
     start = time.perf_counter()
 
@@ -46,7 +39,7 @@ def run_cell(
 # A worker meets the same few splits in cell after cell.
 @functools.lru_cache(maxsize=16)
 def _load(name: str, train_size: int, validation_size: int, seed: int, folder: Path | None):
-    # Only here: the driver, which knows this module, does without NumPy.
+    # Imported only here: the driver, which imports this module, does without NumPy.
     from pretrain import datasets
 
     return datasets.load(name, train_size, validation_size, seed=seed, folder=folder)

@@ -216,7 +216,7 @@ def test_failures_are_tried_again_by_the_next_run(run, undisturbed):
         (fake_cells.exits, "SystemExit: leave it"),
         (fake_cells.answers_too_little, "Received: 3 results"),
         (fake_cells.answers_nothing, "TypeError: "),
-        (fake_cells.answers_without_score, "done with a validation_error. Received: 4 results, 0"),
+        (fake_cells.answers_without_score, "done with a validation_error. Received: 4 results"),
     ],
 )
 def test_a_worker_that_does_not_answer_as_it_should_is_an_error(run, run_cell, message):
