@@ -40,8 +40,8 @@ class Arm:
             builds the network instead of the fields above; of a study of your own, the module is
             the name of its file.
         rates: Whether it has a learning rate, to be chosen on selection seeds.
-        color: Its color in every figure, as matplotlib has it; by default, one that is free.
-        marker: Its marker in every figure; by default, one that is free.
+        look: Color and marker of the arm in every figure, as matplotlib has them; by default, a
+            color and a marker that are free.
         version: Raise it when the meaning of the arm changes: its records are then made anew.
     """
 
@@ -59,13 +59,12 @@ class Arm:
     optimizer: str = "sgd"
     build: str | None = None
     rates: bool = True
-    color: str | None = None
-    marker: str | None = None
+    look: tuple[str, str] | None = None
     version: int = 1
 
 
 # What says nothing of how an arm is trained.
-_ABOUT = ("family", "paper", "control", "matches_cost_of", "color", "marker")
+_ABOUT = ("family", "paper", "control", "matches_cost_of", "look")
 
 
 def version_of(arm: Arm) -> int | str:
@@ -124,8 +123,7 @@ _ARMS = [
         **_SIGMOID,
         paper="Bengio et al. 2007; Erhan et al. 2010",
         matches_cost_of="denoising",
-        color="#d55e00",
-        marker="o",
+        look=("#d55e00", "o"),
     ),
     Arm(
         "glorot",
@@ -133,8 +131,7 @@ _ARMS = [
         paper="Glorot and Bengio 2010",
         control="random",
         matches_cost_of="denoising",
-        color="#e69f00",
-        marker="s",
+        look=("#e69f00", "s"),
     ),
     Arm(
         "autoencoder",
@@ -142,8 +139,7 @@ _ARMS = [
         paper="Bengio et al. 2007",
         control="random",
         objective=_AUTOENCODER,
-        color="#56b4e9",
-        marker="D",
+        look=("#56b4e9", "D"),
     ),
     Arm(
         "denoising",
@@ -151,8 +147,7 @@ _ARMS = [
         paper="Vincent et al. 2008, 2010",
         control="random",
         objective=_DENOISING,
-        color="#0072b2",
-        marker="^",
+        look=("#0072b2", "^"),
     ),
     Arm(
         "sigmoid_batch_norm",
@@ -160,16 +155,10 @@ _ARMS = [
         paper="Ioffe and Szegedy 2015",
         control="random",
         normalization="batch",
-        color="#009e73",
-        marker="v",
+        look=("#009e73", "v"),
     ),
     Arm(
-        "he",
-        **_RELU,
-        paper="He et al. 2015",
-        matches_cost_of="he_denoising",
-        color="#cc6677",
-        marker="P",
+        "he", **_RELU, paper="He et al. 2015", matches_cost_of="he_denoising", look=("#cc6677", "P")
     ),
     Arm(
         "he_denoising",
@@ -177,8 +166,7 @@ _ARMS = [
         paper="He et al. 2015; Vincent et al. 2010",
         control="he",
         objective=_DENOISING,
-        color="#882255",
-        marker="X",
+        look=("#882255", "X"),
     ),
     Arm(
         "batch_norm",
@@ -187,8 +175,7 @@ _ARMS = [
         control="he",
         matches_cost_of="batch_norm_denoising",
         normalization="batch",
-        color="#999933",
-        marker="<",
+        look=("#999933", "<"),
     ),
     Arm(
         "batch_norm_denoising",
@@ -197,8 +184,7 @@ _ARMS = [
         control="batch_norm",
         normalization="batch",
         objective=_DENOISING,
-        color="#117733",
-        marker=">",
+        look=("#117733", ">"),
     ),
     Arm(
         "residual_batch_norm",
@@ -207,8 +193,7 @@ _ARMS = [
         control="he",
         normalization="batch",
         shortcut="residual",
-        color="#000000",
-        marker="p",
+        look=("#000000", "p"),
     ),
     Arm(
         "tutorial",
@@ -219,8 +204,7 @@ _ARMS = [
             {**_DENOISING, "corruption": {"name": "Masking", "rate": rate}, "tied": True}
             for rate in (0.1, 0.2, 0.3)
         ),
-        color="#d55e00",
-        marker="d",
+        look=("#d55e00", "d"),
         version=2,
     ),
     Arm(
@@ -231,8 +215,7 @@ _ARMS = [
         initializer="glorot_uniform",
         objective={"name": "VariationalAutoencoder", "output": "bernoulli"},
         optimizer="adam",
-        color="#0072b2",
-        marker="h",
+        look=("#0072b2", "h"),
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""The contract of a kind of experiment, and the guide to adding one.
+"""The contract of a kind of experiment, and the guide to adding a kind.
 
 A *kind* says what is measured: its metrics, its trials, what a trial costs, how trials are trained,
 and how results are shown. The engine and the reports know kinds by this contract only.
@@ -6,16 +6,16 @@ and how results are shown. The engine and the reports know kinds by this contrac
 To add a kind, make a folder (or, for a study of your own, a class in your file) with a subclass of
 `Kind` that
 
-- names its metrics, each a `Metric`, and which of them trials of each role are judged by;
-- implements `flops`, what a trial costs;
+- names its metrics, each a `Metric`, and the metric that trials of each role are judged by;
+- implements `flops`, which counts what a trial costs;
 - implements `train`, which trains a cell and returns its results. Only `train` may import Keras,
-  and only when called: the rest of a kind is imported by the driver and by the reports.
+  and only when it is called: the driver and the reports import the rest of a kind.
 
-What a kind may change beside: `trial`, a subclass of `Trial` with fields of its own, each of which
-can be an axis; `arm_fields`, the fields of an arm that it uses; `groups`, the trials that a scale
-wants, where the plan *pretraining, selection, report* does not fit; and `show`, a subclass of
-`studies.report.show.Show` with figures, tables and words of its own. A new kind is named by the
-`KIND` of a study and by nothing else.
+A kind may also change `trial`, a subclass of `Trial` with fields of its own, each of which can be
+an axis; `arm_fields`, the fields of an arm that it uses; `groups`, the trials that a scale wants,
+where the plan *pretraining, selection, report* does not fit; and `show`, a subclass of
+`studies.report.show.Show` with figures, tables and words of its own. The `KIND` of a study names
+a new kind; no other place needs to name it.
 """
 
 import dataclasses
@@ -33,12 +33,17 @@ from studies.engine.trial import Cell, Trial
 if TYPE_CHECKING:
     import pandas as pd
 
-# A rate that is yet to be chosen: no record has such a trial's key.
+# A rate that is yet to be chosen: no record has the key of a trial with this rate.
 _UNKNOWN = float("nan")
-# The fields of a trial that are no axis: the plan sets them.
+# The plan sets these fields of a trial, so that none of them is an axis.
 _PLANNED = (
     *("arm", "arm_version", "seed", "role"),
     *("learning_rate", "pretraining_epochs", "pretraining_rate", "extra_epochs"),
+)
+# The fields of an arm that say how a network is made and trained.
+NETWORK_FIELDS = (
+    *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
+    *("objective", "optimizer", "build", "matches_cost_of"),
 )
 
 
@@ -51,20 +56,20 @@ class Metric:
     """A number that trials are judged by, as it stands in their records.
 
     Args:
-        name: Its field in a record.
+        name: The field of a record that holds it.
         label: Its name in words, for axes and tables.
         unit: Unit of a shown value.
-        difference: Unit of a difference of two shown values, if it is another.
+        difference: Unit of a difference of two shown values, if that has another unit.
         factor: What a stored value is multiplied by to be shown: 100 for a fraction in percent.
-        lower_is_better: Whether a lower value is a better one.
+        lower_is_better: Whether a lower value is better.
         roles: Roles of the trials that have it.
-        diverged: What a diverged run counts as: a function of the trial's record and the scale.
-            Where it returns `None`, a run that diverged has no such number: its rate is the worst,
-            means leave it out, and a claim about it is not judged.
-        at_chance: The value from which on a run has learned nothing: a function of a dataset's
-            number of classes; `None` if there is none.
-        resolution: The least difference between two values: a function of the scale.
-        on_test: Whether it is measured on the test set, which selection must not see.
+        diverged: A function of the trial's record and the scale, which returns what a diverged run
+            counts as. Where it returns `None`, a diverged run has no such number: its rate is the
+            worst, means leave the run out, and a claim about it is not judged.
+        at_chance: A function of a dataset's number of classes: a run whose value is above has
+            learned nothing. `None` if the metric knows no chance.
+        resolution: A function of the scale: the least difference between two values.
+        on_test: Whether the metric is measured on the test set, which selection must not see.
         only_with: Name of a field of the trial; where the field is 0, the metric says nothing.
     """
 
@@ -82,7 +87,7 @@ class Metric:
     only_with: str = ""
 
     def text(self, value: float) -> str:
-        """A stored value as a reader wants it."""
+        """A stored value as it is shown, with its unit."""
         return f"{self.factor * value:.4g} {self.unit}".rstrip()
 
 
@@ -90,12 +95,13 @@ class Kind:
     """What a kind of experiment says of itself; see the top of this file.
 
     Attributes:
-        name: Its name.
-        metrics: Its metrics.
+        name: Name of the kind.
+        metrics: Metrics of the kind.
         judged_by: The name of the metric that trials of each role are judged by. Rates are chosen
-            by that of `"selection"` (and of `"pretraining"`), claims are about that of `"report"`.
-        trial: Its class of trials.
-        arm_fields: The fields that it uses of an arm, beside those that say what an arm is.
+            by the metrics of `"selection"` and `"pretraining"`; claims are about the metric of
+            `"report"`.
+        trial: Class of the trials.
+        arm_fields: The fields of an arm that the kind uses, beside those that describe the arm.
         labels: Names of axes and of families of arms, in words.
     """
 
@@ -126,14 +132,14 @@ class Kind:
 
     @cached_property
     def show(self) -> Any:
-        """How its results are shown: a `studies.report.show.Show`."""
-        # Only here: plotting takes seconds to import, and running needs none of it.
+        """How results of the kind are shown: a `studies.report.show.Show`."""
+        # Imported only here: plotting takes seconds to import, and a run does not plot.
         from studies.report.show import Show
 
         return Show(self)
 
     def derive(self, frame: "pd.DataFrame") -> "pd.DataFrame":
-        """Add the metrics that follow from others to the results of a scale."""
+        """Add the metrics that follow from other metrics to the results of a scale."""
         return frame
 
     def computed(self, record: Mapping[str, Any]) -> float:
@@ -141,7 +147,7 @@ class Kind:
         return record["flops"]
 
     def metric(self, name: str = "") -> Metric:
-        """A metric by name; by default, the one that reported trials are judged by."""
+        """A metric by name; by default, the metric that reported trials are judged by."""
         name = name or self.judged_by["report"]
         found = [metric for metric in self.metrics if metric.name == name]
         if not found:
@@ -169,8 +175,8 @@ class Kind:
         """Refuse a scale that this kind of experiment cannot be run at.
 
         Raises:
-            ValueError: If an axis is no field of its trials or has a value of another type, an arm
-                sets a field that it does not use, or there is no grid for an arm with a rate.
+            ValueError: If an axis is no field of the trials or has a value of another type, an arm
+                sets a field that the kind does not use, or an arm with a rate has no grid.
         """
         if unknown := [axis for axis in scale.axes if axis not in self.axes]:
             raise ValueError(
@@ -193,7 +199,7 @@ class Kind:
 
     def check_arm(self, arm: Arm) -> None:
         """Refuse an arm that sets a field which this kind of experiment does not use."""
-        common = {f.name for f in dataclasses.fields(Arm)} - set(_NETWORK_FIELDS)
+        common = {f.name for f in dataclasses.fields(Arm)} - set(NETWORK_FIELDS)
         unused = [
             f.name
             for f in dataclasses.fields(arm)
@@ -201,16 +207,17 @@ class Kind:
         ]
         if unused:
             raise ValueError(
-                f"The kind {self.name} does not use all that the arm {arm.name!r} sets. Expected "
-                f"of these fields only: {', '.join(self.arm_fields)}. Received: {', '.join(unused)}"
+                f"The kind {self.name} does not use every field that the arm {arm.name!r} sets. "
+                f"Expected fields among {', '.join(self.arm_fields)}. "
+                f"Received: {', '.join(unused)}"
             )
-        # A build function that cannot be found is told now, and not in the middle of a run.
+        # A build function that cannot be found is an error now, and not in the middle of a run.
         version_of(arm)
 
     # The plan that most kinds share: pretraining, selection, report.
 
     def groups(self, scale: Scale, final: dict[str, dict]) -> Iterator[Group]:
-        """Compose what a scale wants: learning rates are chosen on selection seeds, then reported.
+        """Compose the trials of a scale: rates are chosen on selection seeds, then reported.
 
         Args:
             scale: The scale.
@@ -222,18 +229,17 @@ class Kind:
         for arm in scale.arms:
             stacks: dict[Trial, tuple] = {}
             for values in scale.combinations:
-                place = (arm.name, *values.values())
                 trial = self.base(scale, arm, values)
                 stack = self.stack(scale, arm, trial)
                 if stack and stack not in stacks:
                     *groups, stacks[stack] = self._pretraining(scale, arm, stack, final)
                     yield from groups
-                yield from self._training(scale, arm, place, trial, stacks.get(stack), final)
+                yield from self._training(scale, arm, values, trial, stacks.get(stack), final)
 
     def base(self, scale: Scale, arm: Arm, values: dict[str, Any]) -> Trial:
-        """What the trials of an arm at some axis values share.
+        """The fields that all trials of an arm at some axis values share.
 
-        The test size stays at its default except in reports: nothing else sees the test set.
+        The test size stays at its default except in reports: no other role sees the test set.
         """
         names = ("dataset", "train_size", "validation_size", "width", "batch_size", "epochs")
         common = {name: getattr(scale, name) for name in names} | values
@@ -245,11 +251,11 @@ class Kind:
         return None
 
     def reported(self, scale: Scale, arm: Arm, trial: Trial) -> Trial:
-        """What else is reported of a trial: a control trains on, for example."""
+        """A trial as it is reported: a control, for example, trains on."""
         return trial
 
     def _pretraining(self, scale: Scale, arm: Arm, stack: Trial, final: dict) -> tuple:
-        """The groups of the stacks, then rate and stacks as `_training` takes them."""
+        """The groups of the stacks, and what `_training` takes: tuned stacks and chosen stacks."""
         label = f"pretraining {arm.name}"
         smaller = replace(stack, train_size=scale.selection_train_size or stack.train_size)
         tuned = spread(smaller, _selection_seeds(scale), scale.pretraining_rates)
@@ -259,10 +265,8 @@ class Kind:
         ready = not missing(tuned, final)
         return Group(label, arm, tuned), Group(label, arm, stacks, ready=ready), (tuned, stacks)
 
-    def _training(self, scale, arm, place, trial, pretrained, final) -> Iterator[Group]:
-        where = "".join(
-            f" {axis.replace('_', ' ')} {v}" for axis, v in zip(scale.axes, place[1:], strict=True)
-        )
+    def _training(self, scale, arm, values, trial, pretrained, final) -> Iterator[Group]:
+        where = "".join(f" {axis.replace('_', ' ')} {value}" for axis, value in values.items())
         tuned, stacks = pretrained or ((), ())
         if pretrained:
             trial = replace(
@@ -280,25 +284,19 @@ class Kind:
                 f"selection {arm.name}{where}",
                 arm,
                 select,
-                _as_stacks(tuned),
+                (tuned,) if tuned else (),
                 ready=not missing(tuned, final),
             )
-        sizes = dict(zip(scale.axes, place[1:], strict=True))
-        report = replace(trial, test_size=sizes.get("test_size", scale.test_size))
-        report = spread(self.reported(scale, arm, report), scale.seeds(place), (rate,))
+        report = replace(trial, test_size=values.get("test_size", scale.test_size))
+        seeds = scale.seeds((arm.name, *values.values()))
+        report = spread(self.reported(scale, arm, report), seeds, (rate,))
         yield Group(
             f"report {arm.name}{where}",
             arm,
             report,
-            _as_stacks(stacks),
+            (stacks,) if stacks else (),
             ready=not missing(stacks + select, final),
         )
-
-
-_NETWORK_FIELDS = (
-    *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
-    *("objective", "optimizer", "build", "matches_cost_of"),
-)
 
 
 def _is(value: object, type_: type) -> bool:
@@ -317,11 +315,7 @@ def _selection_seeds(scale: Scale) -> range:
 
 
 def _chosen(trials: Trials, scale: Scale, final: dict[str, dict]) -> float:
-    """Choose on the records of a whole group, and on nothing else that a journal may hold."""
+    """Choose on the records of a whole group, and on no other record of the journal."""
     if missing(trials, final):
         return _UNKNOWN
     return choose_rate([final[trial.key] for trial in trials], scale)
-
-
-def _as_stacks(trials: Trials) -> tuple[Trials, ...]:
-    return (trials,) if trials else ()

@@ -1,26 +1,20 @@
 """What a study is to judge: claims of the literature, as plain data.
 
 A claim is fixed in the study's file before the run. `studies.report.verdicts` judges it. This
-module imports nothing heavy, since a run imports the studies.
+module imports nothing heavy, since every run imports the studies.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# "Worth as much" and "adds nothing" mean: within this, in points of percent.
+# Effects within this margin, in points of percent, are "worth as much" or "add nothing".
 MARGIN = 0.25
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the report seeds at a place are judged by: `sample("denoising", depth=3)`.
-
-    Args:
-        arm: Name of the arm.
-        place: Names and values of the axes.
-        metric: A metric of the study's kind; empty for the one that reported trials are judged by.
-    """
+    """The report seeds at a place, and a metric of theirs; `sample` makes one."""
 
     arm: str
     place: tuple[tuple[str, Any], ...] = ()
@@ -33,40 +27,45 @@ class Sample:
 
 
 def sample(arm: str, metric: str = "", **place: Any) -> Sample:
-    """The report seeds of an arm at axis values, by the names of the axes.
+    """Name the report seeds of an arm at axis values: `sample("denoising", depth=3)`.
 
     Args:
         arm: Name of the arm.
-        metric: A metric of the study's kind; by default the one that reported trials are judged by.
-        **place: A value of each axis.
-
-    Returns:
-        The sample.
+        metric: A metric of the study's kind; by default, the metric that reported trials are judged
+            by.
+        **place: A value of each axis, by the name of the axis.
     """
     return Sample(arm, tuple(place.items()), metric)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A sum of metrics minus another, seed by seed, in the unit of the metric's differences.
+class Effect:
+    """What a condition is about: a number of one sample or of several, seed by seed."""
 
-    One error minus another is a paired difference; a difference minus one at another depth says how
-    it grows. With nothing to subtract, it is the metric itself.
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The samples in all fields, in order."""
+        values = (value if isinstance(value, tuple) else (value,) for value in vars(self).values())
+        return tuple(each for value in values for each in value if isinstance(each, Sample))
+
+
+@dataclass(frozen=True)
+class Difference(Effect):
+    """The metrics of some samples minus the metrics of others, seed by seed.
+
+    An arm's error minus its control's is a paired difference. A difference at one depth minus the
+    difference at another depth says how the difference grows. With nothing to subtract, the effect
+    is the metric itself.
 
     Args:
-        plus: What is added.
-        minus: What is subtracted.
-        average: `"mean"`, with Student's t interval; `"median"`, with a bootstrap interval: where
-            some runs may stay at chance, a mean says how many do and nothing more.
+        plus: The samples that are added.
+        minus: The samples that are subtracted.
+        average: `"mean"`, with Student's t interval, or `"median"`, with a bootstrap interval.
+            Where some runs may stay at chance, a mean only says how many runs do.
     """
 
     plus: tuple[Sample, ...]
     minus: tuple[Sample, ...]
     average: Literal["mean", "median"] = "mean"
-
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        return self.plus + self.minus
 
     def __str__(self) -> str:
         text = " + ".join(map(str, self.plus)) + "".join(f" - {each}" for each in self.minus)
@@ -74,50 +73,35 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Outperforms:
-    """Probability that an arm is better than its control, seed by seed, with its exact interval."""
+class Outperforms(Effect):
+    """Probability that an arm is better than its control, seed by seed; its interval is exact."""
 
     arm: Sample
     control: Sample
-
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        return (self.arm, self.control)
 
     def __str__(self) -> str:
         return f"probability that {self.arm} is better than {self.control}"
 
 
 @dataclass(frozen=True)
-class SpreadRatio:
+class SpreadRatio(Effect):
     """Ratio of the interquartile ranges of two samples, with a bootstrap interval."""
 
     wide: Sample
     narrow: Sample
-
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        return (self.wide, self.narrow)
 
     def __str__(self) -> str:
         return f"IQR of {self.wide} / IQR of {self.narrow}"
 
 
 @dataclass(frozen=True)
-class AtChance:
+class AtChance(Effect):
     """Share of runs that end at chance, with its exact interval."""
 
     of: Sample
 
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        return (self.of,)
-
     def __str__(self) -> str:
         return f"share of {self.of} at chance"
-
-
-Effect = Difference | Outperforms | SpreadRatio | AtChance
 
 
 @dataclass(frozen=True)
@@ -126,8 +110,8 @@ class Condition:
 
     Args:
         effect: The effect.
-        above: Bound that it exceeds.
-        below: Bound that it stays under; both bounds make an equivalence.
+        above: Bound that the effect exceeds.
+        below: Bound that the effect stays under. Both bounds together make an equivalence.
     """
 
     effect: Effect
@@ -135,7 +119,7 @@ class Condition:
     below: float = math.inf
 
     def text(self, effect: str) -> str:
-        """An effect, in words, with the bounds that it is held against."""
+        """An effect in words, with its bounds."""
         if math.isfinite(self.above) and math.isfinite(self.below):
             return f"{effect}, between {self.above:g} and {self.below:g}"
         sign, bound = (">", self.above) if math.isfinite(self.above) else ("<", self.below)
@@ -149,7 +133,7 @@ class Claim:
     Args:
         name: Unique name within the study.
         statement: The sentence.
-        source: Where it stands.
+        source: The paper that has the sentence, with its figure or table.
         check: The conditions in words, with the reason for their bounds.
         conditions: The conditions, all of which must be met.
     """
@@ -162,7 +146,7 @@ class Claim:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """All that must be there for the claim to be judged."""
+        """All samples that the claim is judged on."""
         return tuple(dict.fromkeys(r for c in self.conditions for r in c.effect.samples))
 
 
@@ -174,18 +158,15 @@ def difference(
     control_metric: str | None = None,
     **place: Any,
 ) -> Difference:
-    """A metric of an arm minus that of its control at the same axis values.
+    """A metric of an arm minus the metric of its control, at the same axis values.
 
     Args:
         arm: Name of the arm.
         control: Name of its control.
         average: `"mean"` or `"median"`.
         metric: The metric, as in `sample`.
-        control_metric: Another metric for the control, such as its error at equal cost.
+        control_metric: Another metric for the control, such as its test error at equal cost.
         **place: A value of each axis.
-
-    Returns:
-        The effect.
     """
     other = metric if control_metric is None else control_metric
     return Difference((sample(arm, metric, **place),), (sample(control, other, **place),), average)
@@ -200,7 +181,7 @@ def growth(
     metric: str = "",
     **place: Any,
 ) -> Difference:
-    """A metric of an arm at one value of an axis minus that at an earlier one."""
+    """A metric of an arm at the last value of an axis minus the metric at the first value."""
     plus, minus = (sample(arm, metric, **place, **{axis: value}) for value in (last, first))
     return Difference((plus,), (minus,), average)
 
@@ -208,7 +189,7 @@ def growth(
 def growth_of_gain(
     arm: str, control: str, axis: str, first: Any, last: Any, average: str = "mean", **place: Any
 ) -> Difference:
-    """What an arm gains on its control at one value of an axis minus what it gains at another."""
+    """An arm's gain on its control at the last value of an axis minus the gain at the first."""
     (arm_last, arm_first), (control_last, control_first) = (
         [sample(name, **place, **{axis: value}) for value in (last, first)]
         for name in (arm, control)

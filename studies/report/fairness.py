@@ -1,7 +1,7 @@
-"""The rules of a fair comparison, checked on what a report is made of.
+"""The rules of a fair comparison, checked on the results that a report is made of.
 
-The plan composes trials by these rules; here they are checked on the results themselves, since a
-journal can be edited, merged, or written by another version.
+The plan composes trials by these rules. Here the rules are checked on the results themselves, since
+a journal can be edited, merged, or written by another version.
 """
 
 import pandas as pd
@@ -13,20 +13,15 @@ from studies.report.frame import by_place, reported
 
 
 class UnfairError(JournalError):
-    """The results do not compare arms alike, so that there is no report on them."""
+    """The results do not compare arms alike, so that no report is made of them."""
 
 
 def check(frame: pd.DataFrame, scale: Scale) -> None:
-    """Refuse results that do not compare arms alike.
+    """Raise `UnfairError` for results (from `frame.frame`) that do not compare arms alike.
 
-    Args:
-        frame: Results, from `frame.frame`.
-        scale: The scale they belong to.
-
-    Raises:
-        UnfairError: If a selection trial saw the test set, a reported seed was a selection seed, a
-            reported place was tuned on other rates or seeds than the scale's, or a reported rate is
-            not the one that selection chooses. An arm that has no rate needs no selection.
+    No selection trial sees the test set, and no reported seed is a selection seed. A reported place
+    is tuned on the rates and seeds of the scale, and reported at the rate that selection chooses.
+    An arm that has no rate needs no selection.
     """
     selection, report = frame[frame["role"] == "selection"], reported(frame)
     _check_test_set_is_unseen(frame[frame["role"] != "report"], scale)
@@ -53,7 +48,7 @@ def _check_test_set_is_unseen(frame: pd.DataFrame, scale: Scale) -> None:
 def _check_seeds_are_apart(selection: pd.DataFrame, report: pd.DataFrame) -> None:
     if both := sorted(set(selection["seed"]) & set(report["seed"])):
         raise UnfairError(
-            "A seed is reported that rates were chosen on. Expected fresh seeds. "
+            "Rates were chosen on a seed that is reported. Expected fresh seeds. "
             f"Received: {', '.join(map(str, both))}"
         )
 
@@ -62,7 +57,7 @@ def _check_grid(tuned: pd.DataFrame, scale: Scale, where: str) -> None:
     rates = tuned.groupby("seed")["learning_rate"].agg(lambda rates: tuple(sorted(rates)))
     if len(rates) != scale.selection_seeds or set(rates) != {tuple(sorted(scale.learning_rates))}:
         raise UnfairError(
-            f"The learning rate of {where} was chosen on another grid than that of the scale. "
+            f"The learning rate of {where} was not chosen on the grid of the scale. "
             f"Expected {scale.selection_seeds} seeds at each of {_listed(scale.learning_rates)}. "
             f"Received: {'; '.join(f'seed {s}: {_listed(r)}' for s, r in rates.items()) or 'none'}"
         )
@@ -72,7 +67,7 @@ def _check_rate(tuned: pd.DataFrame, runs: pd.DataFrame, scale: Scale, where: st
     chosen = choose_rate(tuned.to_dict("records"), scale)
     if set(runs["learning_rate"]) != {chosen}:
         raise UnfairError(
-            f"The reported learning rate of {where} is not the one that selection chooses. "
+            f"The reported learning rate of {where} is not the rate that selection chooses. "
             f"Expected {chosen:g}. Received: {_listed(sorted(set(runs['learning_rate'])))}"
         )
 

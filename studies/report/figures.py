@@ -1,8 +1,8 @@
-"""What figures of all kinds share: looks, panels, titles, and files out of drawings."""
+"""What figures of all kinds share: looks, panels, titles, and files made of drawings."""
 
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, product
 from typing import Any
@@ -11,12 +11,14 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, Locator, NullLocator
 
 from studies.engine.scale import Scale
-from studies.report.frame import by_place
+from studies.report.frame import by_place, reported
+from studies.report.statistics import Interval, mean_interval
 
 _STYLE = {
     "axes.grid": True,
@@ -39,7 +41,7 @@ COLORS = (
     *("#cc6677", "#882255", "#999933", "#117733", "#000000"),
 )
 MARKERS = "osD^vPX<>p"
-# Looks that differ in both come first.
+# Looks that differ in color and marker come first.
 _PAIRS = [*dict.fromkeys([*zip(COLORS, MARKERS, strict=True), *product(COLORS, MARKERS)])]
 BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16)}
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
@@ -50,12 +52,12 @@ class Figure:
     """A figure that a kind or a study offers.
 
     Args:
-        name: Its name, that of its files. If the name contains `{axis}`, there is such a figure for
-            every axis that has several values.
-        title: Its title, which may contain `{axis}` too.
-        caption: What is to be seen, in words.
+        name: Name of the figure and of its files. If the name contains `{axis}`, there is such a
+            figure for every axis that has several values.
+        title: Title of the figure, which may contain `{axis}`, too.
+        caption: What there is to see, in words.
         draw: A function of the results (from `frame.frame`) and the scale, and of the name of the
-            axis if there is one, that returns a matplotlib figure.
+            axis if there is one. It returns a matplotlib figure.
         needs: What a scale must have for the figure: the name of an axis with several values, or of
             a setting such as `learning_rates`.
     """
@@ -70,39 +72,38 @@ class Figure:
         return self.draw(*args, **kwargs)
 
     def of(self, scale: Scale) -> list["Figure"]:
-        """The figure as the scale has it: none, itself, or one for every axis."""
+        """The figures that the scale has of it: none, the figure itself, or one for every axis."""
         if self.needs and self.needs not in scale.varied and not getattr(scale, self.needs, None):
             return []
         if "{axis}" not in self.name:
             return [self]
         return [
-            Figure(
-                self.name.format(axis=axis),
-                self.title.format(axis=scale.kind.label(axis)),
-                self.caption,
-                partial(self.draw, axis=axis),
+            replace(
+                self,
+                name=self.name.format(axis=axis),
+                title=self.title.format(axis=scale.kind.label(axis)),
+                draw=partial(self.draw, axis=axis),
             )
             for axis in scale.varied
         ]
 
 
 def figure(title: str, caption: str, name: str = "", needs: str = "") -> Callable[..., Figure]:
-    """Make a figure of the function that draws it, whose name is the figure's by default."""
+    """Make a figure of the function that draws it, which names the figure by default."""
     return lambda draw: Figure(name or draw.__name__, title, caption, draw, needs)
 
 
 def render(figure: Figure, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes]:
-    """Draw a figure in the project's style.
+    """Draw a figure in the project's style; return the contents of its files by their names.
 
-    Returns:
-        The contents of its files by their names, without dates and versions: drawn twice in one
-        environment, a figure is the same bytes.
+    The files hold no dates and versions: drawn twice in one environment, a figure is the same
+    bytes.
     """
     strip = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     files = {}
     with matplotlib.style.context(["default", _STYLE]):
         drawing = figure.draw(frame, scale)
-        # Lay out once, not once for each file: it takes longer than all else.
+        # Lay out once, not once for each file: the layout takes longest.
         drawing.get_layout_engine().execute(drawing)
         drawing.set_layout_engine(None)
         for kind, metadata in strip.items():
@@ -116,20 +117,19 @@ def render(figure: Figure, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes
 
 
 def title_of(text: str, scale: Scale, seeds: int | None = None) -> str:
-    """The title of a figure of report runs, with what it stands on."""
+    """The title of a figure of report runs, with dataset, seeds and number of images."""
     counts = [seeds] if seeds else sorted({len(scale.seeds(place)) for place in scale.places})
     return _title(text, scale, counts, told(scale, "train_size"))
 
 
 def selection_title_of(text: str, scale: Scale) -> str:
-    """The title of a figure of selection runs, with what it stands on."""
-    size = scale.selection_train_size
-    images = f"{size:,}" if size else told(scale, "train_size")
-    return _title(text, scale, [scale.selection_seeds], images)
+    """The title of a figure of selection runs, with dataset, seeds and number of images."""
+    name = "selection_train_size" if scale.selection_train_size else "train_size"
+    return _title(text, scale, [scale.selection_seeds], told(scale, name))
 
 
 def told(scale: Scale, name: str) -> str:
-    """A setting of a scale in words: its value, or its values if it is an axis."""
+    """The value of a setting of a scale in words; all values, if the setting is an axis."""
     values = scale.axes.get(name, (getattr(scale, name, None),))
     texts = [f"{value:,}" if isinstance(value, int) else str(value) for value in values]
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
@@ -146,25 +146,17 @@ def _title(text: str, scale: Scale, seeds: list[int], images: str) -> str:
 
 
 def looks(scale: Scale) -> dict[str, dict[str, Any]]:
-    """Color, marker and line of every arm: a pretrained arm has a solid line, others a dashed one.
+    """Color, marker and line of every arm: solid for a pretrained arm, dashed for other arms.
 
-    An arm keeps its own look in every figure; an arm without one gets a look that no other has.
+    An arm keeps its own look in every figure. An arm without a look gets one that no other arm has.
     """
-    found, taken = {}, {(arm.color, arm.marker) for arm in scale.arms}
-    colors = {color for color, _ in taken}
+    found, taken = {}, {arm.look for arm in scale.arms}
+    colors = {look[0] for look in taken if look}
     # Colors that no arm has come first.
-    free = [pair for pair in sorted(_PAIRS, key=lambda p: p[0] in colors) if pair not in taken]
+    pairs = sorted(_PAIRS, key=lambda pair: pair[0] in colors)
+    free = (pair for pair in pairs if pair not in taken)
     for arm in scale.arms:
-        own = (arm.color, arm.marker)
-        fitting = (
-            [own]
-            if all(own)
-            else [
-                pair for pair in free if all(o in (None, p) for o, p in zip(own, pair, strict=True))
-            ]
-        )
-        color, marker = fitting[0]
-        free = [pair for pair in free if pair != (color, marker)]
+        color, marker = arm.look or next(free)
         found[arm.name] = {
             "color": color,
             "marker": marker,
@@ -183,17 +175,10 @@ def place_looks(scale: Scale) -> dict[tuple, dict[str, Any]]:
 
 
 def place_label(place: tuple, scale: Scale) -> str:
-    """What tells a place from the others of its scale."""
+    """The words that tell a place from the other places of its scale."""
     arm = [place[0]] if len(scale.arms) > 1 else []
     values = [v for axis, v in zip(scale.axes, place[1:], strict=True) if axis in scale.varied]
     return ", ".join(map(str, arm + values)) or place[0]
-
-
-def others(scale: Scale, axis: str) -> list[dict[str, Any]]:
-    """Combinations of the axes that are varied beside one; an empty one if there is none."""
-    rest = [name for name in scale.varied if name != axis]
-    found = [{name: values[name] for name in rest} for values in scale.combinations]
-    return [values for i, values in enumerate(found) if values not in found[:i]]
 
 
 def at(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
@@ -211,35 +196,24 @@ def combination_label(values: dict[str, Any]) -> str:
 # Panels
 
 
-def families(scale: Scale) -> list[str]:
-    """The families of the scale's arms, each once."""
-    return list(dict.fromkeys(arm.family for arm in scale.arms))
-
-
-def members(scale: Scale, family: str) -> list[str]:
-    """The names of the arms of a family."""
-    return [arm.name for arm in scale.arms if arm.family == family]
+def families(scale: Scale) -> dict[str, list[str]]:
+    """The names of the scale's arms by family."""
+    names = dict.fromkeys(arm.family for arm in scale.arms)
+    return {f: [arm.name for arm in scale.arms if arm.family == f] for f in names}
 
 
 def grid(scale: Scale, xlabel: str, ylabel: str, **look: Any) -> tuple[Drawing, dict[tuple, Axes]]:
-    """A panel per family (rows) and combination of axis values (columns).
+    """Make a panel per family (rows) and combination of axis values (columns).
 
-    Args:
-        scale: The scale.
-        xlabel: Label of all horizontal axes.
-        ylabel: Label of all vertical axes.
-        **look: In what the legend differs from the looks of the arms.
-
-    Returns:
-        The figure, whose legends stand to the right of its rows, and its panels by place.
+    A legend stands to the right of each row; `look` changes the looks of the arms in the legends.
+    Returns the figure, and its panels by place.
     """
     columns, rows, styles = len(scale.combinations), families(scale), looks(scale)
     width = max(1.75, 7.5 / columns) * columns + 2
     drawing = Drawing(figsize=(width, 2.5 * len(rows) + 0.6), layout="constrained")
     axes = drawing.subplots(len(rows), columns, sharex=True, sharey=True, squeeze=False)
     panels = {}
-    for row, family in zip(axes, rows, strict=True):
-        names = members(scale, family)
+    for row, (family, names) in zip(axes, rows.items(), strict=True):
         row[-1].legend(handles=[Line2D([], [], **styles[n] | look) for n in names], **BESIDE)
         row[0].set_ylabel(f"{scale.kind.label(family)}\n{ylabel}")
         for ax, values in zip(row, scale.combinations, strict=True):
@@ -256,23 +230,15 @@ def filled(table: pd.DataFrame, scale: Scale) -> Iterator[tuple[tuple, pd.DataFr
 
 
 def shared(panels: dict[tuple, Axes]) -> Axes:
-    """Any panel of a grid: what is set on the axis of one is set on all, which share it."""
+    """Any panel of a grid: the panels share their axes, so that any panel sets all of them."""
     return next(iter(panels.values()))
 
 
 def axis_positions(ax: Axes, scale: Scale, axis: str) -> dict[Any, float]:
-    """Lay out a horizontal axis for the values of an axis of the scale.
+    """Lay out a horizontal axis for an axis of the scale, and return where each value stands.
 
     Numbers that span more than a factor of 20 stand on a logarithmic axis; names stand side by
     side.
-
-    Args:
-        ax: The panel.
-        scale: The scale.
-        axis: Name of the axis.
-
-    Returns:
-        Where each value stands.
     """
     values = scale.axes[axis]
     ax.set_xlabel(scale.kind.label(axis))
@@ -281,37 +247,69 @@ def axis_positions(ax: Axes, scale: Scale, axis: str) -> dict[Any, float]:
         return {value: float(i) for i, value in enumerate(values)}
     if max(values) > 20 * min(values):
         ax.set_xscale("log")
-    plain_ticks(ax, values)
+    ticks(ax.xaxis, values)
     return {value: float(value) for value in values}
 
 
-def plain_ticks(ax: Axes, values: tuple[float, ...]) -> None:
-    """Put ticks at the values, written as plain numbers."""
-    ax.xaxis.set_major_locator(FixedLocator(values))
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
+def ticks(axis: Axis, where: Sequence[float] | Locator, text: Any = "{x:g}") -> None:
+    """Put ticks at values, or where a locator puts them; by default, written as plain numbers."""
+    axis.set_major_locator(where if isinstance(where, Locator) else FixedLocator(where))
+    axis.set_major_formatter(text)
+    axis.set_minor_locator(NullLocator())
 
 
-def draw_intervals(ax: Axes, x: list[float], intervals: list, **look: Any) -> None:
-    """Estimates, joined by a line, with their intervals."""
-    middle = [i.estimate for i in intervals]
-    reach = [[i.estimate - i.low for i in intervals], [i.high - i.estimate for i in intervals]]
-    ax.errorbar(x, middle, yerr=np.nan_to_num(reach), elinewidth=1, zorder=3, **look)
+def stack(
+    frame: pd.DataFrame, scale: Scale, axis: str, columns: int = 1, width: float = 6.4
+) -> tuple[Drawing, list[tuple[np.ndarray, pd.DataFrame, dict[str, Any]]]]:
+    """Make panels for a figure against an axis: a row for each combination of the other axes.
+
+    Returns the figure and, for each combination, its panels, its report runs and its axis values.
+    """
+    varied = [name for name in scale.varied if name != axis]
+    found = [{name: values[name] for name in varied} for values in scale.combinations]
+    combinations = [values for i, values in enumerate(found) if values not in found[:i]]
+    size = (width * columns, 3.6 * len(combinations) + 0.8)
+    drawing = Drawing(figsize=size, layout="constrained")
+    axes = drawing.subplots(len(combinations), columns, sharey=True, squeeze=False)
+    rows = [at(reported(frame), values) for values in combinations]
+    return drawing, list(zip(axes, rows, combinations, strict=True))
 
 
-def draw_seeds(ax: Axes, x: float, values: pd.Series, color: str) -> None:
-    """A dot for every seed."""
-    ax.plot([x] * len(values), values, ".", color=color, alpha=0.35, markersize=4)
+def draw_line(
+    ax: Axes,
+    scale: Scale,
+    axis: str,
+    values: pd.Series,
+    look: dict,
+    interval: Callable[[pd.Series], Interval] = mean_interval,
+    shift: float = 0.0,
+) -> None:
+    """Draw the estimates of values, indexed by an axis, with their intervals, and a dot per seed.
+
+    Lines of one panel can be shifted sidewards, so that no interval is hidden.
+    """
+    where = axis_positions(ax, scale, axis)
+    samples = {where[value] + shift: each for value, each in values.dropna().groupby(level=0)}
+    found = [interval(each) for each in samples.values()]
+    middle = [i.estimate for i in found]
+    reach = [[i.estimate - i.low for i in found], [i.high - i.estimate for i in found]]
+    ax.errorbar(list(samples), middle, yerr=np.nan_to_num(reach), elinewidth=1, zorder=3, **look)
+    for x, each in samples.items():
+        ax.plot([x] * len(each), each, ".", color=look["color"], alpha=0.35, markersize=4)
 
 
 def draw_rates(
     panels: dict[tuple, Axes],
-    styles: dict[tuple, dict],
     frame: pd.DataFrame,
     scale: Scale,
-    metric: str,
+    styles: dict[tuple, dict] | None = None,
 ) -> None:
-    """Mean of a metric against learning rate over selection seeds; the chosen rate is ringed."""
+    """Draw what rates are chosen by against learning rate; the chosen rate is ringed.
+
+    The looks of places, `styles`, are by default those of their arms.
+    """
+    metric = scale.kind.judge("selection").name
+    styles = styles or {place: looks(scale)[place[0]] for place in scale.places}
     for place, runs in filled(frame[frame["role"] == "selection"], scale):
         look, ax = styles[place], panels[place]
         means = runs.groupby("learning_rate")[metric].mean()
@@ -321,5 +319,5 @@ def draw_rates(
         ax.plot(chosen.index, chosen, "o", **ring)
     for ax in panels.values():
         ax.set_xscale("log")
-        plain_ticks(ax, scale.learning_rates)
+        ticks(ax.xaxis, scale.learning_rates)
         ax.tick_params(axis="x", rotation=45 if len(scale.learning_rates) > 4 else 0)

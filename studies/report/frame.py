@@ -12,38 +12,27 @@ from studies.engine.scale import Scale
 
 
 def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.DataFrame:
-    """Make the DataFrame that tables and figures are drawn from.
+    """Make the DataFrame that tables and figures are drawn from: a row per trial with a result.
 
-    Failed trials are no results and are left out; so is what the scale does not ask for, since a
-    journal keeps the records of an earlier version of the study.
-
-    Args:
-        records: Records as `journal.read` gives them.
-        scale: The scale they were made for.
-        folder: Where the arrays of trials lie, if any do.
-
-    Returns:
-        A DataFrame with a row per trial and a column per field and metric. A diverged run has what
-        its metrics count it as. Column `chosen` says whether the trial's learning rate is the one
-        that was chosen for its place; `arrays` holds a trial's arrays by name, or `None`.
-
-    Raises:
-        ValueError: If no record is a result of the scale.
-        OSError: If an array cannot be read.
+    It has a column per field and metric; a diverged run has what its metrics count it as. Column
+    `chosen` says whether the trial's learning rate was chosen for its place; `arrays` holds a
+    trial's arrays by name, read from `folder`, or `None`. Trials that failed or that the scale does
+    not ask for are left out: a journal keeps the records of an earlier version of the study.
+    Without any row, it raises `ValueError`.
     """
     groups = plan.groups(scale, records)
     wanted = {trial.key: trial for group in groups for trial in group.trials}
-    # A record may be older than a field of its trial, whose default it then has.
+    # A record may be older than a field of its trial; the field then has its default.
     results = [
         asdict(wanted[r["key"]]) | r for r in records if r["key"] in wanted and r["status"] in FINAL
     ]
-    # Sums depend on the order of their terms, and a report must not depend on that of the records.
+    # Sums depend on the order of their terms, but a report must not depend on the records' order.
     order = ("role", "arm", *scale.axes, "learning_rate", "seed", "key")
     results.sort(key=lambda r: [r[field] for field in order])
     if not results:
         raise ValueError(
             "Expected at least one finished trial of the scale. "
-            f"Received: {len(records)} records, none of them one"
+            f"Received: {len(records)} records of other trials, or of trials that failed"
         )
     table = pd.DataFrame(results)
     for metric in scale.kind.metrics:
@@ -60,13 +49,13 @@ def reported(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_place(table: pd.DataFrame, scale: Scale) -> dict[tuple, pd.DataFrame]:
-    """The rows of every place of a scale, in its order; of a place without rows, an empty table."""
+    """The rows of every place of a scale, in order; a place without rows has an empty table."""
     found = dict(list(table.groupby(["arm", *scale.axes], sort=False)))
     return {place: found.get(place, table[:0]) for place in scale.places}
 
 
 def _values(metric, results: list[dict], scale: Scale) -> pd.Series:
-    """A metric of every trial; NaN where it says nothing."""
+    """A metric of every trial; NaN where the metric says nothing."""
     values = []
     for record in results:
         value = record.get(metric.name)

@@ -1,4 +1,4 @@
-"""The pages in one HTML file that needs nothing else: pictures inline, no network."""
+"""All pages in one HTML file that needs no other file: pictures inline, no network."""
 
 import base64
 import re
@@ -42,19 +42,9 @@ _ARTICLE = Template('<article id="$anchor">\n$content</article>\n')
 
 
 def document(results: Path, front: str, pages: dict[str, str]) -> str:
-    """Make `index.html` of the front page and the pages behind it.
+    """Make `index.html` of the front page and of Markdown pages, by their paths in `results`.
 
-    Args:
-        results: Folder that the links of the front page start from.
-        front: The front page, Markdown.
-        pages: Markdown pages by their paths in `results`. Links to them become links within the
-            document.
-
-    Returns:
-        The document.
-
-    Raises:
-        OSError: If a picture cannot be read.
+    Links to the pages become links within the document.
     """
     articles = [
         _ARTICLE.substitute(anchor=_anchor(path), content=_html(text, path, results, pages))
@@ -65,7 +55,7 @@ def document(results: Path, front: str, pages: dict[str, str]) -> str:
 
 
 def _html(text: str, path: str, results: Path, pages: dict[str, str]) -> str:
-    """A page as HTML; what its links name is found from its own folder."""
+    """A page as HTML; the links of a page start from the page's own folder."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens, folder = parser.parse(text), Path(path).parent
     for token in tokens:

@@ -1,4 +1,4 @@
-"""The pages that people read: what a scale found, and the front page. Text in, text out."""
+"""The pages that people read: a page for each scale, and the front page. Text in, text out."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,39 +12,30 @@ from studies.report import tables, verdicts
 from studies.report.figures import Figure, told
 from studies.report.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, Finding, Judgment
 
-_LEDGER = """\
-What the literature says and what is found here. Every claim and its check were fixed before the
-run; what was not fixed before the run stands with the study. A claim *holds* if the intervals of
-all its effects lie within their bounds, *fails* if one lies wholly outside, and is *undecided*
-otherwise; the intervals are adjusted for the number of claims (Holm 1979). *Effect*: a claim may
-name several effects; the one that decides is shown. *Not run* (X): records are missing. The same as
-data: [claims.csv](claims.csv); with the checks in words: [claims.md](claims.md)."""
-# The heading, in a study's docstring, of what is to stand at the end of its page.
+_VERDICTS = """\
+A claim *holds* if the intervals of all its effects lie within their bounds, *fails* if an interval
+lies wholly outside, and is *undecided* if neither is the case."""
+_LEDGER = f"""\
+The ledger says what the literature claims and what is found here. Every claim and its check were
+fixed before the run; the page of a study says what was not.
+{_VERDICTS} The intervals are adjusted for the number of claims (Holm 1979). A claim may name
+several effects: the column *effect* shows the effect that decides the verdict. A claim is *not run*
+(X) if records are missing. The file [claims.csv](claims.csv) holds the ledger as data, and
+[claims.md](claims.md) has the checks in words."""
+# In a study's docstring, the heading of the part that stands at the end of its page.
 AFTERWORD = "\nWhat was tried\n"
-_CLAIMS = """\
-A claim *holds* if the intervals of all its effects lie within their bounds, *fails* if one lies
-wholly outside, and is *undecided* otherwise. All checks were fixed before the run."""
 _EFFECTS = """\
-- *interval*: at the claim's level, adjusted for the number of claims by Holm's procedure: Student's
-  t of a mean, bootstrap of a median or a ratio of interquartile ranges (IQR), exact binomial of a
-  probability or a share.
-- *pairs*: of seeds, ties left out of a probability.
-- *p*: of the sign-flip test against the nearest bound, not adjusted: a second opinion.
-- In brackets after an arm stands where on the axes it is. The numbers are in `claims.csv`."""
+- *interval*: the interval of the effect at the claim's level, which Holm's procedure adjusts for
+  the number of claims. A mean has Student's t interval, a median or a ratio of interquartile ranges
+  (IQR) a bootstrap interval, a probability or a share the exact binomial interval.
+- *pairs*: the number of pairs of seeds; a probability leaves ties out.
+- *p*: the p-value of the sign-flip test against the nearest bound, not adjusted: a second opinion.
+- The brackets after an arm hold its values on the axes. The numbers are in `claims.csv`."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What is known of a study at a scale.
-
-    Args:
-        study: The study.
-        name: Name of the scale.
-        scale: The scale.
-        table: Its main table.
-        counts: Number of its trials by status, from `plan.tally`.
-        judgments: What its claims come to; empty if the scale judges none.
-    """
+    """The results of a study at a scale; `judgments` is empty if the scale judges no claims."""
 
     study: Study
     name: str
@@ -55,12 +46,12 @@ class Results:
 
     @property
     def figures(self) -> list[Figure]:
-        """Its figures, the headline first."""
+        """The figures of the scale, the headline first."""
         return self.study.kind.show.offered(self.scale, self.study.figures)
 
     @property
     def folder(self) -> str:
-        """Its folder below that of all results."""
+        """The folder of the scale, below the folder of all results."""
         return f"{self.study.name}/{self.name}"
 
     @property
@@ -70,13 +61,9 @@ class Results:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the front page says of a study.
+    """What the front page says of a study: results and judgments by the name of the scale.
 
-    Args:
-        study: The study.
-        found: What is known of it, by the name of the scale, of scales whose results are to be
-            relied on; the one to be shown first.
-        judgments: What its claims come to, by the name of the scale that they are judged on.
+    Only results of scales that judge claims are shown, the first of them first.
     """
 
     study: Study
@@ -85,7 +72,7 @@ class Entry:
 
 
 def terminal(found: Results) -> str:
-    """The table of results and what must be known to read it, for a terminal."""
+    """The table of results, with what a reader must know of it, for a terminal."""
     show = found.study.kind.show
     block = show.summary(found.table, found.scale)
     title = f"{show.title[0].lower()}{show.title[1:]}"
@@ -95,7 +82,7 @@ def terminal(found: Results) -> str:
 
 
 def table_page(found: Results) -> str:
-    """`table.md`: the table of results, and the one with everything."""
+    """`table.md`: the table of results, and the table with all numbers."""
     show = found.study.kind.show
     parts = [
         f"# {show.title}",
@@ -108,22 +95,23 @@ def table_page(found: Results) -> str:
 def scale_page(found: Results) -> str:
     """`README.md` of a scale: question, table, figures, caveats."""
     show = found.study.kind.show
+    text, _, tried = found.study.text.partition(AFTERWORD)
     parts = [
         f"# {found.study.question}",
         *_state(found),
         *_corrections(found.study),
-        found.study.text.split(AFTERWORD)[0].strip(),
+        text.strip(),
         *_claims(found.judgments),
         f"## {show.title}",
         *show.sections(found.table, found.scale),
-        *map(_figure, found.figures),
+        *(f"![{f.title}]({f.name}.png)\n\n**{f.title}** {f.caption}" for f in found.figures),
         "## All numbers",
         *show.numbers(found.table, found.scale),
         "## Protocol",
         show.protocol(found.scale),
         "## Caveats",
         _caveats(found),
-        *_afterword(found.study),
+        *([f"## {AFTERWORD.strip()}", tried.strip()] if tried else []),
         "## Making it again",
         _commands(found),
     ]
@@ -134,8 +122,9 @@ def front_page(entries: list[Entry], has_speed: bool) -> str:
     """`README.md` of all results; `has_speed` says whether `speed.md` stands beside it."""
     parts = [
         "# Results",
-        "*Do we still need layer-wise pretraining?* Each study asks one part of it: same data, "
-        "same budget, same seeds, rates tuned alike for every arm, intervals over seeds.",
+        "*Do we still need layer-wise pretraining?* Each study asks a part of this question. All "
+        "arms of a study have the same data, the same budget and the same seeds; their rates are "
+        "tuned alike, and intervals are over seeds.",
         *(part for entry in entries for part in _section(entry)),
     ]
     claims = ledger(entries)
@@ -144,12 +133,15 @@ def front_page(entries: list[Entry], has_speed: bool) -> str:
         short = short[["statement", "verdict", "effect", "pairs", "study"]]
         parts += ["## The ledger", _LEDGER, tables.markdown(short, numbers=False)]
     if has_speed:
-        parts += ["## Speed", "What training many networks at once gains: [speed.md](speed.md)."]
+        parts += [
+            "## Speed",
+            "[speed.md](speed.md) says what training many networks at once gains.",
+        ]
     return "\n\n".join(parts) + "\n"
 
 
 def ledger(entries: list[Entry]) -> pd.DataFrame:
-    """All claims of all studies, as text, a row each; `link` is the page behind it, if any."""
+    """All claims of all studies, as text, a row each; `link` is the page behind a claim, if any."""
     blocks = [
         verdicts.ledger(judgments).assign(
             study=entry.study.name,
@@ -178,44 +170,43 @@ def ledger_page(entries: list[Entry]) -> str:
 
 
 def _linked(claims: pd.DataFrame, column: str) -> list[str]:
-    """A column with a link to the page behind each claim, where there is one."""
+    """A column with a link to the page behind each claim that has a page."""
     pairs = zip(claims[column], claims["link"], strict=True)
     return [f"[{text}]({link})" if link else text for text, link in pairs]
 
 
 def _state(found: Results) -> list[str]:
-    """Say what keeps the numbers from being results, if anything."""
+    """Say what keeps the numbers from being results, if anything does."""
     lines = []
     if found.scale.demonstration:
         lines.append(
-            f"A demonstration: {tables.seeds(found.scale.report_seeds)}, "
-            f"{told(found.scale, 'train_size')} training images; too little to judge anything by."
+            f"This is a demonstration: {tables.seeds(found.scale.report_seeds)} and "
+            f"{told(found.scale, 'train_size')} training images are too little to judge a claim by."
         )
     if failed := found.counts["error"] + found.counts["killed"]:
-        lines.append(f"{failed} trials failed: `python -m studies status` says why.")
+        lines.append(f"{failed} trials failed; `python -m studies status` says why.")
     if found.missing:
         lines.append(f"{found.missing} of {found.counts.total()} trials have no result yet.")
     return lines
 
 
 def _corrections(study: Study) -> list[str]:
-    """What is known to be wrong with a study's results."""
+    """What is known to be wrong with a study's results, if anything is."""
     if not study.corrections:
         return []
     return ["**Known to be wrong with these results:**", tables.listed(list(study.corrections))]
-
-
-def _afterword(study: Study) -> list[str]:
-    """The part of a study's docstring that ends its page: what was tried."""
-    _, found, text = study.text.partition(AFTERWORD)
-    return [f"## {AFTERWORD.strip()}", text.strip()] if found else []
 
 
 def _claims(judgments: list[Judgment]) -> list[str]:
     if not judgments:
         return []
     block = verdicts.ledger(judgments)[["statement", "source", "check", "verdict"]]
-    parts = ["## Claims", _sentence(judgments), _CLAIMS, tables.markdown(block, numbers=False)]
+    parts = [
+        "## Claims",
+        _sentence(judgments),
+        f"{_VERDICTS} All checks\nwere fixed before the run.",
+        tables.markdown(block, numbers=False),
+    ]
     effects = pd.DataFrame(
         _effect_row(judgment, finding) for judgment in judgments for finding in judgment.findings
     )
@@ -239,7 +230,7 @@ def _effect_row(judgment: Judgment, finding: Finding) -> dict:
 
 
 def _sentence(judgments: list[Judgment]) -> str:
-    """The verdict of a study in one sentence, the headline claim's first."""
+    """The verdicts of a study in one sentence, which begins with the headline claim."""
     counts = Counter(judgment.verdict for judgment in judgments)
     if counts[NOT_RUN] == len(judgments):
         return f"**Not judged yet:** records are missing for all of {len(judgments)} claims."
@@ -260,7 +251,7 @@ def _sentence(judgments: list[Judgment]) -> str:
 
 
 def _answer(found: Results) -> list[str]:
-    """What a study found: its verdict in one sentence, or its numbers if it has no claims."""
+    """What a study found: its verdicts in one sentence, or its numbers if it has no claims."""
     if found.judgments:
         return [_sentence(found.judgments)]
     show = found.study.kind.show
@@ -269,16 +260,12 @@ def _answer(found: Results) -> list[str]:
     return [title, tables.markdown(block), tables.listed(tables.notes(block))]
 
 
-def _figure(figure: Figure) -> str:
-    return f"![{figure.title}]({figure.name}.png)\n\n**{figure.title}** {figure.caption}"
-
-
 def _caveats(found: Results) -> str:
     lines = found.study.kind.show.caveats(found.scale)
     if found.scale.demonstration:
         demonstration = (
-            "A demonstration shows what a study does, in minutes. Its intervals are wide and its "
-            "rates chosen on little; nothing is concluded from it."
+            "A demonstration shows in minutes what a study does. The intervals are wide, and the "
+            "rates are chosen on few seeds, so that a demonstration proves nothing."
         )
         lines = [demonstration, *lines]
     return tables.listed(lines)
@@ -290,8 +277,8 @@ def _commands(found: Results) -> str:
     # The command line of a custom scale is not known here.
     commands = [report] if found.name == CUSTOM else [run, report]
     return (
-        "`run` trains what is missing in `records.jsonl`; `report` makes everything else from it, "
-        "without training. The numbers of all columns are in `table.csv`.\n\n"
+        "`run` trains the trials that `records.jsonl` lacks. `report` makes all other files from "
+        "`records.jsonl`, without training. The numbers of all columns are in `table.csv`.\n\n"
         "```\n" + "\n".join(commands) + "\n```"
     )
 
@@ -300,7 +287,10 @@ def _section(entry: Entry) -> list[str]:
     heading = f"## {entry.study.question}"
     if not entry.found:
         command = f"python -m studies run {entry.study.command} --scale standard"
-        return [heading, f"The standard run has not been made yet. This makes it:\n\n    {command}"]
+        return [
+            heading,
+            f"The standard run has not been made yet. Its command is:\n\n    {command}",
+        ]
     found = next(iter(entry.found.values()))
     question, folder = entry.study.question, found.folder
     links = ", ".join(f"[{name}]({each.folder}/README.md)" for name, each in entry.found.items())

@@ -1,4 +1,4 @@
-"""How results are shown: the figures, tables and words that every kind has, to be changed by some.
+"""How results are shown: the figures, tables and words that every kind has.
 
 A kind whose results need more has a subclass of `Show` in its folder.
 """
@@ -9,8 +9,6 @@ from matplotlib.figure import Figure as Drawing
 from studies.engine.scale import Scale
 from studies.report import figures, tables
 from studies.report.figures import Figure, told
-from studies.report.frame import reported
-from studies.report.statistics import mean_interval
 
 
 class Show:
@@ -20,17 +18,17 @@ class Show:
         kind: The kind, a `studies.kinds.kind.Kind`.
 
     Attributes:
-        metrics: Names of the metrics in the table with everything; by default, the one that
+        metrics: Names of the metrics in the table with all numbers; by default, the metric that
             reported trials are judged by.
-        summarized: Names of the metrics in the short table; by default, the same.
-        columns: What the columns of the table with everything mean, a line each.
+        summarized: Names of the metrics in the short table; by default, the same metrics.
+        columns: What the columns of the table with all numbers mean, a line each.
     """
 
     metrics: tuple[str, ...] = ()
     summarized: tuple[str, ...] = ()
     columns: tuple[str, ...] = (
-        "*rate*: learning rate, chosen on other seeds.",
-        "*FLOPs*: of one run.",
+        "*rate*: the learning rate, which was chosen on other seeds.",
+        "*FLOPs*: the cost of one run.",
     )
 
     def __init__(self, kind):
@@ -40,14 +38,14 @@ class Show:
 
     @property
     def title(self) -> str:
-        """What the tables show."""
+        """The metric that the tables show, with its unit."""
         metric = self.kind.metric()
         unit = f" ({metric.unit})" if metric.unit else ""
         return f"{metric.label[0].upper()}{metric.label[1:]}{unit}"
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        """The figures that it offers, the headline first."""
+        """The figures that the kind offers, the headline first."""
         label = self.kind.metric().label
         return (
             Figure(
@@ -59,26 +57,18 @@ class Show:
             Figure(
                 "rate_sensitivity",
                 f"Validation against learning rate: {label}",
-                "Means over the selection seeds. Ringed: the chosen rate, which the reported runs "
-                "have.",
+                "Means over the selection seeds. A ring marks the chosen rate, which the reported "
+                "runs have.",
                 self._rate_sensitivity,
                 needs="learning_rates",
             ),
         )
 
     def offered(self, scale: Scale, wanted: tuple = ()) -> list[Figure]:
-        """The figures of a scale.
+        """The figures of a scale, in the order of `wanted`; by default, all that the kind offers.
 
-        Args:
-            scale: The scale.
-            wanted: Names of figures that are offered, or figures of the study's own, the headline
-                first; by default, all that are offered.
-
-        Returns:
-            The figures, in that order.
-
-        Raises:
-            ValueError: If there is no figure of a name.
+        `wanted` holds names of figures that are offered, or figures of the study's own, the
+        headline first. A name without a figure raises `ValueError`.
         """
         known = {figure.name: figure for figure in self.figures}
         chosen = [known.get(f, f) if isinstance(f, str) else f for f in wanted or self.figures]
@@ -90,20 +80,20 @@ class Show:
         return [each for figure in chosen for each in figure.of(scale)]
 
     def main_table(self, frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-        """Numbers, a row per place: see `tables.place_table`."""
+        """The numbers of all metrics, a row per place: see `tables.place_table`."""
         return tables.place_table(frame, scale, self.metrics)
 
     def summary(self, table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-        """The main table in short, as text, whose marks `tables.notes` explains."""
+        """The main table in short, as text; `tables.notes` explains its marks."""
         return self._block(table, scale, self.summarized)
 
     def sections(self, table: pd.DataFrame, scale: Scale) -> list[str]:
-        """The tables of a page, with what explains them."""
+        """The tables of a page, with their explanations."""
         block = self.summary(table, scale)
         return [tables.markdown(block), tables.listed(tables.notes(block))]
 
     def numbers(self, table: pd.DataFrame, scale: Scale) -> list[str]:
-        """The table with everything, and what its columns mean."""
+        """The table with all numbers, and the meaning of its columns."""
         block = self._block(table, scale, self.metrics).assign(
             seeds=table["seeds"].astype(str).tolist(),
             diverged=table["diverged"].astype(str).tolist(),
@@ -116,37 +106,33 @@ class Show:
         return [tables.markdown(block), tables.listed(list(self.columns))]
 
     def protocol(self, scale: Scale) -> str:
-        """What was done, in words."""
+        """The protocol of a scale in words: data, training, tuning, report."""
         tuning = ""
         if scale.learning_rates:
             grid = ", ".join(f"{rate:g}" for rate in scale.learning_rates)
             per = " and ".join(["arm", *(axis.replace("_", " ") for axis in scale.varied)])
-            metric = self.kind.judge("selection").label
+            metric, size = self.kind.judge("selection").label, scale.selection_train_size
+            size = f", with {size:,} training images" if size else ""
             tuning = (
                 f" Learning rate: chosen from {grid} per {per}, on the {metric} of "
-                f"{tables.seeds(scale.selection_seeds)}"
-                + (
-                    f", with {scale.selection_train_size:,} training images."
-                    if scale.selection_train_size
-                    else "."
-                )
+                f"{tables.seeds(scale.selection_seeds)}{size}."
             )
         return (
             f"Data: {told(scale, 'dataset')}, {told(scale, 'train_size')} training, "
             f"{told(scale, 'validation_size')} validation and {told(scale, 'test_size')} test "
             f"images. {self.training(scale)}{tuning} Report: {tables.seeds(scale.report_seeds)}"
-            f"{_headline(scale)}, none of them a selection seed."
+            f"{_headline(scale)}, of which none is a selection seed."
         )
 
     def training(self, scale: Scale) -> str:
-        """What is trained and how, in words, for the protocol."""
+        """The networks and their training in words, for the protocol."""
         return f"Training: {told(scale, 'epochs')} epochs, batches of {told(scale, 'batch_size')}."
 
     def caveats(self, scale: Scale) -> list[str]:
-        """What must be known to read the numbers."""
+        """What a reader must know of the numbers."""
         return [
-            "Intervals are over seeds. A diverged run counts as what the metric says of it.",
-            "Cost is counted, not measured.",
+            "Intervals are over seeds. The metric says what a diverged run counts as.",
+            "Costs are counted, not measured.",
         ]
 
     def _block(self, table: pd.DataFrame, scale: Scale, metrics: tuple[str, ...]) -> pd.DataFrame:
@@ -167,32 +153,21 @@ class Show:
 
     def _against_axis(self, frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
         metric, styles = self.kind.metric(), figures.looks(scale)
-        combinations = figures.others(scale, axis)
-        size = (6.4, 3.6 * len(combinations) + 0.8)
-        drawing = Drawing(figsize=size, layout="constrained")
-        panels = drawing.subplots(len(combinations), sharey=True, squeeze=False)[:, 0]
-        for ax, values in zip(panels, combinations, strict=True):
-            where = figures.axis_positions(ax, scale, axis)
-            rows = figures.at(reported(frame), values)
+        drawing, stacked = figures.stack(frame, scale, axis)
+        for (ax,), rows, values in stacked:
             for name, runs in rows.groupby("arm", sort=False):
-                shown = metric.factor * runs.set_index(axis)[metric.name].dropna()
-                samples = dict(list(shown.groupby(axis)))
-                x, look = [where[value] for value in samples], styles[name]
-                figures.draw_intervals(ax, x, [mean_interval(s) for s in samples.values()], **look)
-                for place, each in zip(x, samples.values(), strict=True):
-                    figures.draw_seeds(ax, place, each, look["color"])
+                shown = metric.factor * runs.set_index(axis)[metric.name]
+                figures.draw_line(ax, scale, axis, shown, styles[name])
             ax.set(ylabel=self.title, title=figures.combination_label(values))
-        panels[-1].legend(**figures.BELOW, ncols=3)
+        ax.legend(**figures.BELOW, ncols=3)
         drawing.suptitle(figures.title_of(f"{self.title} against {axis}", scale))
         return drawing
 
     def _rate_sensitivity(self, frame: pd.DataFrame, scale: Scale) -> Drawing:
-        metric = self.kind.judge("selection")
-        drawing, panels = figures.grid(scale, "learning rate", metric.label)
-        styles = figures.looks(scale)
-        by_place = {place: styles[place[0]] for place in scale.places}
-        figures.draw_rates(panels, by_place, frame, scale, metric.name)
-        drawing.suptitle(figures.selection_title_of(f"{metric.label} against learning rate", scale))
+        label = self.kind.judge("selection").label
+        drawing, panels = figures.grid(scale, "learning rate", label)
+        figures.draw_rates(panels, frame, scale)
+        drawing.suptitle(figures.selection_title_of(f"{label} against learning rate", scale))
         return drawing
 
 

@@ -1,8 +1,9 @@
 """Intervals and tests for the scores of seeds.
 
-Every interval but `sampling_error` is over seeds: it says how far a score would move with other
-initial weights, batch orders and splits, not with another test set. Beside each stands how often it
-covers the truth, measured by the simulations in `tests/studies/test_statistics.py`.
+Every interval is over seeds: it says how far a score would move with other initial weights, batch
+orders and splits, but not with another test set, which is what `sampling_error` says. Beside each
+interval stands how often it covers the truth, measured by simulation in
+`tests/studies/test_statistics.py`.
 """
 
 import math
@@ -15,42 +16,25 @@ import numpy as np
 # scipy.stats takes two seconds to import.
 from scipy.special import betaincinv, ndtr, stdtrit
 
-# With fewer, no two-sided sign or rank test can reach 5 %.
+# With fewer pairs, no two-sided sign or rank test can reach 5 %.
 MIN_PAIRS = 6
 _RESAMPLES = 5_000
-# Up to this many pairs, the signs are flipped in all 2^n ways; beyond, in that many random ones.
+# Up to this many pairs, signs are flipped in all 2^n ways; with more pairs, at random.
 _EXACT_PAIRS = 14
 _FLIPS = 20_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the bounds of its interval.
+    """An estimate, and the bounds of its interval over `n` values or pairs.
 
-    Args:
-        estimate: The estimate, NaN if there are no values.
-        low: Lower bound, NaN if there are too few values for one.
-        high: Upper bound, NaN if there are too few values for one.
-        n: Number of values, or of pairs.
+    The estimate is NaN if there are no values; bounds are NaN if there are too few values for them.
     """
 
     estimate: float
     low: float
     high: float
     n: int
-
-
-@dataclass(frozen=True)
-class Outperforming:
-    """How often one arm beats another, seed by seed.
-
-    Args:
-        interval: The probability of outperforming; its `n` counts the pairs that are no ties.
-        ties: Number of pairs of equal scores.
-    """
-
-    interval: Interval
-    ties: int
 
 
 # Intervals
@@ -60,8 +44,8 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
     """Student's t interval for the mean of independent values, finite, of shape `(n,)`.
 
     Coverage at 95 %, by simulation: 95 % of 3, 10 and 29 normal values; 90 % and 93 % of 10 and 29
-    exponential values, which are as skewed as errors ever are. Of fewer than two values, there are
-    no bounds.
+    exponential values, which are as skewed as errors ever are. Fewer than two values have no
+    bounds.
     """
     values = _finite(values)
     _check_confidence(confidence)
@@ -83,21 +67,22 @@ def bootstrap_interval(
 ) -> Interval:
     """Expanded percentile bootstrap interval, for medians, interquartile means and spreads.
 
-    The percentiles are those of Hesterberg (2015), moved outwards as Student's t is from the normal
+    The percentiles of Hesterberg (2015) are moved outwards as Student's t is from the normal
     distribution: plain percentile and BCa intervals of ten values cover 2 to 4 points less than
     they claim. The seed of the resampling is fixed, so that the interval is always the same.
 
+    `statistic` reduces the last axis of arrays of shape `(..., n)`, one for each sample. Seeds are
+    resampled, so that the values of one seed stay together.
+
     Coverage at 95 %, by simulation of 10 and 29 normal and exponential values: of the median and of
     the interquartile mean 94 % to 97 %; of a ratio of interquartile ranges 98 % or more.
-
-    Args:
-        statistic: A function of arrays of shape `(..., n)`, one for each sample, that reduces the
-            last axis: `median`, `interquartile_mean` or `interquartile_range`, for example.
-        *samples: Array-likes of one shape `(n,)`, finite. Seeds are resampled, so that what belongs
-            to one seed stays together.
-        confidence: Probability, between 0 and 1, that the interval is to cover the statistic.
     """
-    arrays = _of_one_length([_finite(sample) for sample in samples])
+    arrays = [_finite(sample) for sample in samples]
+    if len({len(array) for array in arrays}) != 1:
+        raise ValueError(
+            "Expected at least one sample, and a value per seed in each. "
+            f"Received: samples of {[len(array) for array in arrays]} values"
+        )
     _check_confidence(confidence)
     n = len(arrays[0])
     if n < 2:
@@ -127,18 +112,18 @@ def binomial_interval(successes: int, n: int, confidence: float = 0.95) -> Inter
     return Interval(successes / n if n else math.nan, float(low), float(high), n)
 
 
-def outperforming(values, controls, confidence: float = 0.95) -> Outperforming:
-    """Probability that a value is lower than its control, from pairs; ties leave the binomial."""
+def outperforming(values, controls, confidence: float = 0.95) -> Interval:
+    """Probability that a value is lower than its control, over the pairs that are no ties."""
     differences = np.subtract(*_pairs(values, controls))
-    wins, ties = int((differences < 0).sum()), int((differences == 0).sum())
-    return Outperforming(binomial_interval(wins, len(differences) - ties, confidence), ties)
+    wins, losses = int((differences < 0).sum()), int((differences > 0).sum())
+    return binomial_interval(wins, wins + losses, confidence)
 
 
 def sampling_error(error: float, test_size: int) -> float:
     """Standard error of a test error that comes from the test set being a sample.
 
-    All seeds share a test set, so that this error is never mixed with the interval over seeds. The
-    error on the population lies within 1.96 standard errors 95 % of the time, by simulation, down
+    All seeds share a test set, so that this error is never mixed with the interval over seeds. In
+    95 % of cases, the error on the population lies within 1.96 standard errors, by simulation, down
     to errors of 1 % on 10,000 images.
     """
     return math.sqrt(error * (1 - error) / test_size)
@@ -161,7 +146,7 @@ def median(values: np.ndarray) -> np.ndarray:
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of what is left without the lowest and the highest quarter (Agarwal et al. 2021)."""
+    """Mean without the lowest and the highest quarter (Agarwal et al. 2021)."""
     n = np.shape(values)[-1]
     return np.sort(values, axis=-1)[..., n // 4 : n - n // 4].mean(axis=-1)
 
@@ -175,14 +160,11 @@ def interquartile_range(values: np.ndarray) -> np.ndarray:
 
 
 def sign_flip_test(differences) -> float:
-    """Two-sided sign-flip permutation test that differences are symmetric about 0.
+    """P-value of the two-sided sign-flip test that differences are symmetric about 0.
 
-    Exact up to 14 pairs: all 2^n ways to flip the signs; beyond, 20,000 random flips of a fixed
-    seed, with the observed signs among them. The test rejects at most 5 % of true hypotheses at
-    5 %.
-
-    Returns:
-        The p-value: the share of flips whose mean is at least as far from 0 as the observed mean.
+    It is the share of flips whose mean is at least as far from 0 as the observed mean. Up to 14
+    pairs, all 2^n flips are taken; with more pairs, 20,000 random flips of a fixed seed, with the
+    observed signs among them. The test rejects at most 5 % of true hypotheses at 5 %.
     """
     differences = _finite(differences)
     n = len(differences)
@@ -199,17 +181,10 @@ def sign_flip_test(differences) -> float:
 def holm(rejects: Sequence[Callable[[float], bool]], alpha: float = 0.05) -> list[float]:
     """Holm's step-down procedure (1979): levels at which to test hypotheses together.
 
-    All are tested at `alpha` over their number. As long as some are rejected, the rest is tested
-    again, at `alpha` over the number that is left. The probability of any false rejection is at
-    most `alpha`.
-
-    Args:
-        rejects: For each hypothesis, whether its test rejects at a level: `p <= level` of a
-            p-value, or that an interval of confidence `1 - level` excludes it.
-        alpha: Probability of any false rejection.
-
-    Returns:
-        For each hypothesis, the level at which it was rejected, or at which it last was not.
+    All hypotheses are tested at `alpha` over their number. As long as some are rejected, the others
+    are tested again, at `alpha` over the number of hypotheses that are left. The probability of any
+    false rejection is at most `alpha`. Each of `rejects` says whether a test rejects its hypothesis
+    at a level. The result is the level at which each was rejected, or at which it last was not.
     """
     levels = [math.nan] * len(rejects)
     left = list(range(len(rejects)))
@@ -227,11 +202,11 @@ def holm(rejects: Sequence[Callable[[float], bool]], alpha: float = 0.05) -> lis
 
 
 def expected_best(scores) -> np.ndarray:
-    """Expected lowest of n of the scores, n drawn without replacement (Dodge et al. 2019).
+    """Expected lowest of n scores that are drawn without replacement (Dodge et al. 2019).
 
-    The lowest of n is the i-th lowest of all B (from 0) in C(B - 1 - i, n - 1) of C(B, n) draws
-    (Tang et al. 2020: drawn with replacement, as by Dodge et al., it is biased as n nears B).
-    Returns an array of shape `(B,)`, for n from 1 to B.
+    The lowest of n is the i-th lowest of all B (from 0) in C(B - 1 - i, n - 1) of C(B, n) draws.
+    Drawn with replacement, as by Dodge et al., the estimate is biased as n nears B (Tang et al.
+    2020). The result has shape `(B,)`, for n from 1 to B.
     """
     scores = np.sort(_finite(scores))
     b = len(scores)
@@ -246,8 +221,8 @@ def _finite(values) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ValueError(
-            "Expected finite numbers of shape `(n,)` (a diverged run counts as chance error, not "
-            f"as NaN). Received: {values!r}"
+            "Expected finite numbers of shape `(n,)`: a diverged run counts as chance error, not "
+            f"as NaN. Received: {values!r}"
         )
     return values
 
@@ -260,15 +235,6 @@ def _pairs(values, controls) -> tuple[np.ndarray, np.ndarray]:
             f"Received: {len(values)} values and {len(controls)} controls"
         )
     return values, controls
-
-
-def _of_one_length(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    if len({len(array) for array in arrays}) != 1:
-        raise ValueError(
-            "Expected at least one sample, and all of one length, a value per seed. "
-            f"Received: samples of {[len(array) for array in arrays]} values"
-        )
-    return arrays
 
 
 def _check_confidence(confidence: float) -> None:

@@ -1,4 +1,4 @@
-"""What tables of all kinds share: rows by place, marks, and text out of numbers."""
+"""What tables of all kinds share: a row per place, marks, and numbers as text."""
 
 import math
 
@@ -12,44 +12,33 @@ MISSING = "X"
 NOT_APPLICABLE = "–"
 _NOTES = {
     "±": "half of the 95 % t interval over seeds",
-    "(n)": "n seeds so far, not all",
-    "!": "does not train, at chance for every learning rate of the grid",
+    "(n)": "only n seeds have been run so far",
+    "!": "the arm does not train: it is at chance for every learning rate of the grid",
     "†": "the chosen learning rate lies at the edge of the grid",
     MISSING: "missing, not run yet",
 }
 
 
 def place_table(frame: pd.DataFrame, scale: Scale, metrics: tuple[str, ...]) -> pd.DataFrame:
-    """Means of metrics over report seeds, a row per place.
+    """Means of metrics over report seeds, a row per place, in the order of the scale.
 
-    Args:
-        frame: Results, from `frame.frame`.
-        scale: The scale they belong to.
-        metrics: Names of metrics of its kind.
+    A place without results has a row, too. Columns:
 
-    Returns:
-        A DataFrame in the order of the scale, with a row for what is missing too:
-
-        - `arm` and every axis; `seeds` and `diverged` count the report runs;
-        - every metric, as it is shown, with the bounds `_low` and `_high` of its 95 % t interval;
-        - `learning_rate`, chosen on other seeds; `rate_at_edge` of the grid: `"lowest"`,
-          `"highest"` or empty; `flops` of a run.
+    - `arm` and every axis; `seeds` and `diverged` count the report runs;
+    - every metric, as it is shown, with the bounds `_low` and `_high` of its 95 % t interval;
+    - `learning_rate`, chosen on other seeds; `rate_at_edge` of the grid: `"lowest"`, `"highest"` or
+      empty; `flops` of a run.
     """
     rows = []
     for place, cell in by_place(frame, scale).items():
         runs = reported(cell)
-        row = place_values(place, scale) | counts(runs)
+        row = dict(zip(("arm", *scale.axes), place, strict=True)) | counts(runs)
         for name in metrics:
             row |= interval_values(
                 name, mean_interval(runs[name].dropna()), scale.kind.metric(name).factor
             )
         rows.append(row | rate_values(cell, scale) | {"flops": runs["flops"].astype(float).mean()})
     return pd.DataFrame(rows).astype(dict.fromkeys(["seeds", "diverged"], "Int64"))
-
-
-def place_values(place: tuple, scale: Scale) -> dict:
-    """The arm and the axis values of a place, by column."""
-    return dict(zip(("arm", *scale.axes), place, strict=True))
 
 
 def counts(runs: pd.DataFrame) -> dict:
@@ -67,25 +56,22 @@ def interval_values(name: str, interval: Interval, factor: float = 1) -> dict[st
 
 def rate_values(cell: pd.DataFrame, scale: Scale) -> dict:
     """The chosen learning rate of a place, and at which end of its grid it lies."""
-    chosen = cell[cell["chosen"]]
-    rate = chosen["learning_rate"].iloc[0] if len(chosen) else math.nan
-    ends = (
-        {min(scale.learning_rates): "lowest", max(scale.learning_rates): "highest"}
-        if len(scale.learning_rates) > 1
-        else {}
-    )
+    rate = cell.loc[cell["chosen"], "learning_rate"].max()
+    rates, ends = scale.learning_rates, {}
+    if len(rates) > 1:
+        ends = {min(rates): "lowest", max(rates): "highest"}
     return {"learning_rate": rate or math.nan, "rate_at_edge": ends.get(rate, "")}
 
 
 def mark(row, scale: Scale) -> str:
-    """What stands behind a number: the seeds so far, and what is wrong with its rate."""
+    """The marks behind a number: the seeds so far, and what is wrong with its learning rate."""
     place = (row.arm, *(getattr(row, axis) for axis in scale.axes))
     count = f" ({row.seeds})" if row.seeds < len(scale.seeds(place)) else ""
     return count + ("!" if getattr(row, "trains", "") == "no" else "†" * bool(row.rate_at_edge))
 
 
 def notes(block: pd.DataFrame) -> list[str]:
-    """Explain the marks that stand in a block of text, and only those."""
+    """Explain the marks that stand in a block of text, and no other marks."""
     text = " ".join(block.astype(str).to_numpy().ravel())
     return [f"{mark}: {note}" for mark, note in _NOTES.items() if mark[0] in text]
 
@@ -113,7 +99,7 @@ def bounds_text(mean: float, low: float, high: float) -> str:
 
 
 def rate_text(row) -> str:
-    """A chosen rate, with what is to be said of it."""
+    """A chosen learning rate, with a remark if it is at the edge or does not train."""
     if math.isnan(row.learning_rate):
         return NOT_APPLICABLE
     remark = "does not train" if getattr(row, "trains", "") == "no" else row.rate_at_edge
@@ -133,12 +119,7 @@ def plain(block: pd.DataFrame) -> str:
 def markdown(block: pd.DataFrame, numbers: bool = True) -> str:
     """A block of text as a Markdown table.
 
-    Args:
-        block: The block.
-        numbers: Whether all columns but the first hold numbers, which stand to the right.
-
-    Returns:
-        The table.
+    With `numbers`, all columns but the first hold numbers, which stand to the right.
     """
     header, *rows = _aligned(block, numbers)
     end = ":" if numbers else "-"

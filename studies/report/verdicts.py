@@ -1,10 +1,10 @@
 """Judge the claims of a study: results in, verdicts out.
 
 A claim *holds* if the interval of each of its effects lies within the bounds of that effect,
-*fails* if one interval lies wholly outside, and is *undecided* otherwise. The levels of the
-intervals are adjusted by Holm's procedure over all claims that the study fixes, judged or not.
-Within a claim, all effects must be inside for the claim to hold, which needs no adjustment. One
-effect is enough for the claim to fail, so that the level is then divided by their number.
+*fails* if an interval lies wholly outside, and is *undecided* if neither is the case. The levels of
+the intervals are adjusted by Holm's procedure over all claims of the study, judged or not. Within a
+claim, all effects must be inside for the claim to hold, which needs no adjustment. One effect
+outside is enough for the claim to fail, so that the level is then divided by the number of effects.
 """
 
 import math
@@ -17,17 +17,9 @@ import pandas as pd
 
 from studies.engine.scale import Place, Scale
 from studies.kinds.kind import Metric
+from studies.report import claims as said
 from studies.report import statistics
-from studies.report.claims import (
-    AtChance,
-    Claim,
-    Condition,
-    Difference,
-    Effect,
-    Outperforms,
-    Sample,
-    SpreadRatio,
-)
+from studies.report.claims import Claim, Condition, Effect, Sample
 from studies.report.frame import reported
 from studies.report.statistics import Interval
 from studies.report.tables import MISSING
@@ -41,14 +33,12 @@ Measurement = Callable[[float], Interval]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one condition of a claim.
+    """The effect that was found for a condition of a claim.
 
-    Args:
-        condition: The condition.
-        interval: The effect at the claim's level; `None` if the claim was not run.
-        p_value: Of the sign-flip test that a paired difference equals the bound nearest to it, not
-            adjusted: a second opinion, free of the normal distribution; NaN for other effects.
-        unit: Unit of the effect; empty for a probability, a share or a ratio.
+    The interval is at the claim's level; it is `None` if the claim was not run. The p-value is of
+    the sign-flip test that a paired difference equals the bound nearest to it, not adjusted: a
+    second opinion, free of the normal distribution. It is NaN for other effects. The unit is that
+    of the effect; a probability, a share or a ratio has none.
     """
 
     condition: Condition
@@ -69,13 +59,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgment:
-    """The verdict on a claim.
+    """The verdict on a claim, with a finding per condition.
 
-    Args:
-        claim: The claim.
-        verdict: `"holds"`, `"fails"`, `"undecided"` or `"not run"`.
-        level: The level that its intervals have after Holm's adjustment, NaN if it was not run.
-        findings: What was found, a finding per condition.
+    `level` is the level of the intervals after Holm's adjustment; it is NaN if the claim was not
+    run.
     """
 
     claim: Claim
@@ -87,8 +74,9 @@ class Judgment:
     def decisive(self) -> Finding:
         """The finding that decides the verdict.
 
-        It is the first one outside its bounds if the claim fails; if there is none, the first one
-        across a bound; and if there is none of these either, the first of all.
+        If the claim fails, it is the first finding outside its bounds. If no finding is outside, it
+        is the first finding across a bound; if no finding is across a bound either, it is the first
+        of all.
         """
         found = [f for f in self.findings if f.interval]
         outside = [f for f in found if _is_outside(f.interval, f.condition)]
@@ -97,16 +85,15 @@ class Judgment:
 
 
 def judge(claims: tuple[Claim, ...], frame: pd.DataFrame, scale: Scale) -> list[Judgment]:
-    """Judge all claims that a study fixes on the results (from `frame.frame`) of a scale.
+    """Judge all claims of a study on the results (from `frame.frame`) of a scale.
 
-    A claim whose runs are not all there is not run; a claim on fewer than six seeds is undecided.
-
-    Raises:
-        ValueError: If there are more than 20 claims, or one does not say at which value of an axis.
+    A claim of which runs are missing is not run; a claim on fewer than six seeds is undecided. More
+    than 20 claims, or a claim that leaves the value of an axis open, raise `ValueError`.
     """
     check(claims)
     measured = [_measure_all(claim, frame, scale) for claim in claims]
-    levels = statistics.holm([_decides(found) for found in measured], _ALPHA)
+    decides = [lambda level, m=m: _verdict(m, level) in (HOLDS, FAILS) for m in measured]
+    levels = statistics.holm(decides, _ALPHA)
     return [
         _judgment(claim, found, level)
         for claim, found, level in zip(claims, measured, levels, strict=True)
@@ -114,18 +101,18 @@ def judge(claims: tuple[Claim, ...], frame: pd.DataFrame, scale: Scale) -> list[
 
 
 def not_run(claims: tuple[Claim, ...]) -> list[Judgment]:
-    """The judgments of a study that has not been run, or not to the end."""
+    """The judgments of a study that was not run, or not to its end."""
     check(claims)
     return [Judgment(c, NOT_RUN, math.nan, tuple(map(Finding, c.conditions))) for c in claims]
 
 
 def check(claims: tuple[Claim, ...]) -> None:
-    """Refuse more claims than intervals can be adjusted for, and two of one name."""
+    """Refuse more claims than intervals can be adjusted for, and two claims of one name."""
     names = [claim.name for claim in claims]
     if len(names) > MAX_CLAIMS or len(set(names)) < len(names):
         raise ValueError(
-            f"Expected at most {MAX_CLAIMS} claims, each of another name: every one widens the "
-            f"intervals of all. Received: {len(names)} claims, {', '.join(names)}"
+            f"Expected at most {MAX_CLAIMS} claims, each of another name: every claim widens the "
+            f"intervals of all claims. Received: {len(names)} claims, {', '.join(names)}"
         )
 
 
@@ -156,7 +143,7 @@ def _row(judgment: Judgment, finding: Finding) -> dict:
 
 
 def ledger(judgments: list[Judgment]) -> pd.DataFrame:
-    """A row per claim, as text, with the effect that decides."""
+    """A row per claim, as text, with the effect that decides the verdict."""
     return pd.DataFrame(
         {
             "statement": j.claim.statement,
@@ -171,7 +158,7 @@ def ledger(judgments: list[Judgment]) -> pd.DataFrame:
 
 
 def effect_text(finding: Finding) -> str:
-    """An effect with its interval, and the bounds it is held against."""
+    """An effect in words, with its bounds, estimate and interval."""
     interval = finding.interval
     if interval is None:
         return MISSING
@@ -189,10 +176,6 @@ def _measure_all(
     if any(series is None for series in values.values()):
         return None
     return [(c, *_measure(c.effect, values, c, scale)) for c in claim.conditions]
-
-
-def _decides(measured: list | None) -> Callable[[float], bool]:
-    return lambda level: _verdict(measured, level) in (HOLDS, FAILS)
 
 
 def _verdict(measured: list | None, level: float) -> str:
@@ -238,13 +221,13 @@ def _values(sample: Sample, frame: pd.DataFrame, scale: Scale) -> pd.Series | No
 
 
 def _place(sample: Sample, scale: Scale) -> Place:
-    """Where a sample lies; an axis that it does not name must have a single value."""
+    """The place of a sample; an axis that the sample does not name must have a single value."""
     values = dict(sample.place)
     open_axes = [axis for axis in scale.varied if axis not in values]
     unknown = [axis for axis in values if axis not in scale.axes]
     if open_axes or unknown:
         raise ValueError(
-            "A claim must say at which value of each axis of the scale. "
+            "A claim must name a value of each axis of the scale. "
             f"Expected: {', '.join(scale.axes)}. Received: {sample}"
         )
     return sample.arm, *(values.get(axis, only[0]) for axis, only in scale.axes.items())
@@ -269,10 +252,10 @@ def _measure(
 
 
 @_measure.register
-def _(effect: Difference, values: dict, condition: Condition, scale: Scale):
+def _(effect: said.Difference, values: dict, condition: Condition, scale: Scale):
     paired, metric = _paired(effect, values), _metric(effect.plus[0], scale)
     if len({(m.factor, m.unit) for m in (_metric(each, scale) for each in effect.samples)}) > 1:
-        raise ValueError(f"A difference is of metrics of one unit. Received: {effect}")
+        raise ValueError(f"Expected a difference of metrics of one unit. Received: {effect}")
     total = sum(paired[each] for each in effect.plus) - sum(paired[each] for each in effect.minus)
     total = metric.factor * total
     nearest = min(
@@ -286,15 +269,15 @@ def _(effect: Difference, values: dict, condition: Condition, scale: Scale):
 
 
 @_measure.register
-def _(effect: Outperforms, values: dict, condition: Condition, scale: Scale):
+def _(effect: said.Outperforms, values: dict, condition: Condition, scale: Scale):
     paired = _paired(effect, values)
     sign = 1 if _metric(effect.arm, scale).lower_is_better else -1
     pair = sign * paired[effect.arm], sign * paired[effect.control]
-    return (lambda c: statistics.outperforming(*pair, c).interval), math.nan, ""
+    return (lambda c: statistics.outperforming(*pair, c)), math.nan, ""
 
 
 @_measure.register
-def _(effect: SpreadRatio, values: dict, condition: Condition, scale: Scale):
+def _(effect: said.SpreadRatio, values: dict, condition: Condition, scale: Scale):
     least = _metric(effect.wide, scale).resolution(scale)
 
     def ratio(wide: np.ndarray, narrow: np.ndarray) -> np.ndarray:
@@ -306,10 +289,10 @@ def _(effect: SpreadRatio, values: dict, condition: Condition, scale: Scale):
 
 
 @_measure.register
-def _(effect: AtChance, values: dict, condition: Condition, scale: Scale):
+def _(effect: said.AtChance, values: dict, condition: Condition, scale: Scale):
     metric, found = _metric(effect.of, scale), values[effect.of]
     if metric.at_chance is None:
-        raise ValueError(f"Nothing is at chance in the metric {metric.name}. Received: {effect}")
+        raise ValueError(f"The metric {metric.name} knows no chance. Received: {effect}")
     place = dict(zip(scale.axes, _place(effect.of, scale)[1:], strict=True))
     dataset = place.get("dataset", scale.dataset)
     failed = int((found > metric.at_chance(scale.shape(dataset)[1])).sum())
@@ -317,5 +300,5 @@ def _(effect: AtChance, values: dict, condition: Condition, scale: Scale):
 
 
 def _bootstrap(statistic: Callable, *samples: np.ndarray) -> Measurement:
-    # Holm's procedure comes back to the same levels.
+    # Cached: Holm's procedure comes back to the same levels.
     return cache(lambda c: statistics.bootstrap_interval(statistic, *samples, confidence=c))

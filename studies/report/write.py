@@ -1,6 +1,6 @@
 """Write what the records of a study say: tables, figures and pages.
 
-Everything is made anew from `records.jsonl`, without training and without Keras, and holds nothing
+Every file is made anew from `records.jsonl`, without training and without Keras, and holds nothing
 that differs between two reports on the same records.
 """
 
@@ -24,37 +24,18 @@ PAGE = "README.md"
 def write_scale(folder: Path, study: Study, name: str) -> str:
     """Write the tables, figures and page of a scale beside its records.
 
-    Args:
-        folder: The folder of the scale's results.
-        study: The study.
-        name: Name of the scale.
-
-    Returns:
-        The table of results as text for a terminal.
-
-    Raises:
-        JournalError: If the records cannot be read, or do not compare arms alike (`fairness`).
-        ValueError: If no record is a result of the scale.
-        OSError: If a file cannot be written. Every file is then the old or the new one, whole.
+    Returns the table of results as text for a terminal. Without a result, it raises `ValueError`;
+    for records that cannot be read, or do not compare arms alike, `JournalError`. If a file cannot
+    be written, it raises `OSError`, and every file is the old or the new one, whole.
     """
     return pages.terminal(_write_scale(folder, study, name))
 
 
 def write_all(results: Path, studies: list[Study], only: Study | None = None) -> list[Path]:
-    """Write every scale that has results, and the front page.
+    """Write every scale that has results, or those of one study, and the front page.
 
-    Args:
-        results: Folder of the results of all studies.
-        studies: All studies that the front page is about.
-        only: The one study to write; by default all.
-
-    Returns:
-        The pages that were written, the front page last.
-
-    Raises:
-        FileNotFoundError: If the study has no results.
-        JournalError: If records cannot be read, or do not compare arms alike (`fairness`).
-        OSError: If a file cannot be written.
+    Returns the pages that were written, the front page last. It raises what `write_scale` raises,
+    and `FileNotFoundError` if the one study has no results.
     """
     found = {}
     for study in [only] if only else studies:
@@ -74,7 +55,7 @@ def write_all(results: Path, studies: list[Study], only: Study | None = None) ->
 def _write_front(
     results: Path, studies: list[Study], found: dict[tuple[str, str], Results]
 ) -> None:
-    """Write what is about all studies, also about those that were not written anew just now."""
+    """Write the files about all studies, also about studies that were not written just now."""
     entries = []
     for study in studies:
         own = {
@@ -118,21 +99,21 @@ def _write_scale(folder: Path, study: Study, name: str) -> Results:
 
 
 def _results(folder: Path, study: Study, name: str, table: pd.DataFrame | None = None) -> Results:
-    """What the records of a scale say; `table` is what `frame` makes of them, if it is there."""
+    """The results in the records of a scale; `table` is their frame, if it was made already."""
     records, scale = journal.read(folder / journal.FILE), study.scale(name, folder)
     table = frame.frame(records, scale) if table is None else table
     fairness.check(table, scale)
     numbers = study.kind.show.main_table(table, scale)
     found = Results(study, name, scale, numbers, plan.tally(scale, records))
     claims = study.claims if name in VERDICTS and not scale.demonstration else ()
-    # What is incomplete judges nothing.
+    # Incomplete results judge no claim.
     whole = not found.missing
     judged = verdicts.judge(claims, table, scale) if whole else verdicts.not_run(claims)
     return replace(found, judgments=judged)
 
 
 def _done(study: Study, name: str, folder: Path) -> set[str]:
-    """The roles of a scale's trials that have a result."""
+    """The roles of the trials of a scale that have a result."""
     records = journal.read(folder / journal.FILE)
     if not records:
         return set()

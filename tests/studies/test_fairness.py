@@ -62,7 +62,7 @@ def test_a_selection_seed_that_is_reported_is_refused(rows):
 
 def test_another_grid_is_refused(rows):
     of(rows, "selection", depth=3)[0]["learning_rate"] = 0.05
-    refused(rows, "random at depth 3.*another grid")
+    refused(rows, "random at depth 3.*not chosen on the grid")
 
 
 def test_a_rate_that_one_seed_lacks_is_refused(rows):
@@ -96,4 +96,4 @@ def test_an_arm_without_rates_needs_no_selection(others):
     check(frame(rows, scale), scale)
     if others:
         of(rows, "selection")[-1]["learning_rate"] = 0.05
-        refused(rows, "random at depth 1.*another grid", scale)
+        refused(rows, "random at depth 1.*not chosen on the grid", scale)

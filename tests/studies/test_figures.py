@@ -78,7 +78,7 @@ def test_one_family_one_depth_one_rate_can_be_drawn(name):
 
 
 def test_no_two_arms_look_the_same():
-    assert len({(arm.color, arm.marker) for arm in ARMS.values()} - {(None, None)}) == len(ARMS)
+    assert len({arm.look for arm in ARMS.values()} - {None}) == len(ARMS)
     for study in STUDIES.values():
         for scale in study.scales.values():
             looks = figures.looks(scale).values()
@@ -89,15 +89,14 @@ def test_no_two_arms_look_the_same():
 def test_an_arm_keeps_its_look_and_its_line_says_whether_it_is_pretrained():
     looks = figures.looks(replace(STUDIES["depth"].scales["standard"], axes={}))
     for name, look in looks.items():
-        assert (look["color"], look["marker"]) == (ARMS[name].color, ARMS[name].marker)
+        assert (look["color"], look["marker"]) == ARMS[name].look
         assert (look["linestyle"] == "-") == bool(ARMS[name].objective)
 
 
 def test_an_arm_without_a_look_gets_a_free_one():
-    own = Arm("red", color="#d55e00"), Arm("diamond", marker="D"), *map(Arm, map(str, range(50)))
+    own = Arm("red", look=("#d55e00", "D")), *map(Arm, map(str, range(51)))
     looks = figures.looks(replace(SMALL, arms=(*own, *SMALL.arms)))
-    assert looks["red"]["color"] == "#d55e00"
-    assert looks["diamond"]["marker"] == "D"
+    assert (looks["red"]["color"], looks["red"]["marker"]) == ("#d55e00", "D")
     assert looks["random"] == figures.looks(SMALL)["random"]
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(looks) == 55
 

@@ -120,7 +120,7 @@ def test_an_arm_of_ones_own_is_another_than_the_packages_of_its_name():
         ("version", 2, True),
         ("paper", "ours", False),
         ("family", "ours", False),
-        ("color", "red", False),
+        ("look", ("red", "o"), False),
         ("control", "random", False),
     ],
 )

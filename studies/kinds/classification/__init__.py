@@ -10,10 +10,10 @@ from typing import Any
 from studies.arms import Arm
 from studies.engine.scale import Scale
 from studies.engine.trial import Cell, Trial
-from studies.kinds.kind import Kind, Metric
+from studies.kinds.kind import NETWORK_FIELDS, Kind, Metric
 
-# A net that names the same class for every image beats chance by the luck of that class being
-# frequent: a run is at chance if it comes no closer than this to beating it.
+# A net that names the same class for every image can be lucky, if that class is frequent: a run is
+# at chance unless it beats chance by more than this margin.
 CHANCE_MARGIN = 0.05
 
 
@@ -43,10 +43,7 @@ class Classification(Kind):
     """Supervised training of an MLP, or of the network that an arm builds, pretrained or not."""
 
     name = "classification"
-    arm_fields = (
-        *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
-        *("objective", "optimizer", "build", "matches_cost_of"),
-    )
+    arm_fields = NETWORK_FIELDS
     labels = {
         "depth": "depth (hidden layers)",
         "width": "units per layer",
@@ -109,13 +106,14 @@ class Classification(Kind):
             if isinstance(arm.objective, tuple) and len(arm.objective) != max(depths):
                 raise ValueError(
                     f"The arm {arm.name!r} says how each of {len(arm.objective)} hidden layers is "
-                    f"pretrained: expected that as the greatest depth. Received: {depths}"
+                    f"pretrained. Expected a greatest depth of {len(arm.objective)}. "
+                    f"Received: {depths}"
                 )
 
     def stack(self, scale: Scale, arm: Arm, trial: Trial) -> Trial | None:
         if not arm.objective:
             return None
-        # The greatest depth serves all others: layers 1..d of a deep stack are a stack of depth d.
+        # The deepest stack serves every depth: its layers 1..d are a stack of depth d.
         depth = max(scale.axes.get("depth", (trial.depth,)))
         return replace(trial, role="pretraining", depth=depth, epochs=scale.pretraining_epochs)
 
@@ -136,15 +134,9 @@ class Classification(Kind):
 
 
 def layer_flops(trial: Trial, arm: Arm, features: int) -> list[int]:
-    """Forward FLOPs per example of each hidden layer's own projection.
+    """Forward FLOPs per example of each hidden layer's own projection, and of its gate (highway).
 
-    Args:
-        trial: The trial.
-        arm: Its arm, whose gates (highway) count.
-        features: Size of the flattened input.
-
-    Returns:
-        A list with an entry per hidden layer.
+    `features` is the size of the flattened input.
     """
     gate = arm.shortcut == "highway"
     fan_in = [features] + [trial.width] * (trial.depth - 1)
@@ -160,8 +152,8 @@ def finetuning_flops(trial: Trial, arm: Arm, epochs: int, features: int, classes
 def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int:
     """FLOPs of pretraining the trial's layers: encoder, decoder and one pass for the codes.
 
-    The stack may be shared with deeper nets and other rates; each is charged for its own layers
-    in full.
+    Every net is charged for its own layers in full, though deeper nets and other rates share the
+    stack.
     """
     forward = sum(layer_flops(trial, arm, features))
     codes = forward * trial.train_size
@@ -171,7 +163,7 @@ def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int
 def equal_cost_epochs(
     trial: Trial, arm: Arm, pretrained: Arm, epochs: int, features: int, classes: int
 ) -> int:
-    """Epochs of `trial` that cost what `epochs` epochs of pretraining an arm's layers"""
+    """Epochs of `trial` that cost as much as `epochs` epochs of pretraining an arm's layers."""
     pretraining = pretraining_flops(trial, pretrained, epochs, features)
     return math.ceil(pretraining / finetuning_flops(trial, arm, 1, features, classes))
 

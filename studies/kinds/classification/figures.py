@@ -1,85 +1,60 @@
 """Figures of classification: DataFrame in, matplotlib figure out.
 
-They are drawn in the caller's style; `studies.report.figures.render` draws them in the project's.
+The figures have the caller's style; `studies.report.figures.render` gives them the project's style.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import (
-    LogLocator,
-    MaxNLocator,
-    NullLocator,
-    StrMethodFormatter,
-)
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from studies.engine.scale import Scale
 from studies.kinds.classification import chance
-from studies.report.figures import (
-    BELOW,
-    at,
-    axis_positions,
-    combination_label,
-    draw_intervals,
-    draw_rates,
-    draw_seeds,
-    families,
-    figure,
-    filled,
-    grid,
-    looks,
-    members,
-    others,
-    selection_title_of,
-    shared,
-    title_of,
-)
+from studies.report import figures as common
+from studies.report.figures import figure
 from studies.report.frame import by_place, reported
 from studies.report.statistics import bootstrap_interval, expected_best, median
 
 
 @figure(
     "Test error against {axis}.",
-    "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Solid lines: "
-    "pretrained; dashed lines: not. Here and below, the error axis is logarithmic.",
+    "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Pretrained arms "
+    "have solid lines, other arms dashed lines. Here and below, the error axis is logarithmic.",
     name="error_against_{axis}",
 )
 def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
-    columns, rows = families(scale), others(scale, axis)
-    size = (4.6 * len(columns), 3.6 * len(rows) + 0.8)
-    drawing = Drawing(figsize=size, layout="constrained")
-    axes = drawing.subplots(len(rows), len(columns), sharey=True, squeeze=False)
-    for panels, values in zip(axes, rows, strict=True):
-        for ax, family in zip(panels, columns, strict=True):
-            _axis_panel(ax, frame, scale, axis, family, values)
+    families = common.families(scale)
+    drawing, stacked = common.stack(frame, scale, axis, len(families), width=4.6)
+    for panels, rows, values in stacked:
+        for ax, names in zip(panels, families.values(), strict=True):
+            _axis_panel(ax, rows, scale, axis, names)
+            _chance_line(ax, frame, scale, values)
         panels[0].set_ylabel(
-            "\n".join([*filter(None, [combination_label(values)]), "test error (%)"])
+            "\n".join(filter(None, [common.combination_label(values), "test error (%)"]))
         )
-    for ax, family in zip(axes[0], columns, strict=True):
+    for ax, family in zip(stacked[0][0], families, strict=True):
         ax.set_title(scale.kind.label(family))
-    for ax in axes[-1]:
-        ax.legend(**BELOW, ncols=2)
-    _percent_axis(axes[0, 0], reported(frame)["test_error"])
-    drawing.suptitle(title_of(f"Test error against {axis.replace('_', ' ')}", scale))
+    for ax in panels:
+        ax.legend(**common.BELOW, ncols=2)
+    _percent_axis(ax, reported(frame)["test_error"])
+    drawing.suptitle(common.title_of(f"Test error against {axis.replace('_', ' ')}", scale))
     return drawing
 
 
-@figure(
-    "Test error of every seed.",
-    "The bar is the median.",
-)
+@figure("Test error of every seed.", "A dot is a seed, and the bar is the median.")
 def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    columns = max(len(members(scale, family)) for family in families(scale))
-    size = (1.9 * columns + 0.8, 2.6 * len(families(scale)))
+    families = common.families(scale)
+    columns = max(map(len, families.values()))
+    size = (1.9 * columns + 0.8, 2.6 * len(families))
     drawing = Drawing(figsize=size, layout="constrained")
-    axes = drawing.subplots(len(families(scale)), columns, sharex=True, sharey=True, squeeze=False)
-    for row, family in zip(axes, families(scale), strict=True):
-        names = members(scale, family)
+    axes = drawing.subplots(len(families), columns, sharex=True, sharey=True, squeeze=False)
+    for row, (family, names) in zip(axes, families.items(), strict=True):
         for ax, arm in zip(row, names, strict=False):
             _strips(ax, frame, scale, arm)
         for ax in row[len(names) :]:
@@ -87,114 +62,106 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
         row[0].set_ylabel(f"{scale.kind.label(family)}\ntest error (%)")
     drawing.supxlabel(", ".join(scale.kind.label(axis) for axis in scale.axes), fontsize="medium")
     _percent_axis(axes[0, 0], reported(frame)["test_error"])
-    drawing.suptitle(title_of("Test error of every seed", scale))
+    drawing.suptitle(common.title_of("Test error of every seed", scale))
     return drawing
 
 
 @figure(
     "Optimizer or regularizer?",
     "Mean validation NLL against mean training NLL, from the first epoch (upper right) to the "
-    "last (marker); the dotted line is what a control goes through when trained on to the cost "
-    "of the pretrained arm. Of two arms at one training NLL, the lower one generalizes better "
-    "(Erhan et al. 2010, figure 7).",
+    "last epoch (marker). The dotted line is the further way of a control that is trained on to "
+    "the cost of the pretrained arm. Of two arms at one training NLL, the lower arm generalizes "
+    "better (Erhan et al. 2010, figure 7).",
 )
 def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, panels = grid(scale, "training NLL (nats)", "validation NLL (nats)")
-    styles = looks(scale)
-    for place, runs in filled(reported(frame), scale):
+    drawing, panels = common.grid(scale, "training NLL (nats)", "validation NLL (nats)")
+    styles = common.looks(scale)
+    for place, runs in common.filled(reported(frame), scale):
         _trajectory(panels[place], styles[place[0]], runs)
-    ax = shared(panels)
+    ax = common.shared(panels)
     ax.set(xscale="log", yscale="log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_locator(LogLocator(base=100))
-    drawing.suptitle(title_of("Validation NLL against training NLL", scale))
+    common.ticks(ax.xaxis, LogLocator(base=100))
+    common.ticks(ax.yaxis, LogLocator(subs=(1, 2, 5)))
+    drawing.suptitle(common.title_of("Validation NLL against training NLL", scale))
     return drawing
 
 
 @figure(
     "Validation error against epoch.",
-    "A thin line per seed, and their mean; marked: the epoch of a seed's lowest validation "
-    "error, where its test error is read.",
+    "A thin line is a seed, and the thick line is the mean of all seeds. A marker stands at the "
+    "epoch of a seed's lowest validation error, where its test error is read.",
 )
 def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, panels = grid(scale, "epoch", "validation error (%)")
-    styles = looks(scale)
-    for place, runs in filled(reported(frame), scale):
+    drawing, panels = common.grid(scale, "epoch", "validation error (%)")
+    styles = common.looks(scale)
+    for place, runs in common.filled(reported(frame), scale):
         _learning_curves(panels[place], styles[place[0]], runs[runs["status"] == "done"])
-    shared(panels).xaxis.set_major_locator(MaxNLocator(integer=True))
+    common.shared(panels).xaxis.set_major_locator(MaxNLocator(integer=True))
     shown = [line.get_ydata() for ax in set(panels.values()) for line in ax.lines]
-    _percent_axis(shared(panels), pd.Series(np.concatenate([*shown, []])))
-    drawing.suptitle(title_of("Validation error against epoch", scale))
+    _percent_axis(common.shared(panels), pd.Series(np.concatenate([*shown, []])))
+    drawing.suptitle(common.title_of("Validation error against epoch", scale))
     return drawing
 
 
 @figure(
     "Test error against cost.",
-    "Means over seeds; a run's cost is that of its pretraining in full and its training. Open "
-    "markers: the control trained on to the cost of the pretrained arm.",
+    "Means over seeds. The cost of a run is that of its training and, in full, of its pretraining. "
+    "An open marker is a control that is trained on to the cost of the pretrained arm.",
 )
 def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, panels = grid(scale, "cost of a run (TFLOP)", "test error (%)", linestyle="")
-    styles = looks(scale)
-    for place, runs in filled(reported(frame), scale):
+    drawing, panels = common.grid(scale, "cost of a run (TFLOP)", "test error (%)", linestyle="")
+    styles = common.looks(scale)
+    for place, runs in common.filled(reported(frame), scale):
         _cost_point(panels[place], styles[place[0]], runs)
-    _flops_axis(shared(panels))
-    _percent_axis(shared(panels), reported(frame)["test_error"])
-    drawing.suptitle(title_of("Test error against cost", scale))
+    _flops_axis(common.shared(panels))
+    _percent_axis(common.shared(panels), reported(frame)["test_error"])
+    drawing.suptitle(common.title_of("Test error against cost", scale))
     return drawing
 
 
 @figure(
     "Validation error against learning rate.",
-    "Means over the selection seeds. Ringed: the chosen rate, which the reported runs have.",
+    "Means over the selection seeds. A ring marks the chosen rate, which the reported runs have.",
     needs="learning_rates",
 )
 def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, panels = grid(scale, "learning rate", "validation error (%)")
-    styles = looks(scale)
-    by_arm = {place: styles[place[0]] for place in scale.places}
-    draw_rates(panels, by_arm, frame, scale, "validation_error")
-    _percent_axis(shared(panels), frame[frame["role"] == "selection"]["validation_error"])
-    drawing.suptitle(selection_title_of("Validation error against learning rate", scale))
+    drawing, panels = common.grid(scale, "learning rate", "validation error (%)")
+    common.draw_rates(panels, frame, scale)
+    _percent_axis(common.shared(panels), frame[frame["role"] == "selection"]["validation_error"])
+    drawing.suptitle(common.selection_title_of("Validation error against learning rate", scale))
     return drawing
 
 
 @figure(
     "Expected validation error against tuning budget.",
-    "The expected error of the best of n learning rates, drawn from the grid without "
-    "replacement, for n from 1 to all of them (Dodge et al. 2019), against what the selection "
-    "runs at n rates cost, the pretraining of each in full.",
+    "The expected error of the best of n learning rates, drawn from the grid without replacement "
+    "(Dodge et al. 2019), against the cost of the selection runs at n rates, with the pretraining "
+    "of each run in full. The number n goes from 1 to the size of the grid.",
     needs="learning_rates",
 )
 def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, panels = grid(scale, "tuning budget (TFLOP)", "expected validation error (%)")
-    selection, styles = frame[frame["role"] == "selection"], looks(scale)
-    for place, runs in filled(selection, scale):
+    drawing, panels = common.grid(scale, "tuning budget (TFLOP)", "expected validation error (%)")
+    selection, styles = frame[frame["role"] == "selection"], common.looks(scale)
+    for place, runs in common.filled(selection, scale):
         _budget_line(panels[place], styles[place[0]], runs)
-    _flops_axis(shared(panels))
-    _percent_axis(shared(panels), selection["validation_error"])
+    _flops_axis(common.shared(panels))
+    _percent_axis(common.shared(panels), selection["validation_error"])
     title = "Expected validation error against tuning budget"
-    drawing.suptitle(selection_title_of(title, scale))
+    drawing.suptitle(common.selection_title_of(title, scale))
     return drawing
 
 
-def _axis_panel(
-    ax: Axes, frame: pd.DataFrame, scale: Scale, axis: str, family: str, values: dict[str, Any]
-) -> None:
+def _axis_panel(ax: Axes, rows: pd.DataFrame, scale: Scale, axis: str, names: list[str]) -> None:
     """Medians of the arms of a family, each shifted sidewards so that no interval is hidden."""
-    where, styles, names = axis_positions(ax, scale, axis), looks(scale), members(scale, family)
+    where = common.axis_positions(ax, scale, axis)
     step = 0 if ax.get_xscale() == "log" else 0.07 * min(np.diff(sorted(where.values())), default=1)
-    rows = at(reported(frame), values)
     for i, name in enumerate(names):
-        errors = rows[rows["arm"] == name].groupby(axis)["test_error"]
-        samples = {where[v] + step * (i - (len(names) - 1) / 2): each for v, each in errors}
-        intervals = [bootstrap_interval(median, each) for each in samples.values()]
-        draw_intervals(ax, list(samples), intervals, **styles[name])
-        for x, each in samples.items():
-            draw_seeds(ax, x, each, styles[name]["color"])
+        errors = rows[rows["arm"] == name].set_index(axis)["test_error"]
+        look, shift = common.looks(scale)[name], step * (i - (len(names) - 1) / 2)
+        common.draw_line(ax, scale, axis, errors, look, partial(bootstrap_interval, median), shift)
+
+
+def _chance_line(ax: Axes, frame: pd.DataFrame, scale: Scale, values: dict[str, Any]) -> None:
     guessing = chance(scale.shape(values.get("dataset", scale.dataset))[1])
     if reported(frame)["test_error"].max() > guessing / 2:
         ax.axhline(guessing, color="gray", linestyle=":", linewidth=1, label="chance")
@@ -208,16 +175,15 @@ def _percent_axis(ax: Axes, errors: pd.Series) -> None:
     wide = high > 3 * low
     ax.set_yscale("log" if wide else "linear")
     ax.set_ylim(0.93 * low, 1.07 * high)
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)) if wide else MaxNLocator(5))
-    ax.yaxis.set_major_formatter(lambda error, _: f"{100 * error:g}")
-    ax.yaxis.set_minor_locator(NullLocator())
+    locator = LogLocator(subs=(1, 1.5, 2, 3, 5, 7)) if wide else MaxNLocator(5)
+    common.ticks(ax.yaxis, locator, lambda error, _: f"{100 * error:g}")
 
 
 def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
-    # Takes two seconds to import.
+    # Imported only here: seaborn takes two seconds to import.
     from seaborn import stripplot
 
-    look = looks(scale)[arm]
+    look = common.looks(scale)[arm]
     cells = {
         "\n".join(map(str, place[1:])): rows["test_error"]
         for place, rows in by_place(reported(frame), scale).items()
@@ -235,7 +201,7 @@ def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
 
 @contextmanager
 def _same_jitter() -> Iterator[None]:
-    """Makes seaborn's jitter, drawn from NumPy's global state, the same in every drawing."""
+    """Make seaborn's jitter, drawn from NumPy's global state, the same in every drawing."""
     state = np.random.get_state()
     np.random.seed(0)
     try:
@@ -245,7 +211,7 @@ def _same_jitter() -> Iterator[None]:
 
 
 def _trajectory(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
-    """Mean curve with a marker at the last epoch of the scale; extra epochs follow thinly."""
+    """A mean curve with a marker at the last epoch of the scale; extra epochs follow thinly."""
     done = runs[runs["status"] == "done"]
     if done.empty:
         return
@@ -286,13 +252,11 @@ def _cost_point(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
 
 def _flops_axis(ax: Axes) -> None:
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(lambda flops, _: f"{flops / 1e12:g}")
-    ax.xaxis.set_minor_locator(NullLocator())
+    common.ticks(ax.xaxis, LogLocator(subs=(1, 2, 5)), lambda flops, _: f"{flops / 1e12:g}")
 
 
 def _budget_line(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
     errors = expected_best(runs.groupby("learning_rate")["validation_error"].mean())
-    # Of a run that diverged at once, the cost may be unknown; all of a cell cost the same.
+    # The cost of a run that diverged at once may be unknown; all runs of a cell cost the same.
     flops = runs["flops"].mean() * runs["seed"].nunique()
     ax.plot(flops * np.arange(1, len(errors) + 1), errors, **look)

@@ -6,25 +6,16 @@ import pandas as pd
 
 from studies.engine.scale import Scale
 from studies.kinds.classification import figures as draw
-from studies.report import tables
+from studies.report import statistics, tables
 from studies.report.figures import told
 from studies.report.frame import by_place, reported
 from studies.report.show import Show
-from studies.report.statistics import (
-    Interval,
-    bootstrap_interval,
-    interquartile_mean,
-    mean_interval,
-    median,
-    outperforming,
-    paired_interval,
-    sampling_error,
-)
 
 _EQUAL_COST = """\
 Controls are trained on, at their chosen rate, to the total cost of the pretrained arm that they are
-compared with; each net is read where its validation error is lowest. Pretrained arms are as above;
-arms that are compared with no pretrained arm are left out."""
+compared with. Each net is read at the epoch of its lowest validation error. The numbers of
+pretrained arms are those at equal epochs. Arms that are compared with no pretrained arm are left
+out."""
 
 
 class ClassificationShow(Show):
@@ -41,43 +32,30 @@ class ClassificationShow(Show):
         draw.tuning_budget,
     )
     columns = (
-        "*error %*: at the epoch of the lowest validation error; *last epoch %*: at the last one. "
-        "A diverged run counts as chance error.",
-        "*points from control*: error minus that of the control with the same seed, with its "
-        "interval.",
-        "*rate*: learning rate, chosen on the validation error of other seeds.",
-        "*FLOPs*: of one run, the pretraining of its layers in full.",
-        "*at equal cost*: a control, trained on to the cost of the pretrained arm; for a "
-        "pretrained arm, its error minus that of its control so trained.",
-        "A – does not apply.",
+        "*error %*: the error at the epoch of the lowest validation error; *last epoch %*: the "
+        "error at the last epoch. A diverged run counts as chance error.",
+        "*points from control*: the error minus the error of the control with the same seed, with "
+        "its interval.",
+        "*rate*: the learning rate, which was chosen on the validation error of other seeds.",
+        "*FLOPs*: the cost of one run, with the pretraining of its layers in full.",
+        "*at equal cost*: the error of a control that is trained on to the cost of the pretrained "
+        "arm; for a pretrained arm, its error minus the error of that control.",
+        "A – stands where a column does not apply.",
     )
 
     def main_table(self, frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-        """Test error and cost, a row per place.
+        """Test error and cost, a row per place, in the order of the scale, with runs or without.
 
-        Args:
-            frame: Results, from `frame.frame`.
-            scale: The scale they belong to.
+        Errors are in percent, differences in points, with 95 % intervals over seeds. There are the
+        columns of `tables.place_table`, and:
 
-        Returns:
-            A DataFrame in the order of the scale, with a row for what is missing too. Errors are in
-            percent, differences in points of percent, each with the bounds of its 95 % t interval
-            over seeds:
-
-            - `arm`, `family`, every axis; `seeds` and `diverged` count the report runs;
-            - `error`, at the epoch of the lowest validation error; `median` and `iqm`, the
-              interquartile mean, of the same errors, with bootstrap intervals; `final_error`, at
-              the last epoch;
-            - `control` of the arm; `pairs`, `difference`: error minus that of the control with the
-              same seed; `outperforms`: probability of being lower, with its exact interval, of the
-              pairs that are no `ties`;
-            - `learning_rate`, chosen on other seeds; `rate_at_edge` of the grid: `"lowest"`,
-              `"highest"` or empty; `trains`: whether any rate of the grid beats chance;
-              `pretraining_rate`;
-            - `flops` of a run, its pretraining in full;
-            - `equal_cost_error`, `equal_cost_flops`: what a control reaches when trained on to the
-              cost of the pretrained arm; `equal_cost_difference`: a pretrained arm's error minus
-              that.
+        - `error`, at the epoch of the lowest validation error; `median` and `iqm` (interquartile
+          mean) of the same errors; `final_error`, at the last epoch;
+        - `difference`: error minus that of the `control` with the same seed, over `pairs`;
+          `outperforms`: probability of being lower, over the pairs that are no `ties`;
+        - `trains`: whether any rate of the grid beats chance; `pretraining_rate`;
+        - `equal_cost_error`, `equal_cost_flops`: what a control reaches when trained on to the
+          cost of its pretrained arm; `equal_cost_difference`: a pretrained arm's error minus that.
         """
         cells = by_place(frame, scale)
         table = pd.DataFrame(_row(cells, scale, place) for place in scale.places)
@@ -89,7 +67,7 @@ class ClassificationShow(Show):
         return error_block(table, scale)
 
     def sections(self, table: pd.DataFrame, scale: Scale) -> list[str]:
-        """The table at equal epochs, and that at equal cost if any control is trained on to it."""
+        """The table at equal epochs, and the table at equal cost if any control is trained on."""
         epochs, cost = error_block(table, scale), error_block(table, scale, equal_cost=True)
         marks = tables.listed(tables.notes(epochs))
         parts = ["### At equal epochs", tables.markdown(epochs), marks]
@@ -102,7 +80,10 @@ class ClassificationShow(Show):
         return [tables.markdown(block), tables.listed(list(self.columns))]
 
     def training(self, scale: Scale) -> str:
-        optimizers = " or ".join(dict.fromkeys(_optimizer(arm.optimizer) for arm in scale.arms))
+        names = [
+            {"sgd": "plain SGD"}.get(a.optimizer, a.optimizer.capitalize()) for a in scale.arms
+        ]
+        optimizers = " or ".join(dict.fromkeys(names))
         return (
             f"Networks: {told(scale, 'width')} units in every hidden layer. Training: "
             f"{told(scale, 'epochs')} epochs of {optimizers}, batches of "
@@ -110,29 +91,24 @@ class ClassificationShow(Show):
         )
 
     def caveats(self, scale: Scale) -> list[str]:
-        sampling = 100 * sampling_error(0.05, scale.test_size)
+        sampling = 100 * statistics.sampling_error(0.05, scale.test_size)
         return [
-            "Intervals are over seeds: initial weights, batch order and split. That the test set "
-            f"is a sample comes on top: with {scale.test_size:,} test images, the standard error "
-            f"of an error of 5 % is {sampling:.2f} points.",
-            "Learning rates are tuned for every arm alike; the settings of pretraining, but for "
-            "its rate, are not tuned.",
-            "Cost is counted, not measured: 2 FLOPs per multiply-add, training three times the "
-            "forward pass, every layer's pretraining in full, though runs share it.",
+            "Intervals are over seeds: initial weights, batch order and split. They do not count "
+            f"that the test set is a sample: with {scale.test_size:,} test images, an error of 5 % "
+            f"has a standard error of {sampling:.2f} points.",
+            "Learning rates are tuned for every arm alike. Of the settings of pretraining, only "
+            "the rate is tuned.",
+            "Costs are counted, not measured: 2 FLOPs per multiply-add, and three forward passes "
+            "for a step of training. The pretraining of every layer counts in full, though runs "
+            "share it.",
         ]
 
 
 def error_block(table: pd.DataFrame, scale: Scale, equal_cost: bool = False) -> pd.DataFrame:
     """Error % by arm (rows) and axis values (columns), as text: mean ± half the interval.
 
-    Args:
-        table: From `ClassificationShow.main_table`.
-        scale: The scale it belongs to.
-        equal_cost: Whether controls are trained on to the cost of their pretrained arms. Arms that
-            have no part in such a comparison are left out.
-
-    Returns:
-        A DataFrame of text, whose marks `tables.notes` explains.
+    At equal cost, controls are trained on to the cost of their pretrained arms, and arms that have
+    no part in such a comparison are left out.
     """
     names = [n for n in scale.arm_names if not equal_cost or _has_equal_cost(n, scale)]
     rows = []
@@ -160,16 +136,19 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
     control = arm.control if arm.control in scale.arm_names else ""
     runs = reported(cell).set_index("seed")
     controls = reported(cells.get((control, *place[1:]), cell[:0])).set_index("seed")
-    errors, difference = runs["test_error"], _paired(runs["test_error"], controls["test_error"])
-    interval = tables.interval_values
+    errors, interval = runs["test_error"], tables.interval_values
+    difference = statistics.paired_interval(*_both(errors, controls["test_error"]))
+    rate = cell.loc[cell["chosen"], "pretraining_rate"].max()
     return {
         "arm": arm.name,
         "family": arm.family,
         **dict(zip(scale.axes, place[1:], strict=True)),
         **tables.counts(runs),
-        **interval("error", mean_interval(errors), 100),
-        **interval("median", bootstrap_interval(median, errors), 100),
-        **interval("iqm", bootstrap_interval(interquartile_mean, errors), 100),
+        **interval("error", statistics.mean_interval(errors), 100),
+        **interval("median", statistics.bootstrap_interval(statistics.median, errors), 100),
+        **interval(
+            "iqm", statistics.bootstrap_interval(statistics.interquartile_mean, errors), 100
+        ),
         "final_error": 100 * runs["final_test_error"].mean(),
         "control": control,
         "pairs": difference.n,
@@ -177,27 +156,23 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
         **_outperforms(errors, controls["test_error"]),
         **tables.rate_values(cell, scale),
         "trains": _trains(cell[cell["role"] == "selection"], scale),
-        "pretraining_rate": _pretraining_rate(cell) if arm.objective else math.nan,
+        "pretraining_rate": rate if arm.objective else math.nan,
         "flops": runs["flops"].mean(),
         **_equal_cost(runs, controls, bool(arm.objective)),
     }
 
 
 def _both(errors: pd.Series, controls: pd.Series) -> tuple:
-    """The errors of the seeds that both have."""
+    """The errors and the controls' errors of the seeds that both have."""
     return pd.concat([errors, controls], axis=1, join="inner").to_numpy().T
 
 
-def _paired(errors: pd.Series, controls: pd.Series) -> Interval:
-    return paired_interval(*_both(errors, controls))
-
-
 def _outperforms(errors: pd.Series, controls: pd.Series) -> dict:
-    first, second = _both(errors, controls)
-    if not len(first):
+    both = _both(errors, controls)
+    if not both.size:
         return dict.fromkeys(("outperforms", "outperforms_low", "outperforms_high", "ties"))
-    found = outperforming(first, second)
-    return tables.interval_values("outperforms", found.interval) | {"ties": found.ties}
+    found = statistics.outperforming(*both)
+    return tables.interval_values("outperforms", found) | {"ties": len(both[0]) - found.n}
 
 
 def _trains(selection: pd.DataFrame, scale: Scale) -> str:
@@ -210,20 +185,15 @@ def _trains(selection: pd.DataFrame, scale: Scale) -> str:
     return "no" if len(errors) == len(scale.learning_rates) else ""
 
 
-def _pretraining_rate(cell: pd.DataFrame) -> float:
-    chosen = cell[cell["chosen"]]
-    return chosen["pretraining_rate"].iloc[0] if len(chosen) else math.nan
-
-
 def _equal_cost(runs: pd.DataFrame, controls: pd.DataFrame, pretrained: bool) -> dict:
-    """A control's own error at equal cost, and a pretrained arm's distance from its control's."""
+    """A control's own error at equal cost, or a pretrained arm's distance from its control's."""
     longer = runs["equal_cost_test_error"].dropna()
     reached = (
         controls["equal_cost_test_error"].dropna() if pretrained else controls["test_error"][:0]
     )
-    difference = _paired(runs["test_error"], reached)
+    difference = statistics.paired_interval(*_both(runs["test_error"], reached))
     return {
-        **tables.interval_values("equal_cost_error", mean_interval(longer), 100),
+        **tables.interval_values("equal_cost_error", statistics.mean_interval(longer), 100),
         "equal_cost_flops": runs["equal_cost_flops"].mean(),
         **tables.interval_values("equal_cost_difference", difference, 100),
     }
@@ -260,10 +230,6 @@ def _long_row(row, scale: Scale) -> dict:
     return {"arm": row.arm} | {axis: str(getattr(row, axis)) for axis in scale.axes} | shown
 
 
-def _optimizer(name: str) -> str:
-    return {"sgd": "plain SGD"}.get(name, name.capitalize())
-
-
 def _pretraining(scale: Scale) -> str:
     if not any(arm.objective for arm in scale.arms):
         return ""
@@ -272,6 +238,6 @@ def _pretraining(scale: Scale) -> str:
     if len(scale.pretraining_rates) == 1:
         return f"{epochs} a rate of {rates}."
     return (
-        f"{epochs} the rate of {rates} whose worst layer reconstructs its input best, on "
-        "validation images, which asks for no labels."
+        f"{epochs} the rate of {rates} whose worst layer reconstructs its input best on "
+        "validation images. The choice of this rate needs no labels."
     )

@@ -1,4 +1,4 @@
-"""How classifiers are trained: a cell's trials as one population."""
+"""How classifiers are trained: the trials of a cell as one population."""
 
 import zipfile
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _PREDICTION = {
     "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     "metrics": ["accuracy"],
 }
-# Known of a run that diverged, too.
+# These costs are known of a diverged run, too.
 _COSTS = ("pretraining_flops", "finetuning_flops", "flops", "equal_cost_flops")
 Load = Callable[[Trial], Dataset]
 Watch = Callable[[Population, int], dict[str, np.ndarray]]
@@ -29,20 +29,17 @@ Watch = Callable[[Population, int], dict[str, np.ndarray]]
 def train(cell: Cell, cache: Path, load: Load, watch: Watch = lambda *_: {}) -> list[dict]:
     """Train the trials of a cell: see `studies.kinds.kind.Kind.train`.
 
-    Args:
-        cell: The cell.
-        cache: Folder of pretrained stacks.
-        load: Returns the data of a trial.
-        watch: Called with the population and the number of the epoch after each epoch of training
-            with labels; returns arrays with a row per member by name, which join the curves. So a
-            kind that measures something else while nets train needs no loop of its own.
+    After each epoch of training with labels, `watch` is called with the population and the number
+    of the epoch. It returns arrays by name, with a row per member, which join the curves. So a kind
+    that measures more while nets train needs no loop of its own.
     """
     if cell.trials[0].role == "pretraining":
         return _pretrain(cell.trials, cell.arm, cache, load)
     return _finetune(cell, cache, load, watch)
 
 
-def _build(trial: Trial, arm: Arm, data: Dataset) -> keras.Model:
+def build(trial: Trial, arm: Arm, data: Dataset) -> keras.Model:
+    """Build the network of an arm, of which a density model uses the hidden layers."""
     shape = data.train[0].shape[1:]
     if arm.build:
         return builder(arm)(shape, data.classes, trial)
@@ -67,9 +64,9 @@ def _objective(arm: Arm) -> Objective | list[Objective]:
 
 
 def _pretrain(trials: tuple[Trial, ...], arm: Arm, cache: Path, load: Load) -> list[dict]:
-    """Pretrains a stack for each trial and keeps it in the cache."""
+    """Pretrain a stack for each trial and keep it in the cache."""
     first, sets = trials[0], [load(trial) for trial in trials]
-    models = [_build(trial, arm, data) for trial, data in zip(trials, sets, strict=True)]
+    models = [build(trial, arm, data) for trial, data in zip(trials, sets, strict=True)]
     report = greedy_pretrain(
         Population.from_models(models, [trial.seed for trial in trials]),
         [data.train[0] for data in sets],
@@ -97,8 +94,8 @@ def _pretraining_result(trial: Trial, arm: Arm, report: Report, i: int, features
         ratios = np.array(validation)[:, -1] / baseline
     return {
         "status": "done" if done else "diverged",
-        # Of the worst stage. A mean over stages would reward one that learns nothing: its constant
-        # codes are easily reconstructed by the next. Dead units, all 0, make it NaN.
+        # The ratio of the worst stage. A mean would reward a stage that learns nothing, since the
+        # next stage easily reconstructs its constant codes. Dead units, all 0, make it NaN.
         "validation_ratio": float(ratios.max()) if done else None,
         "flops": pretraining_flops(trial, arm, trial.epochs, features),
         "curves": {"loss": loss, "validation_loss": validation, "baseline": baseline},
@@ -106,12 +103,12 @@ def _pretraining_result(trial: Trial, arm: Arm, report: Report, i: int, features
 
 
 def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
-    """Trains with labels, from the pretrained stacks if the arm has any."""
+    """Train with labels, from the pretrained stacks if the arm has any."""
     sets = [load(trial) for trial in cell.trials]
     stacks = _stacks(cell, cache, load)
     models = []
     for trial, data in zip(cell.trials, sets, strict=True):
-        models.append(_build(trial, cell.arm, data))
+        models.append(build(trial, cell.arm, data))
         _fill(models[-1], stacks.get(trial.seed, {}))
     population = Population.from_models(models, [trial.seed for trial in cell.trials])
     curves, tests = _train(population, cell, sets, watch)
@@ -132,11 +129,10 @@ def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
 def _train(
     population: Population, cell: Cell, sets: list[Dataset], watch: Watch
 ) -> tuple[dict[str, np.ndarray], dict[int, dict[str, np.ndarray]]]:
-    """Trains with labels.
+    """Train with labels.
 
-    Returns:
-        Curves of shape (epochs, members); and, for report trials, what the test set says after the
-        epochs of the scale and after the extra ones, by their number.
+    Returns curves of shape (epochs, members); and, for report trials, the scores on the test set
+    after the epochs of the scale and after the extra epochs, by the number of the epoch.
     """
     first = cell.trials[0]
     last = first.epochs + first.extra_epochs
@@ -173,7 +169,7 @@ def _train(
 
 
 def _columns(sets: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list, list]:
-    """The inputs of every member, and its labels."""
+    """The inputs and the labels of every member."""
     return [x for x, _ in sets], [y for _, y in sets]
 
 
@@ -219,7 +215,7 @@ def _finetuning_result(
 
 
 def _scores(curves: dict, epochs: int) -> dict:
-    """What curves say at the epoch of the lowest validation error, and at the last epoch."""
+    """The values of curves at the epoch of the lowest validation error, and at the last epoch."""
     best = int(np.argmin(curves["validation_error"][:epochs]))
     scores = {name: float(curve[best]) for name, curve in curves.items()}
     final = {
@@ -242,7 +238,7 @@ def _stacks(cell: Cell, cache: Path, load: Load) -> dict[int, dict[str, np.ndarr
 
 
 def _fill(model: keras.Model, stack: dict[str, np.ndarray]) -> None:
-    """Gives a net the layers of a stack, which may be deeper."""
+    """Give a net the layers of a stack, which may be deeper."""
     for variable in model.variables:
         if variable.path in stack:
             variable.assign(stack[variable.path])
@@ -255,7 +251,7 @@ def _save_stack(cache: Path, trial: Trial, model: keras.Model) -> None:
 
 
 def _read_stack(cache: Path, trial: Trial) -> dict[str, np.ndarray] | None:
-    """A stack of the cache; `None` if it is not there or its checksums (of npz) do not match."""
+    """A stack of the cache; `None` if it is missing or its checksums (of npz) do not match."""
     try:
         with (cache / f"{trial.key}.npz").open("rb") as file, np.load(file) as arrays:
             return dict(arrays)

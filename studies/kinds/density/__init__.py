@@ -12,7 +12,7 @@ from studies.engine.trial import Cell, Trial
 from studies.kinds.classification import examples, layer_flops
 from studies.kinds.kind import Kind, Metric
 
-# Of the importance-weighted bound, as in Burda et al. (2016).
+# Samples of the importance-weighted bound, as in Burda et al. (2016).
 IMPORTANCE_SAMPLES = 50
 # A latent variable is active if the variance of its posterior mean over images is above this, the
 # threshold of Burda et al. (2016).
@@ -21,11 +21,7 @@ ACTIVE = 0.01
 
 @dataclass(frozen=True)
 class DensityTrial(Trial):
-    """A trial of a model with latent variables.
-
-    Args:
-        latent: Number of latent variables.
-    """
+    """A trial of a model with `latent` latent variables."""
 
     latent: int = 20
 
@@ -78,7 +74,7 @@ class Density(Kind):
             )
         if lacking := [arm.name for arm in scale.arms if not isinstance(arm.objective, dict)]:
             raise ValueError(
-                "A model of the density is trained on one objective, which the arm names. "
+                "A model of the density is trained on one objective, which its arm names. "
                 f"Received: {', '.join(lacking)} without `objective`"
             )
 
@@ -87,7 +83,7 @@ class Density(Kind):
 
 
 def flops(trial: DensityTrial, arm: Arm, features: int) -> int:
-    """FLOPs of training a variational autoencoder: encoder, heads and the mirror."""
+    """FLOPs of training a variational autoencoder: encoder, heads, and the mirrored decoder."""
     heads, hidden = 2 * trial.width * 2 * trial.latent, 2 * trial.latent * trial.width
     forward = 2 * sum(layer_flops(trial, arm, features)) + heads + hidden
     return 3 * forward * examples(trial) * trial.epochs

@@ -1,36 +1,17 @@
-"""How results of models of the inputs' density are shown: the bound on log p(x), in nats."""
+"""How results of density models are shown: the bound on log p(x), in nats."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from studies.engine.scale import Scale
 from studies.kinds.density import ACTIVE, IMPORTANCE_SAMPLES
-from studies.report.figures import (
-    BELOW,
-    BESIDE,
-    at,
-    axis_positions,
-    combination_label,
-    draw_intervals,
-    draw_rates,
-    draw_seeds,
-    figure,
-    filled,
-    looks,
-    others,
-    place_label,
-    place_looks,
-    selection_title_of,
-    title_of,
-    told,
-)
+from studies.report import figures
+from studies.report.figures import figure, told
 from studies.report.frame import reported
 from studies.report.show import Show
-from studies.report.statistics import mean_interval
 
 _BOUNDS = {
     "train_bound": {"label": "training", "color": "#e69f00", "marker": "s", "linestyle": "--"},
@@ -49,100 +30,93 @@ _NATS = "bound on log p(x) (nats)"
     "Bound on log p(x) against {axis}.",
     "Means with their 95 % t intervals over seeds, per image; the dots are seeds. The "
     f"importance-weighted bound of {IMPORTANCE_SAMPLES} samples (Burda et al. 2016) is nearer to "
-    "log p(x).",
+    "log p(x) than the other two bounds.",
     name="bound_against_{axis}",
 )
 def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
-    names, combinations = scale.arm_names, others(scale, axis)
-    size = (6.4 * len(names), 3.6 * len(combinations) + 0.8)
-    drawing = Drawing(figsize=size, layout="constrained")
-    axes = drawing.subplots(len(combinations), len(names), sharey=True, squeeze=False)
-    for panels, values in zip(axes, combinations, strict=True):
-        rows = at(reported(frame), values)
+    names = scale.arm_names
+    drawing, stacked = figures.stack(frame, scale, axis, len(names))
+    for panels, rows, values in stacked:
         for ax, name in zip(panels, names, strict=True):
+            runs = rows[rows["arm"] == name].set_index(axis)
             for metric, look in _BOUNDS.items():
-                _line(ax, rows, scale, axis, name, metric, look)
-            parts = [name if len(names) > 1 else "", combination_label(values)]
+                figures.draw_line(ax, scale, axis, runs[metric], look)
+            parts = [name if len(names) > 1 else "", figures.combination_label(values)]
             ax.set_title(", ".join(filter(None, parts)))
         panels[0].set_ylabel(_NATS)
-    for ax in axes[-1]:
-        ax.legend(**BELOW, ncols=3)
-    drawing.suptitle(title_of(f"Bound against {scale.kind.label(axis)}", scale))
+    for ax in panels:
+        ax.legend(**figures.BELOW, ncols=3)
+    drawing.suptitle(figures.title_of(f"Bound against {scale.kind.label(axis)}", scale))
     return drawing
 
 
 @figure(
     "Latent variables that are used.",
     f"A latent variable is used if its posterior mean has a variance above {ACTIVE} over the "
-    "test images. On the gray line all are used. The dots are seeds.",
+    "test images. On the gray line, all latent variables are used. The dots are seeds.",
     needs="latent",
 )
 def active_units(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    latents, styles, combinations = scale.axes["latent"], looks(scale), others(scale, "latent")
-    drawing = Drawing(figsize=(6.4, 3.6 * len(combinations) + 0.8), layout="constrained")
-    panels = drawing.subplots(len(combinations), sharey=True, squeeze=False)[:, 0]
-    for ax, values in zip(panels, combinations, strict=True):
+    latents, styles = scale.axes["latent"], figures.looks(scale)
+    drawing, stacked = figures.stack(frame, scale, "latent")
+    for (ax,), rows, values in stacked:
         ax.plot(latents, latents, color="gray", linewidth=1, label="all")
-        rows = at(reported(frame), values)
         for name in scale.arm_names:
-            look = styles[name] | {"linestyle": "-"}
-            _line(ax, rows, scale, "latent", name, "active_units", look)
-        ax.set(ylabel="active latent variables", title=combination_label(values), yscale="log")
-        ax.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100, 200]))
-        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        ax.yaxis.set_minor_locator(NullLocator())
-    panels[-1].legend(**BELOW, ncols=2)
-    drawing.suptitle(title_of("Latent variables that are used", scale))
+            active = rows[rows["arm"] == name].set_index("latent")["active_units"]
+            figures.draw_line(ax, scale, "latent", active, styles[name] | {"linestyle": "-"})
+        title = figures.combination_label(values)
+        ax.set(ylabel="active latent variables", title=title, yscale="log")
+        figures.ticks(ax.yaxis, [1, 2, 5, 10, 20, 50, 100, 200])
+    ax.legend(**figures.BELOW, ncols=2)
+    drawing.suptitle(figures.title_of("Latent variables that are used", scale))
     return drawing
 
 
 @figure(
     "Bound against epoch.",
-    "Means over seeds: on the validation set after each epoch, and on the training set, the "
-    "mean during the epoch.",
+    "Means over seeds. The bound on the validation set is measured after each epoch; the bound on "
+    "the training set is the mean during the epoch.",
 )
 def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing = Drawing(figsize=(7.5, 4), layout="constrained")
     panels = drawing.subplots(1, 2, sharex=True, sharey=True)
-    styles = place_looks(scale)
+    styles = figures.place_looks(scale)
     titles = {"train_bound": "training", "validation_bound": "validation"}
     done = reported(frame)[reported(frame)["status"] == "done"]
     for ax, (name, title) in zip(panels, titles.items(), strict=True):
-        for place, runs in filled(done, scale):
+        for place, runs in figures.filled(done, scale):
             mean = np.mean([np.array(c[name], dtype=float) for c in runs["curves"]], 0)
             x = np.arange(1, len(mean) + 1)
             ax.plot(x, mean, markevery=[len(mean) - 1], **styles[place])
         ax.set(title=title, xlabel="epoch")
-    # What the first epochs are like would leave no space for the rest.
+    # The low bounds of the first epochs would leave no space for later epochs.
     curves = [line.get_ydata() for line in panels[0].lines]
     if curves:
         panels[0].set_ylim(bottom=min(curve[len(curve) // 8] for curve in curves))
     panels[0].set_ylabel(_NATS)
     _legend(panels[1], scale)
-    drawing.suptitle(title_of("Bound against epoch", scale))
+    drawing.suptitle(figures.title_of("Bound against epoch", scale))
     return drawing
 
 
 @figure(
     "Validation bound against learning rate.",
-    "Means over the selection seeds. Ringed: the chosen rate, which the reported runs have. The "
-    "axis ends at the bound of the mean image: what lies below is worse than that.",
+    "Means over the selection seeds. A ring marks the chosen rate, which the reported runs have. "
+    "The axis ends at the bound of the mean image: a model below is worse than the mean image.",
     needs="learning_rates",
 )
 def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing = Drawing(figsize=(6.4, 4.4), layout="constrained")
     ax = drawing.subplots()
-    draw_rates(
-        dict.fromkeys(scale.places, ax), place_looks(scale), frame, scale, "validation_bound"
-    )
+    figures.draw_rates(dict.fromkeys(scale.places, ax), frame, scale, figures.place_looks(scale))
     ax.set(xlabel="learning rate", ylabel=f"validation {_NATS}")
     selection = frame[frame["role"] == "selection"]
     baseline, best = selection["baseline_bound"].mean(), selection["validation_bound"].max()
     if selection["validation_bound"].min() < baseline < best:
-        # What is worse than knowing nothing may be worse by any amount.
+        # A model that is worse than the mean image may be worse by any amount.
         ax.set_ylim(baseline, best + 0.05 * (best - baseline))
     _legend(ax, scale)
-    drawing.suptitle(selection_title_of("Bound against learning rate", scale))
+    drawing.suptitle(figures.selection_title_of("Bound against learning rate", scale))
     return drawing
 
 
@@ -159,10 +133,10 @@ def samples(frame: pd.DataFrame, scale: Scale) -> Drawing:
     for ax, (place, images) in zip(panels, found.items(), strict=False):
         side = int(len(images) ** 0.5)
         _mosaic(ax, images[: side**2].reshape(side, side, *images.shape[1:]))
-        ax.set_title(place_label(place, scale) + _suffix(scale))
+        ax.set_title(figures.place_label(place, scale) + _suffix(scale))
     for ax in panels[len(found) :]:
         ax.set_visible(False)
-    drawing.suptitle(title_of("Samples", scale, seeds=1))
+    drawing.suptitle(figures.title_of("Samples", scale, seeds=1))
     return drawing
 
 
@@ -175,39 +149,27 @@ def latent_grid(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing = Drawing(figsize=(6, 6.4), layout="constrained")
     ax = drawing.subplots()
     if grids := _arrays(frame, scale, "latent_grid"):
-        # The first variable to the right, the second upward, as axes of a plot.
+        # The first variable goes to the right and the second upward, like the axes of a plot.
         _mosaic(ax, np.flip(np.swapaxes(next(iter(grids.values())), 0, 1), 0))
     ax.set(xlabel="first latent variable, quantiles", ylabel="second latent variable, quantiles")
-    drawing.suptitle(title_of("The manifold of two latent variables", scale, seeds=1))
+    drawing.suptitle(figures.title_of("The manifold of two latent variables", scale, seeds=1))
     return drawing
 
 
 def _suffix(scale: Scale) -> str:
-    """What the numbers of a place's label are, if they are of one axis."""
+    """What the numbers of a place's label are, if a single axis is varied."""
     return f" {scale.kind.label(*scale.varied)}" if len(scale.varied) == 1 else ""
 
 
 def _legend(ax: Axes, scale: Scale) -> None:
-    handles = [Line2D([], [], **look) for look in place_looks(scale).values()]
-    ax.legend(handles=handles, **BESIDE, title=_suffix(scale).strip() or None)
-
-
-def _line(
-    ax: Axes, runs: pd.DataFrame, scale: Scale, axis: str, arm: str, metric: str, look: dict
-) -> None:
-    """Means of report runs with intervals against an axis, and the seeds."""
-    where = axis_positions(ax, scale, axis)
-    runs = runs[(runs["arm"] == arm) & runs[metric].notna()]
-    values = {where[v]: each for v, each in runs.groupby(axis)[metric]}
-    draw_intervals(ax, list(values), [mean_interval(v) for v in values.values()], **look)
-    for x, each in values.items():
-        draw_seeds(ax, x, each, look["color"])
+    handles = [Line2D([], [], **look) for look in figures.place_looks(scale).values()]
+    ax.legend(handles=handles, **figures.BESIDE, title=_suffix(scale).strip() or None)
 
 
 def _arrays(frame: pd.DataFrame, scale: Scale, name: str) -> dict[tuple, np.ndarray]:
     """An array of the first trial of every place that has it."""
     found = {}
-    for place, rows in filled(frame, scale):
+    for place, rows in figures.filled(frame, scale):
         held = [arrays[name] for arrays in rows["arrays"] if arrays and name in arrays]
         if held:
             found[place] = held[0]
@@ -234,13 +196,13 @@ class DensityShow(Show):
     )
     summarized = ("test_bound", "train_bound", "bound_gap", "active_units")
     columns = (
-        "*test*, *training*: bound on log p(x) after the last epoch, mean over images; *gap*: "
-        "training minus test.",
-        f"*importance-weighted*: that bound of {IMPORTANCE_SAMPLES} samples, on the test set.",
-        f"*active*: latent variables whose posterior mean has a variance above {ACTIVE} over the "
-        "test images.",
-        "*rate*: learning rate, chosen on the validation bound of other seeds.",
-        "*FLOPs*: of one run.",
+        "*test*, *training*: the bound on log p(x) after the last epoch, mean over images; *gap*: "
+        "the training bound minus the test bound.",
+        f"*importance-weighted*: the bound of {IMPORTANCE_SAMPLES} samples, on the test set.",
+        f"*active*: the number of latent variables whose posterior mean has a variance above "
+        f"{ACTIVE} over the test images.",
+        "*rate*: the learning rate, which was chosen on the validation bound of other seeds.",
+        "*FLOPs*: the cost of one run.",
     )
     figures = (
         bound_against_axis,
@@ -266,12 +228,12 @@ class DensityShow(Show):
 
     def caveats(self, scale: Scale) -> list[str]:
         return [
-            "The bound is that of a density on {0, 1} for each pixel, taken at gray values: it is "
-            "to be compared with bounds that are so taken, and not with those of binarized images.",
+            "The bound is of a density on {0, 1} for each pixel, taken at gray values. It can be "
+            "compared with bounds at gray values only, and not with bounds of binarized images.",
             "Intervals are over seeds: initial weights, batch order and split. A diverged run "
             "counts as the bound of the mean image.",
-            "With a fixed number of epochs, a model that learns more slowly is read earlier: see "
-            "the bound against epoch.",
-            "Cost is counted, not measured: 2 FLOPs per multiply-add, training three times the "
-            "forward pass.",
+            "The number of epochs is fixed, so that a model which learns more slowly is read "
+            "earlier in its training: see the bound against epoch.",
+            "Costs are counted, not measured: 2 FLOPs per multiply-add, and three forward passes "
+            "for a step of training.",
         ]

@@ -1,4 +1,4 @@
-"""How models of the inputs' density are trained: by their objective, and by nothing else.
+"""How density models are trained: by their objective alone.
 
 Bounds are on log p(x), in nats, means over examples.
 """
@@ -9,12 +9,13 @@ from functools import partial
 import keras
 import numpy as np
 
-from pretrain import Population, greedy_pretrain, networks, objectives, split_stages, unroll
+from pretrain import Population, greedy_pretrain, objectives, split_stages, unroll
 from pretrain.datasets import Dataset
 from pretrain.objectives.variational import importance_weighted_bound
 from pretrain.report import Report
 from studies.arms import Arm
 from studies.engine.trial import Cell
+from studies.kinds.classification.train import build
 from studies.kinds.density import ACTIVE, IMPORTANCE_SAMPLES, DensityTrial, flops
 
 _PICTURES = 100
@@ -24,7 +25,8 @@ _GRID = 20
 def train(cell: Cell, load: Callable[[DensityTrial], Dataset]) -> list[dict]:
     """Train a variational autoencoder for each trial: see `studies.kinds.kind.Kind.train`."""
     first, arm, sets = cell.trials[0], cell.arm, [load(trial) for trial in cell.trials]
-    models = [_build(t, arm, data) for t, data in zip(cell.trials, sets, strict=True)]
+    # The hidden layers are those of the encoder.
+    models = [build(t, arm, data) for t, data in zip(cell.trials, sets, strict=True)]
     report = greedy_pretrain(
         Population.from_models(models, [trial.seed for trial in cell.trials]),
         [data.train[0] for data in sets],
@@ -40,20 +42,6 @@ def train(cell: Cell, load: Callable[[DensityTrial], Dataset]) -> list[dict]:
         _result(trial, arm, model, report, i, data)
         for i, (trial, model, data) in enumerate(zip(cell.trials, models, sets, strict=True))
     ]
-
-
-def _build(trial: DensityTrial, arm: Arm, data: Dataset) -> keras.Model:
-    """A net whose hidden layers are those of the encoder."""
-    return networks.mlp(
-        data.train[0].shape[1:],
-        data.classes,
-        depth=trial.depth,
-        units=trial.width,
-        activation=arm.activation,
-        normalization=arm.normalization,
-        initializer=arm.initializer,
-        seed=trial.seed,
-    )
 
 
 def _result(
