@@ -47,9 +47,6 @@ def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] = ru
         return 1
 
 
-# Arguments
-
-
 def _parser(argv: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m studies", description="Repeat experiments on layer-wise pretraining."
@@ -119,9 +116,6 @@ def _count(text: str) -> int:
     return int(text)
 
 
-# Commands
-
-
 def _list(args: argparse.Namespace) -> int:
     found = questions()
     width = max(map(len, found))
@@ -174,9 +168,6 @@ def _status(args: argparse.Namespace) -> int:
         return 0
     print(_row("study", "scale", *_STATUS))
     return max([_print_status(run) for run in runs])
-
-
-# Running
 
 
 def _composed(args: argparse.Namespace) -> Run:
@@ -303,9 +294,6 @@ def _print_table(run: Run) -> None:
     from studies.report.write import write_scale
 
     print(write_scale(run.folder, run.study, run.scale_name))
-
-
-# Status
 
 
 def _begun(study: Study, args: argparse.Namespace) -> list[Run]:

@@ -1,8 +1,8 @@
 """The arms that studies compare: plain data, one entry each, with its paper.
 
 An arm differs from its control in one thing, so that a difference between them has one cause. To
-add an arm, add an entry to `ARMS` and name it in the `SCALES` of a study, or put an `Arm` of your
-own there.
+add an arm, add an entry to `ARMS` and name the arm in the `SCALES` of a study, or put an `Arm` of
+your own into these `SCALES`.
 """
 
 import dataclasses
@@ -19,30 +19,31 @@ class Arm:
     """What is compared: a way to make a network trainable, or a model of the inputs' density.
 
     A kind of experiment refuses an arm that sets a field which this kind does not use. A kind that
-    needs other fields has a subclass.
+    needs more fields has a subclass.
 
     Args:
         name: Unique name, as it stands in records and tables.
         family: Arms of one family share a panel of a figure: `"sigmoid"`, `"relu"`, ...
-        paper: Where it comes from.
-        control: Name of the arm that it is compared with, if there is one.
+        paper: The paper that the arm comes from.
+        control: Name of the arm that this arm is compared with, if there is one.
         matches_cost_of: For an arm without pretraining, the pretrained arm whose total cost its
-            report runs are also trained to, so that both can be compared at equal cost.
+            report runs are also trained to, so that the two arms can be compared at equal cost.
         activation: Activation of the hidden layers, by its Keras name.
         initializer: What `pretrain.initializers.get` takes, by name or as plain data.
-        head_initializer: The same, of the output layer if it is another.
+        head_initializer: Initializer of the output layer, if that has another.
         normalization: `None`, `"batch"` or `"layer"`.
         shortcut: `None`, `"residual"`, `"highway"` or `"skip_init"`.
         objective: Config of the objective that trains the hidden layers without labels (see
-            `pretrain.objectives.from_config`), or one for each of them; `None` for none.
+            `pretrain.objectives.from_config`), or a config for each layer; `None` if nothing does.
         optimizer: Keras's name of the optimizer that the learning rates are for.
         build: `"module:function"`, a function `(input_shape, classes, trial) -> keras.Model` that
-            builds the network instead of the fields above; of a study of your own, the module is
-            the name of its file.
-        rates: Whether it has a learning rate, to be chosen on selection seeds.
+            builds the network instead of the fields above. In a study of your own, the module is
+            the name of the study's file.
+        rates: Whether the arm has a learning rate, which is chosen on selection seeds.
         look: Color and marker of the arm in every figure, as matplotlib has them; by default, a
             color and a marker that are free.
-        version: Raise it when the meaning of the arm changes: its records are then made anew.
+        version: A number to raise when the meaning of the arm changes, so that its records are
+            made anew.
     """
 
     name: str
@@ -63,19 +64,15 @@ class Arm:
     version: int = 1
 
 
-# What says nothing of how an arm is trained.
+# These fields say nothing of how an arm is trained.
 _ABOUT = ("family", "paper", "control", "matches_cost_of", "look")
 
 
 def version_of(arm: Arm) -> int | str:
-    """Tell what an arm means, so that a trial's key changes with it.
+    """Tell what an arm means, so that a trial's key changes with its meaning.
 
-    Args:
-        arm: The arm.
-
-    Returns:
-        The version of an arm of `ARMS`; of an arm from elsewhere, the version with a hash of what
-        the arm is and of the source of its build function.
+    It is the version of an arm of `ARMS`. For any other arm, it is the version with a hash of the
+    arm and of the source of its build function.
     """
     if ARMS.get(arm.name) == arm:
         return arm.version
@@ -86,11 +83,7 @@ def version_of(arm: Arm) -> int | str:
 
 
 def builder(arm: Arm) -> Callable:
-    """Find the build function that an arm names.
-
-    Raises:
-        ValueError: If there is no such function.
-    """
+    """Find the build function that an arm names; raise `ValueError` if there is none."""
     module, _, name = arm.build.partition(":")
     try:
         return getattr(importlib.import_module(module), name)

@@ -98,9 +98,6 @@ class Journal:
         self._records = records
 
 
-# Reading
-
-
 def _scan(path: Path) -> tuple[list[dict], int]:
     """Return all whole records in the order of the file, and the bytes they take."""
     with _explained("read", path):
@@ -174,9 +171,6 @@ def _order(record: dict) -> tuple:
     fields = ["role", "arm", *(n for n in trial if n not in ("role", "arm", *last)), *last]
     # Records of several versions may hold a number and a name in one field.
     return tuple((isinstance(v, str), 0 if v is None else v) for v in map(record.get, fields))
-
-
-# Writing
 
 
 def _line(record: dict) -> bytes:

@@ -149,9 +149,6 @@ def _by_urgency(cells: list[Cell]) -> list[Cell]:
     return reports + [cell for turn in zip_longest(*roles.values()) for cell in turn if cell]
 
 
-# Rates
-
-
 def choose_rate(records: Iterable[Record], scale: Scale) -> float:
     """Choose the learning rate of the best mean score; of a tie, the smaller rate.
 
@@ -184,9 +181,6 @@ def _score(record: Record, scale: Scale) -> float:
     if value is None:
         return math.inf
     return value if metric.lower_is_better else -value
-
-
-# Time
 
 
 @dataclass(frozen=True)

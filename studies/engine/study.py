@@ -147,7 +147,7 @@ def _is_taken(file: Path) -> bool:
     try:
         known = importlib.util.find_spec(file.stem)
     except (ImportError, ValueError):
-        # The name has dots, or a module without a file has it: `__main__`, for one.
+        # The name has dots, or it is the name of a module without a file, such as `__main__`.
         return True
     # A folder of this name has no origin, and Python prefers the file.
     return bool(known and known.origin and Path(known.origin).resolve() != file)

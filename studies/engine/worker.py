@@ -8,12 +8,8 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from studies.engine.trial import Cell, Trial
-
-if TYPE_CHECKING:
-    from pretrain.datasets import Dataset
 
 
 def run_cell(
@@ -27,7 +23,7 @@ def run_cell(
     """
     start = time.perf_counter()
 
-    def load(trial: Trial) -> "Dataset":
+    def load(trial: Trial):
         sizes = trial.train_size, trial.validation_size
         return _load(dataset or trial.dataset, *sizes, trial.seed, data_folder)
 

@@ -266,7 +266,8 @@ class Kind:
         return Group(label, arm, tuned), Group(label, arm, stacks, ready=ready), (tuned, stacks)
 
     def _training(self, scale, arm, values, trial, pretrained, final) -> Iterator[Group]:
-        where = "".join(f" {axis.replace('_', ' ')} {value}" for axis, value in values.items())
+        words = [f"{axis.replace('_', ' ')} {value}" for axis, value in values.items()]
+        place = " ".join([arm.name, *words])
         tuned, stacks = pretrained or ((), ())
         if pretrained:
             trial = replace(
@@ -280,23 +281,13 @@ class Kind:
             smaller = replace(trial, role="selection", train_size=size)
             select = spread(smaller, _selection_seeds(scale), scale.learning_rates)
             rate = _chosen(select, scale, final)
-            yield Group(
-                f"selection {arm.name}{where}",
-                arm,
-                select,
-                (tuned,) if tuned else (),
-                ready=not missing(tuned, final),
-            )
+            ready = not missing(tuned, final)
+            yield Group(f"selection {place}", arm, select, (tuned,) if tuned else (), ready)
         report = replace(trial, test_size=values.get("test_size", scale.test_size))
         seeds = scale.seeds((arm.name, *values.values()))
         report = spread(self.reported(scale, arm, report), seeds, (rate,))
-        yield Group(
-            f"report {arm.name}{where}",
-            arm,
-            report,
-            (stacks,) if stacks else (),
-            ready=not missing(stacks + select, final),
-        )
+        ready = not missing(stacks + select, final)
+        yield Group(f"report {place}", arm, report, (stacks,) if stacks else (), ready)
 
 
 def _is(value: object, type_: type) -> bool:

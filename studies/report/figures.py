@@ -113,9 +113,6 @@ def render(figure: Figure, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes
     return files
 
 
-# Titles
-
-
 def title_of(text: str, scale: Scale, seeds: int | None = None) -> str:
     """The title of a figure of report runs, with dataset, seeds and number of images."""
     counts = [seeds] if seeds else sorted({len(scale.seeds(place)) for place in scale.places})
@@ -140,9 +137,6 @@ def _title(text: str, scale: Scale, seeds: list[int], images: str) -> str:
     plural = "s" if max(seeds) > 1 else ""
     count = " or ".join(map(str, seeds))
     return f"{text}\n{kind}{count} seed{plural}, {images} training images"
-
-
-# Looks
 
 
 def looks(scale: Scale) -> dict[str, dict[str, Any]]:
@@ -191,9 +185,6 @@ def at(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
 def combination_label(values: dict[str, Any]) -> str:
     """A combination of axis values in words: "depth 3, width 50"."""
     return ", ".join(f"{axis.replace('_', ' ')} {value}" for axis, value in values.items())
-
-
-# Panels
 
 
 def families(scale: Scale) -> dict[str, list[str]]:
@@ -306,7 +297,7 @@ def draw_rates(
 ) -> None:
     """Draw what rates are chosen by against learning rate; the chosen rate is ringed.
 
-    The looks of places, `styles`, are by default those of their arms.
+    By default, every place has the look of its arm.
     """
     metric = scale.kind.judge("selection").name
     styles = styles or {place: looks(scale)[place[0]] for place in scale.places}

@@ -38,7 +38,6 @@ $front</main>
 $articles</body>
 </html>
 """)
-_ARTICLE = Template('<article id="$anchor">\n$content</article>\n')
 
 
 def document(results: Path, front: str, pages: dict[str, str]) -> str:
@@ -47,7 +46,7 @@ def document(results: Path, front: str, pages: dict[str, str]) -> str:
     Links to the pages become links within the document.
     """
     articles = [
-        _ARTICLE.substitute(anchor=_anchor(path), content=_html(text, path, results, pages))
+        f'<article id="{_anchor(path)}">\n{_html(text, path, results, pages)}</article>\n'
         for path, text in pages.items()
     ]
     front = _html(front, "README.md", results, pages)

@@ -18,12 +18,17 @@ lies wholly outside, and is *undecided* if neither is the case."""
 _LEDGER = f"""\
 The ledger says what the literature claims and what is found here. Every claim and its check were
 fixed before the run; the page of a study says what was not.
-{_VERDICTS} The intervals are adjusted for the number of claims (Holm 1979). A claim may name
-several effects: the column *effect* shows the effect that decides the verdict. A claim is *not run*
-(X) if records are missing. The file [claims.csv](claims.csv) holds the ledger as data, and
-[claims.md](claims.md) has the checks in words."""
+{_VERDICTS}
+The intervals are adjusted for the number of claims (Holm 1979). A claim may name several effects:
+the column *effect* shows the effect that decides the verdict. A claim is *not run* (X) if records
+are missing. The file [claims.csv](claims.csv) holds the ledger as data, and [claims.md](claims.md)
+has the checks in words."""
 # In a study's docstring, the heading of the part that stands at the end of its page.
 AFTERWORD = "\nWhat was tried\n"
+_DEMONSTRATION = (
+    "A demonstration shows in minutes what a study does. Its intervals are wide and its rates are "
+    "chosen on few seeds, so that nothing is concluded from it."
+)
 _EFFECTS = """\
 - *interval*: the interval of the effect at the claim's level, which Holm's procedure adjusts for
   the number of claims. A mean has Student's t interval, a median or a ratio of interquartile ranges
@@ -96,6 +101,7 @@ def scale_page(found: Results) -> str:
     """`README.md` of a scale: question, table, figures, caveats."""
     show = found.study.kind.show
     text, _, tried = found.study.text.partition(AFTERWORD)
+    demonstration = [_DEMONSTRATION] if found.scale.demonstration else []
     parts = [
         f"# {found.study.question}",
         *_state(found),
@@ -110,7 +116,7 @@ def scale_page(found: Results) -> str:
         "## Protocol",
         show.protocol(found.scale),
         "## Caveats",
-        _caveats(found),
+        tables.listed([*demonstration, *show.caveats(found.scale)]),
         *([f"## {AFTERWORD.strip()}", tried.strip()] if tried else []),
         "## Making it again",
         _commands(found),
@@ -133,10 +139,7 @@ def front_page(entries: list[Entry], has_speed: bool) -> str:
         short = short[["statement", "verdict", "effect", "pairs", "study"]]
         parts += ["## The ledger", _LEDGER, tables.markdown(short, numbers=False)]
     if has_speed:
-        parts += [
-            "## Speed",
-            "[speed.md](speed.md) says what training many networks at once gains.",
-        ]
+        parts += ["## Speed", "[speed.md](speed.md) says how fast many networks train at once."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -204,7 +207,7 @@ def _claims(judgments: list[Judgment]) -> list[str]:
     parts = [
         "## Claims",
         _sentence(judgments),
-        f"{_VERDICTS} All checks\nwere fixed before the run.",
+        f"{_VERDICTS}\nAll checks were fixed before the run.",
         tables.markdown(block, numbers=False),
     ]
     effects = pd.DataFrame(
@@ -258,17 +261,6 @@ def _answer(found: Results) -> list[str]:
     block = show.summary(found.table, found.scale)
     title = f"No claim is judged here. {show.title}:"
     return [title, tables.markdown(block), tables.listed(tables.notes(block))]
-
-
-def _caveats(found: Results) -> str:
-    lines = found.study.kind.show.caveats(found.scale)
-    if found.scale.demonstration:
-        demonstration = (
-            "A demonstration shows in minutes what a study does. The intervals are wide, and the "
-            "rates are chosen on few seeds, so that a demonstration proves nothing."
-        )
-        lines = [demonstration, *lines]
-    return tables.listed(lines)
 
 
 def _commands(found: Results) -> str:

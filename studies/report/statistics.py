@@ -37,9 +37,6 @@ class Interval:
     n: int
 
 
-# Intervals
-
-
 def mean_interval(values, confidence: float = 0.95) -> Interval:
     """Student's t interval for the mean of independent values, finite, of shape `(n,)`.
 
@@ -135,9 +132,6 @@ def _drawn(n: int) -> np.ndarray:
     return np.random.default_rng(n).integers(0, n, (_RESAMPLES, n))
 
 
-# Statistics of the last axis
-
-
 def median(values: np.ndarray) -> np.ndarray:
     # Three times as fast as NumPy's on the many short rows of a bootstrap.
     values = np.sort(values, axis=-1)
@@ -154,9 +148,6 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
 def interquartile_range(values: np.ndarray) -> np.ndarray:
     low, high = np.quantile(values, [0.25, 0.75], axis=-1)
     return high - low
-
-
-# Tests
 
 
 def sign_flip_test(differences) -> float:
@@ -198,9 +189,6 @@ def holm(rejects: Sequence[Callable[[float], bool]], alpha: float = 0.05) -> lis
     return levels
 
 
-# Tuning
-
-
 def expected_best(scores) -> np.ndarray:
     """Expected lowest of n scores that are drawn without replacement (Dodge et al. 2019).
 
@@ -212,9 +200,6 @@ def expected_best(scores) -> np.ndarray:
     b = len(scores)
     draws = [[math.comb(b - 1 - i, n - 1) for i in range(b)] for n in range(1, b + 1)]
     return np.array([np.dot(row, scores) / sum(row) for row in draws])
-
-
-# Checks
 
 
 def _finite(values) -> np.ndarray:

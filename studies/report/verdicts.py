@@ -35,10 +35,9 @@ Measurement = Callable[[float], Interval]
 class Finding:
     """The effect that was found for a condition of a claim.
 
-    The interval is at the claim's level; it is `None` if the claim was not run. The p-value is of
-    the sign-flip test that a paired difference equals the bound nearest to it, not adjusted: a
-    second opinion, free of the normal distribution. It is NaN for other effects. The unit is that
-    of the effect; a probability, a share or a ratio has none.
+    The interval is at the claim's level; `None` if the claim was not run. The p-value is of the
+    sign-flip test against the nearest bound, for paired differences only, and not adjusted: a
+    second opinion, free of the normal distribution. A probability, a share or a ratio has no unit.
     """
 
     condition: Condition
@@ -61,8 +60,7 @@ class Finding:
 class Judgment:
     """The verdict on a claim, with a finding per condition.
 
-    `level` is the level of the intervals after Holm's adjustment; it is NaN if the claim was not
-    run.
+    `level` is the level of the intervals after Holm's adjustment; NaN if the claim was not run.
     """
 
     claim: Claim
@@ -165,9 +163,6 @@ def effect_text(finding: Finding) -> str:
     return f"{finding.text}: {interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-# Verdicts
-
-
 def _measure_all(
     claim: Claim, frame: pd.DataFrame, scale: Scale
 ) -> list[tuple[Condition, Measurement, float, str]] | None:
@@ -205,9 +200,6 @@ def _judgment(claim: Claim, measured: list | None, level: float) -> Judgment:
     own = level / len(measured) if verdict == FAILS else level
     findings = tuple(Finding(condition, m(1 - own), p, unit) for condition, m, p, unit in measured)
     return Judgment(claim, verdict, own, findings)
-
-
-# Effects
 
 
 def _values(sample: Sample, frame: pd.DataFrame, scale: Scale) -> pd.Series | None:

@@ -32,7 +32,7 @@ def write_scale(folder: Path, study: Study, name: str) -> str:
 
 
 def write_all(results: Path, studies: list[Study], only: Study | None = None) -> list[Path]:
-    """Write every scale that has results, or those of one study, and the front page.
+    """Write every scale that has results, of all studies or of one, and the front page.
 
     Returns the pages that were written, the front page last. It raises what `write_scale` raises,
     and `FileNotFoundError` if the one study has no results.

@@ -217,14 +217,14 @@ def _trajectory(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
         return
     epochs = int(done["epochs"].iloc[0])
     names = ("train_nll", "validation_nll")
-    x, y = (np.mean([_values(c[name]) for c in done["curves"]], 0) for name in names)
+    x, y = (np.mean([np.array(c[name], float) for c in done["curves"]], 0) for name in names)
     ax.plot(x[:epochs], y[:epochs], markevery=[epochs - 1], **look)
     ax.plot(x[epochs - 1 :], y[epochs - 1 :], ":", color=look["color"], linewidth=1)
 
 
 def _learning_curves(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
     curves = [
-        _values(curves["validation_error"])[:epochs]
+        np.array(curves["validation_error"], float)[:epochs]
         for curves, epochs in zip(runs["curves"], runs["epochs"], strict=True)
     ]
     for curve, best in zip(curves, runs["best_epoch"].astype(int), strict=True):
@@ -233,10 +233,6 @@ def _learning_curves(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
         ax.plot(best, curve[best - 1], look["marker"], color=look["color"])
     if curves:
         ax.plot(x, np.mean(curves, 0), color=look["color"], linestyle=look["linestyle"])
-
-
-def _values(curve: list) -> np.ndarray:
-    return np.array(curve, dtype=float)
 
 
 def _cost_point(ax: Axes, look: dict, runs: pd.DataFrame) -> None:

@@ -98,8 +98,8 @@ class ClassificationShow(Show):
             f"has a standard error of {sampling:.2f} points.",
             "Learning rates are tuned for every arm alike. Of the settings of pretraining, only "
             "the rate is tuned.",
-            "Costs are counted, not measured: 2 FLOPs per multiply-add, and three forward passes "
-            "for a step of training. The pretraining of every layer counts in full, though runs "
+            "Costs are counted, not measured: 2 FLOPs per multiply-add; a step of training counts "
+            "as three forward passes. The pretraining of every layer counts in full, though runs "
             "share it.",
         ]
 

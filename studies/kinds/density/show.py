@@ -30,7 +30,7 @@ _NATS = "bound on log p(x) (nats)"
     "Bound on log p(x) against {axis}.",
     "Means with their 95 % t intervals over seeds, per image; the dots are seeds. The "
     f"importance-weighted bound of {IMPORTANCE_SAMPLES} samples (Burda et al. 2016) is nearer to "
-    "log p(x) than the other two bounds.",
+    "log p(x) than the plain bound on test images.",
     name="bound_against_{axis}",
 )
 def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
@@ -234,6 +234,6 @@ class DensityShow(Show):
             "counts as the bound of the mean image.",
             "The number of epochs is fixed, so that a model which learns more slowly is read "
             "earlier in its training: see the bound against epoch.",
-            "Costs are counted, not measured: 2 FLOPs per multiply-add, and three forward passes "
-            "for a step of training.",
+            "Costs are counted, not measured: 2 FLOPs per multiply-add; a step of training counts "
+            "as three forward passes.",
         ]
