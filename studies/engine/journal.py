@@ -198,9 +198,7 @@ def _append(path: Path, content: bytes) -> None:
     size = 0 if is_new else path.stat().st_size
     try:
         with path.open("ab", buffering=0) as file:
-            while content:
-                content = content[file.write(content) :]
-            os.fsync(file.fileno())
+            _write(file, content)
         if is_new:
             _sync_folder(path.parent)
     except OSError:
@@ -208,6 +206,12 @@ def _append(path: Path, content: bytes) -> None:
         with suppress(OSError):
             os.truncate(path, size)
         raise
+
+
+def _write(file, content: bytes) -> None:
+    while content:
+        content = content[file.write(content) :]
+    os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
