@@ -8,9 +8,12 @@ import keras
 from keras import ops
 
 from pretrain import backend, graph
+from pretrain.convolutions import as_products
 from pretrain.task import Task
 
+# Examples that are run at once in inference: a convolution's are laid out pixel by pixel.
 _CHUNK = 1000
+_CHUNK_OF_IMAGES = 100
 _CACHE_SIZE = 64
 
 
@@ -32,14 +35,9 @@ class Program:
         if optimizer is not None:
             self.optimizer = backend.functional_optimizer(optimizer)
             self.optimizer.build(template.trainable_variables)
-        # XLA's convolutions are some 50 times slower inside its loops on a processor: there the
-        # loop is Python's, and what is compiled is a step of it.
-        whole = backend.accelerated() or not _has_convolution(template)
-        self._loop = backend.repeat if whole else backend.repeat_in_python
-        self._update = self._update if whole else backend.Compiled(self._update)
-        self._add_scores = self._add_scores if whole else backend.Compiled(self._add_scores)
-        self.train = backend.Compiled(self._train, whole)
-        self.score = backend.Compiled(self._score, whole)
+        self.chunk = _CHUNK_OF_IMAGES if _has_convolution(template) else _CHUNK
+        self.train = backend.Compiled(self._train)
+        self.score = backend.Compiled(self._score)
         self.infer = backend.Compiled(self._infer)
 
     def optimizer_state(self, learning_rate: float | None) -> list:
@@ -58,7 +56,7 @@ class Program:
             return self._update(*state, index[step], _key(key, first + step), x, y, weight)
 
         totals = ops.zeros((len(self.task.names),), keras.config.floatx())
-        return self._loop(index.shape[0], update, (trained, fixed, slots, totals))
+        return backend.repeat(index.shape[0], update, (trained, fixed, slots, totals))
 
     def _update(self, trained, fixed, slots, totals, rows, key, x, y, weight):
         x, y, weight = _take((x, y, weight), rows)
@@ -76,14 +74,14 @@ class Program:
     def _score(self, trained, fixed, key, x, y, weight):
         """Mean scores over all examples, in inference mode."""
         n = x.shape[0]
-        chunk = min(n, _CHUNK)
+        chunk = min(n, self.chunk)
 
         def add(step, totals):
             rows = step * chunk + ops.arange(chunk)
             return self._add_scores(totals, trained, fixed, _key(key, step), rows, x, y, weight)
 
         totals = ops.zeros((len(self.task.names),), keras.config.floatx())
-        return self._loop(-(-n // chunk), add, totals) / n
+        return backend.repeat(-(-n // chunk), add, totals) / n
 
     def _add_scores(self, totals, trained, fixed, key, rows, x, y, weight):
         n = x.shape[0]
@@ -100,7 +98,8 @@ class Program:
 
     def _call(self, trained, fixed, x, training):
         mode = {"training": training} if graph.takes_training(self.template) else {}
-        return self.template.stateless_call(trained, fixed, x, return_losses=True, **mode)
+        with as_products():
+            return self.template.stateless_call(trained, fixed, x, return_losses=True, **mode)
 
 
 _programs: OrderedDict[tuple, Program] = OrderedDict()
