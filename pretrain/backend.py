@@ -89,9 +89,16 @@ def _compile(function: Callable) -> Callable:
     return jax.jit(function)
 
 
+def on_processor() -> bool:
+    """Whether programs run on a processor: there is no accelerator."""
+    if _TENSORFLOW:
+        return not tf.config.list_logical_devices("GPU")
+    return jax.default_backend() == "cpu"
+
+
 def accelerated() -> bool:
     """Whether members are vectorized: on JAX, where the device is not a processor."""
-    return not _TENSORFLOW and jax.default_backend() != "cpu"
+    return not (_TENSORFLOW or on_processor())
 
 
 def value_and_gradients(function: Callable, variables: list) -> tuple:

@@ -24,7 +24,7 @@ _replacing = threading.RLock()
 @contextlib.contextmanager
 def as_products() -> Iterator[None]:
     """Lets Keras's layers compute by this module's functions, unless there is an accelerator."""
-    if backend.accelerated():
+    if not backend.on_processor():
         yield
         return
     module = keras.src.backend.nn
@@ -55,8 +55,8 @@ def _in_place_of(theirs: Callable, ours: Callable) -> Callable:
             if isinstance(options[name], int):
                 options[name] = (options[name],) * (len(x.shape) - 2)
         options["padding"] = options["padding"].lower()
-        last = options.pop("data_format") or keras.config.image_data_format()
-        if last == "channels_last":
+        data_format = options.pop("data_format") or keras.config.image_data_format()
+        if data_format == "channels_last":
             result = ours(x, **options)
         else:
             result = ours(ops.moveaxis(x, 1, -1), **options)
@@ -75,8 +75,8 @@ def conv(x: Any, kernel: Any, strides: tuple, padding: str, dilation_rate: tuple
         return ops.concatenate(parts, axis=-1)
     size, filters = kernel.shape[:-2], kernel.shape[-1]
     margins = _margins(x, size, strides, padding, dilation_rate)
-    # Of the two ways to lay out the rows of a kernel, this one takes less memory and time, but for
-    # rows so short that the matrix would be too narrow.
+    # Only the columns of a kernel are laid side by side then, and its rows are added up behind the
+    # product: a third of the memory for 3 x 3 pixels, and less time, if the matrix is not narrow.
     by_row = strides[0] == 1 and x.shape[-1] >= _MANY_CHANNELS
     if not by_row:
         pixels = _pixels(ops.pad(x, margins), size, strides, dilation_rate)
