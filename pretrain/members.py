@@ -9,7 +9,7 @@ from keras import ops
 
 from pretrain.backend import Compiled
 from pretrain.examples import Block
-from pretrain.program import get_program, values_of
+from pretrain.program import get_program
 from pretrain.seeds import derive
 from pretrain.task import Task
 
@@ -134,11 +134,6 @@ class Members:
 def variables_of(layer: keras.Layer) -> list[keras.Variable]:
     """The variables of a layer, trainable ones first."""
     return [*layer.trainable_variables, *layer.non_trainable_variables]
-
-
-def members_of(models: Sequence[keras.Model], seeds: list[int]) -> Members:
-    """Members with the weights that models of one architecture have now."""
-    return Members(models[0], seeds, [values_of(variables_of(model)) for model in models])
 
 
 def key_of(*names: str | int) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -24,12 +25,14 @@ class Program:
     optimizer runs the same program.
 
     Args:
-        template: Any layer or model of the architecture.
+        template: A layer or model of the architecture.
         task: What to train it on; `None` if it is only run.
         optimizer: A Keras optimizer; `None` if it is not trained.
     """
 
-    def __init__(self, template: Any, task: Task | None, optimizer: Any) -> None:
+    def __init__(
+        self, template: keras.Layer, task: Task | None, optimizer: keras.optimizers.Optimizer | None
+    ) -> None:
         self.template = template
         self.task = task
         if optimizer is not None:
@@ -105,7 +108,11 @@ class Program:
 _programs: OrderedDict[tuple, Program] = OrderedDict()
 
 
-def get_program(template: Any, task: Task | None = None, optimizer: Any = None) -> Program:
+def get_program(
+    template: keras.Layer,
+    task: Task | None = None,
+    optimizer: keras.optimizers.Optimizer | None = None,
+) -> Program:
     """The program for an architecture, a task and an optimizer, compiled once and reused."""
     key = (architecture(template), task, optimizer and _optimizer_key(optimizer))
     if key not in _programs:
@@ -116,12 +123,12 @@ def get_program(template: Any, task: Task | None = None, optimizer: Any = None) 
     return _programs[key]
 
 
-def values_of(variables: list) -> list:
+def values_of(variables: Sequence[keras.Variable]) -> list:
     """The values of Keras variables, as tensors that do not change with them."""
     return [ops.copy(variable) for variable in variables]
 
 
-def architecture(template: Any) -> Any:
+def architecture(template: keras.Layer) -> Any:
     """What is equal for layers and models that one program serves: a text, if it can be told."""
     if hasattr(template, "fingerprint"):
         return template.fingerprint()
@@ -132,7 +139,7 @@ def architecture(template: Any) -> Any:
         return id(template)
 
 
-def _optimizer_key(optimizer: Any) -> str:
+def _optimizer_key(optimizer: keras.optimizers.Optimizer) -> str:
     config = optimizer.get_config()
     config.pop("name")
     if isinstance(config.get("learning_rate"), float | int):
@@ -141,7 +148,7 @@ def _optimizer_key(optimizer: Any) -> str:
     return json.dumps([kind, config], sort_keys=True, default=repr)
 
 
-def _has_convolution(template: Any) -> bool:
+def _has_convolution(template: keras.Layer) -> bool:
     return any(graph.is_convolution(layer) for layer in template._flatten_layers())
 
 
