@@ -3,6 +3,8 @@
 Everything else in the package is written in `keras.ops`.
 """
 
+import itertools
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -35,12 +37,11 @@ class Compiled:
     Args:
         function: The function; on TensorFlow it is run as a plain graph where XLA cannot
             compile it.
-        whole: Whether to compile it; if not, it is Python that calls compiled functions.
     """
 
-    def __init__(self, function: Callable, whole: bool = True) -> None:
+    def __init__(self, function: Callable) -> None:
         self._function = function
-        self._compiled = _compile(function) if whole else function
+        self._compiled = _compile(function)
         self._vectorized: dict[tuple, Callable] = {}
 
     def __call__(self, *arguments: Any) -> Any:
@@ -90,9 +91,16 @@ def _compile(function: Callable) -> Callable:
     return jax.jit(function)
 
 
+def on_processor() -> bool:
+    """Whether programs run on a processor: there is no accelerator."""
+    if _TENSORFLOW:
+        return not tf.config.list_logical_devices("GPU")
+    return jax.default_backend() == "cpu"
+
+
 def accelerated() -> bool:
     """Whether members are vectorized: on JAX, where the device is not a processor."""
-    return not _TENSORFLOW and jax.default_backend() != "cpu"
+    return not (_TENSORFLOW or on_processor())
 
 
 def value_and_gradients(function: Callable, variables: list) -> tuple:
@@ -137,6 +145,48 @@ def directional_derivative(function: Callable, x: Any, direction: Any) -> tuple[
     return value, derivative
 
 
+def maxima(x: Any, axes: tuple[int, ...]) -> Any:
+    """Maxima of an array along axes; the derivative is that of the first of equal elements."""
+    ops, sizes = keras.ops, [x.shape[axis] if axis in axes else 1 for axis in range(len(x.shape))]
+    numbers = ops.reshape(ops.arange(math.prod(sizes), dtype="int32"), sizes)
+    places = list(enumerate(itertools.product(*map(range, sizes))))
+
+    def first(x: Any, highest: Any) -> Any:
+        equal = (x == highest) | ops.isnan(x)
+        found = places[-1][0]
+        for number, place in reversed(places[:-1]):
+            window = [
+                slice(i, i + 1) if n > 1 else slice(None) for i, n in zip(place, sizes, strict=True)
+            ]
+            found = ops.where(equal[*window], number, found)
+        return numbers == found
+
+    def highest_of(x: Any) -> Any:
+        highest = ops.max(x, axis=axes, keepdims=True)
+        # XLA has no maximum of windows that hold no number: these shall stay what they are.
+        corner = x[*(slice(0, 1) if axis in axes else slice(None) for axis in range(len(sizes)))]
+        return ops.where(highest == -math.inf, corner, highest)
+
+    if _TENSORFLOW:
+
+        @tf.custom_gradient
+        def maximum(x):
+            highest = highest_of(x)
+            return highest, lambda slope: tf.where(first(x, highest), slope, tf.zeros_like(slope))
+
+        return tf.squeeze(maximum(x), axes)
+
+    maximum = jax.custom_jvp(lambda x: jax.numpy.squeeze(highest_of(x), axes))
+
+    @maximum.defjvp
+    def derivative(primals, tangents):
+        (x,), (slope,) = primals, tangents
+        slopes = jax.numpy.where(first(x, highest_of(x)), slope, 0)
+        return maximum(x), jax.numpy.sum(slopes, axes)
+
+    return maximum(x)
+
+
 def repeat(steps: int, body: Callable, state: Any) -> Any:
     """`for i in range(steps): state = body(i, state)`, as one loop of the program."""
     if not _TENSORFLOW:
@@ -148,13 +198,6 @@ def repeat(steps: int, body: Callable, state: Any) -> Any:
     return tf.while_loop(
         lambda i, _: i < steps, advance, (tf.constant(0), state), parallel_iterations=1
     )[1]
-
-
-def repeat_in_python(steps: int, body: Callable, state: Any) -> Any:
-    """`repeat`, where the loop is not to be part of a compiled program."""
-    for i in range(steps):
-        state = body(keras.ops.convert_to_tensor(i, "int32"), state)
-    return state
 
 
 def uniform(shape: tuple, seed: Any) -> Any:

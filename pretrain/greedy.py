@@ -24,7 +24,7 @@ def greedy_pretrain(
     y: Any = None,
     epochs: int = 10,
     batch_size: int = 128,
-    optimizer: Any = "adam",
+    optimizer: str | keras.optimizers.Optimizer = "adam",
     learning_rate: float | Sequence[float] | None = None,
     seed: int = 0,
     stages: int | Sequence[Sequence[str]] | None = None,
@@ -33,7 +33,7 @@ def greedy_pretrain(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     folder: str | os.PathLike | None = None,
     max_memory: int = MAX_MEMORY,
-    verbose: Any = "auto",
+    verbose: str | int = "auto",
 ) -> Report:
     """Pretrains a model's stages one after another, in place.
 

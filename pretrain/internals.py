@@ -3,11 +3,15 @@
 Its tests say on which versions of Keras, TensorFlow and JAX they were run.
 """
 
+import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
+
+_replacing = threading.RLock()
 
 
 class Node(NamedTuple):
@@ -115,3 +119,23 @@ def _without_tensorflow(kind: type) -> dict[str, Callable]:
         and not name.startswith("__")
         and getattr(kind, name) is method
     }
+
+
+@contextlib.contextmanager
+def replaced(replacements: dict[str, Callable]) -> Iterator[None]:
+    """Replaces functions of Keras's backend for neural networks, by which layers compute.
+
+    Args:
+        replacements: For the name of each function, a function from Keras's own to the new one.
+    """
+    module = keras.src.backend.nn
+    # Two threads at once would put back each other's functions.
+    with _replacing:
+        theirs = {name: getattr(module, name) for name in replacements}
+        try:
+            for name, replacement in replacements.items():
+                setattr(module, name, replacement(theirs[name]))
+            yield
+        finally:
+            for name, function in theirs.items():
+                setattr(module, name, function)

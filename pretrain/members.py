@@ -9,11 +9,9 @@ from keras import ops
 
 from pretrain.backend import Compiled
 from pretrain.examples import Block
-from pretrain.program import get_program, values_of
+from pretrain.program import get_program
 from pretrain.seeds import derive
 from pretrain.task import Task
-
-_PREDICTION_CHUNK = 1000
 
 
 class Members:
@@ -89,14 +87,14 @@ class Members:
         Returns:
             An array (n, ...) for each member.
         """
-        infer = get_program(self.template).infer
+        program = get_program(self.template)
         n = len(inputs[0])
-        chunk = min(n, _PREDICTION_CHUNK)
+        chunk = min(n, program.chunk)
         outputs = []
         for start in range(0, n, chunk):
             rows = np.minimum(np.arange(start, start + chunk), n - 1)
             batch = [(ops.convert_to_tensor(x[rows]),) for x in inputs]
-            outputs.append([ops.convert_to_numpy(o) for o in self.each(infer, [], batch)])
+            outputs.append([ops.convert_to_numpy(o) for o in self.each(program.infer, [], batch)])
         return [np.concatenate(pieces)[:n] for pieces in zip(*outputs, strict=True)]
 
     def scores(self, task: Task, blocks: list[Block], stream: str = "") -> np.ndarray:
@@ -136,11 +134,6 @@ class Members:
 def variables_of(layer: keras.Layer) -> list[keras.Variable]:
     """The variables of a layer, trainable ones first."""
     return [*layer.trainable_variables, *layer.non_trainable_variables]
-
-
-def members_of(models: Sequence[keras.Model], seeds: list[int]) -> Members:
-    """Members with the weights that models of one architecture have now."""
-    return Members(models[0], seeds, [values_of(variables_of(model)) for model in models])
 
 
 def key_of(*names: str | int) -> Any:

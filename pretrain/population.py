@@ -11,7 +11,8 @@ import pandas as pd
 
 from pretrain.checks import check_model, checked_optimizer, checked_rates, checked_seeds, positive
 from pretrain.examples import MAX_MEMORY, Examples, on_device, rows_within, split_validation
-from pretrain.members import Members, members_of
+from pretrain.members import Members, variables_of
+from pretrain.program import values_of
 from pretrain.task import check_inputs, check_labeled, check_targets, prediction_task
 from pretrain.training import Epoch, Trainer, progress
 
@@ -50,7 +51,8 @@ class Population:
                 "Expected a model of its own for each member, of one architecture. "
                 f"Received: {models[0].name!r} for several of {len(models)} members"
             )
-        self.members = members_of(models, self.seeds)
+        values = [values_of(variables_of(model)) for model in models]
+        self.members = Members(models[0], self.seeds, values)
 
     @classmethod
     def from_models(
@@ -124,16 +126,16 @@ class Population:
         x: Any,
         y: Any = None,
         *,
-        loss: Any,
+        loss: str | keras.losses.Loss | Callable,
         epochs: int = 1,
         batch_size: int = 32,
-        optimizer: Any = "sgd",
+        optimizer: str | keras.optimizers.Optimizer = "sgd",
         learning_rate: float | Sequence[float] | None = None,
-        metrics: Sequence[Any] = (),
+        metrics: Sequence[str | keras.metrics.Metric | Callable] = (),
         sample_weight: Any = None,
         validation_data: Any = None,
         max_memory: int = MAX_MEMORY,
-        verbose: Any = "auto",
+        verbose: str | int = "auto",
     ) -> pd.DataFrame:
         """Trains every member.
 
@@ -188,16 +190,16 @@ class Population:
         x: Any,
         y: Any = None,
         *,
-        loss: Any,
+        loss: str | keras.losses.Loss | Callable,
         epochs: int = 1,
         batch_size: int = 32,
-        optimizer: Any = "sgd",
+        optimizer: str | keras.optimizers.Optimizer = "sgd",
         learning_rate: float | Sequence[float] | None = None,
-        metrics: Sequence[Any] = (),
+        metrics: Sequence[str | keras.metrics.Metric | Callable] = (),
         sample_weight: Any = None,
         validation_data: Any = None,
         max_memory: int = MAX_MEMORY,
-        verbose: Any = "auto",
+        verbose: str | int = "auto",
     ) -> Iterator[Epoch]:
         """Trains every member, and hands over to the caller after each epoch.
 
@@ -247,8 +249,8 @@ class Population:
         x: Any,
         y: Any = None,
         *,
-        loss: Any,
-        metrics: Sequence[Any] = (),
+        loss: str | keras.losses.Loss | Callable,
+        metrics: Sequence[str | keras.metrics.Metric | Callable] = (),
         sample_weight: Any = None,
     ) -> pd.DataFrame:
         """Mean loss and metrics of every member.

@@ -2,15 +2,19 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from pretrain import backend, graph, internals
+from pretrain.convolutions import as_products
 from pretrain.task import Task
 
+# Examples that are run at once in inference: a convolution's are laid out pixel by pixel.
 _CHUNK = 1000
+_CHUNK_OF_IMAGES = 100
 _CACHE_SIZE = 64
 
 
@@ -21,25 +25,22 @@ class Program:
     optimizer runs the same program.
 
     Args:
-        template: Any layer or model of the architecture.
+        template: A layer or model of the architecture.
         task: What to train it on; `None` if it is only run.
         optimizer: A Keras optimizer; `None` if it is not trained.
     """
 
-    def __init__(self, template: Any, task: Task | None, optimizer: Any) -> None:
+    def __init__(
+        self, template: keras.Layer, task: Task | None, optimizer: keras.optimizers.Optimizer | None
+    ) -> None:
         self.template = template
         self.task = task
         if optimizer is not None:
             self.optimizer = internals.functional_optimizer(optimizer)
             self.optimizer.build(template.trainable_variables)
-        # XLA's convolutions are some 50 times slower inside its loops on a processor: there the
-        # loop is Python's, and what is compiled is a step of it.
-        whole = backend.accelerated() or not _has_convolution(template)
-        self._loop = backend.repeat if whole else backend.repeat_in_python
-        self._update = self._update if whole else backend.Compiled(self._update)
-        self._add_scores = self._add_scores if whole else backend.Compiled(self._add_scores)
-        self.train = backend.Compiled(self._train, whole)
-        self.score = backend.Compiled(self._score, whole)
+        self.chunk = _CHUNK_OF_IMAGES if _has_convolution(template) else _CHUNK
+        self.train = backend.Compiled(self._train)
+        self.score = backend.Compiled(self._score)
         self.infer = backend.Compiled(self._infer)
 
     def optimizer_state(self, learning_rate: float | None) -> list:
@@ -58,7 +59,7 @@ class Program:
             return self._update(*state, index[step], _key(key, first + step), x, y, weight)
 
         totals = ops.zeros((len(self.task.names),), keras.config.floatx())
-        return self._loop(index.shape[0], update, (trained, fixed, slots, totals))
+        return backend.repeat(index.shape[0], update, (trained, fixed, slots, totals))
 
     def _update(self, trained, fixed, slots, totals, rows, key, x, y, weight):
         x, y, weight = _take((x, y, weight), rows)
@@ -76,14 +77,14 @@ class Program:
     def _score(self, trained, fixed, key, x, y, weight):
         """Mean scores over all examples, in inference mode."""
         n = x.shape[0]
-        chunk = min(n, _CHUNK)
+        chunk = min(n, self.chunk)
 
         def add(step, totals):
             rows = step * chunk + ops.arange(chunk)
             return self._add_scores(totals, trained, fixed, _key(key, step), rows, x, y, weight)
 
         totals = ops.zeros((len(self.task.names),), keras.config.floatx())
-        return self._loop(-(-n // chunk), add, totals) / n
+        return backend.repeat(-(-n // chunk), add, totals) / n
 
     def _add_scores(self, totals, trained, fixed, key, rows, x, y, weight):
         n = x.shape[0]
@@ -100,13 +101,18 @@ class Program:
 
     def _call(self, trained, fixed, x, training):
         mode = {"training": training} if graph.takes_training(self.template) else {}
-        return self.template.stateless_call(trained, fixed, x, return_losses=True, **mode)
+        with as_products():
+            return self.template.stateless_call(trained, fixed, x, return_losses=True, **mode)
 
 
 _programs: OrderedDict[tuple, Program] = OrderedDict()
 
 
-def get_program(template: Any, task: Task | None = None, optimizer: Any = None) -> Program:
+def get_program(
+    template: keras.Layer,
+    task: Task | None = None,
+    optimizer: keras.optimizers.Optimizer | None = None,
+) -> Program:
     """The program for an architecture, a task and an optimizer, compiled once and reused."""
     key = (architecture(template), task, optimizer and _optimizer_key(optimizer))
     if key not in _programs:
@@ -117,12 +123,12 @@ def get_program(template: Any, task: Task | None = None, optimizer: Any = None) 
     return _programs[key]
 
 
-def values_of(variables: list) -> list:
+def values_of(variables: Sequence[keras.Variable]) -> list:
     """The values of Keras variables, as tensors that do not change with them."""
     return [ops.copy(variable) for variable in variables]
 
 
-def architecture(template: Any) -> Any:
+def architecture(template: keras.Layer) -> Any:
     """What is equal for layers and models that one program serves: a text, if it can be told."""
     if hasattr(template, "architecture_text"):
         return template.architecture_text()
@@ -133,7 +139,7 @@ def architecture(template: Any) -> Any:
         return id(template)
 
 
-def _optimizer_key(optimizer: Any) -> str:
+def _optimizer_key(optimizer: keras.optimizers.Optimizer) -> str:
     config = optimizer.get_config()
     config.pop("name")
     if isinstance(config.get("learning_rate"), float | int):

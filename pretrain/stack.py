@@ -31,11 +31,11 @@ class Settings:
 
     epochs: int
     batch_size: int
-    optimizer: Any
-    learning_rate: Any
+    optimizer: str | keras.optimizers.Optimizer
+    learning_rate: float | Sequence[float] | None
     patience: int | None
     callbacks: Sequence[keras.callbacks.Callback]
-    verbose: Any
+    verbose: str | int
 
     def __post_init__(self) -> None:
         positive("epochs", self.epochs)
@@ -73,7 +73,7 @@ class Stack:
         self.objectives = _one_for_each(objective, len(self.stages))
         self.layers = None if stages is None or isinstance(stages, int) else stages
 
-    def first_inputs(self, settings: Settings, max_memory: Any) -> list[Codes]:
+    def first_inputs(self, settings: Settings, max_memory: int) -> list[Codes]:
         """Inputs of the first stage, of validation too if there is any; decides the objectives."""
         if settings.patience and self.validation is None:
             raise ValueError(
@@ -124,7 +124,7 @@ def stream_name(number: int) -> str:
     return f"stage {number}"
 
 
-def _cut(model: Any, stages: Any, examples: Examples) -> list[Stage]:
+def _cut(model: keras.Model, stages: Any, examples: Examples) -> list[Stage]:
     if isinstance(stages, int) and not isinstance(stages, bool):
         cut = split_stages(model)
         if not 1 <= stages <= len(cut):
@@ -147,7 +147,7 @@ def _one_for_each(objective: Any, count: int) -> list[Objective]:
     return objectives
 
 
-def _input_dtype(model: Any) -> str:
+def _input_dtype(model: keras.Model) -> str:
     """What Keras casts a model's input to; images of integers, too, are trained on as floats."""
     inputs = getattr(model, "inputs", None)
     return inputs[0].dtype if inputs else keras.config.floatx()
@@ -164,7 +164,9 @@ class StageTraining:
         stream: Name of the random streams.
     """
 
-    def __init__(self, population: Population, task: Any, learners: list, stream: str) -> None:
+    def __init__(
+        self, population: Population, task: Objective, learners: list[keras.Layer], stream: str
+    ) -> None:
         self.population = population
         self.task = task
         self.learners = learners

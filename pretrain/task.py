@@ -157,7 +157,7 @@ def _per_example(value: Any, n: int) -> Any:
     return ops.broadcast_to(ops.cast(value, keras.config.floatx()), (n,))
 
 
-def check_inputs(template: Any, examples: Examples) -> None:
+def check_inputs(template: keras.Layer, examples: Examples) -> None:
     """Refuses examples that do not have the shape of the model's input."""
     x = examples.first()[0].x
     expected = getattr(template, "input_shape", None)
@@ -173,7 +173,7 @@ def check_inputs(template: Any, examples: Examples) -> None:
         )
 
 
-def check_labeled(template: Any, task: Prediction, examples: Examples | None) -> None:
+def check_labeled(template: keras.Layer, task: Prediction, examples: Examples | None) -> None:
     """Refuses examples that do not fit the model or the task; of a dataset, the first are seen."""
     if examples is None:
         return
@@ -181,7 +181,7 @@ def check_labeled(template: Any, task: Prediction, examples: Examples | None) ->
     check_targets(template, task, examples.first())
 
 
-def check_targets(template: Any, task: Prediction, blocks: list[Block]) -> list[Block]:
+def check_targets(template: keras.Layer, task: Prediction, blocks: list[Block]) -> list[Block]:
     """Examples as they are, unless they lack targets or a label is no class of the model."""
     targets = [block.y for block in blocks]
     if targets[0] is None:
