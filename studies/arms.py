@@ -74,24 +74,38 @@ def version_of(arm: Arm) -> int | str:
     It is the version of an arm of `ARMS`. For any other arm, it is the version with a hash of the
     arm and of the source of its build function.
     """
-    if ARMS.get(arm.name) == arm:
+    known = ARMS.get(arm.name)
+    meaning = _meaning(arm)
+    if known and type(known) is type(arm) and _meaning(known) == meaning:
         return arm.version
-    fields = {k: v for k, v in dataclasses.asdict(arm).items() if k not in _ABOUT}
-    fields["build"] = inspect.getsource(builder(arm)) if arm.build else None
-    text = json.dumps(fields, sort_keys=True, default=repr)
+    if arm.build:
+        meaning["build"] = inspect.getsource(builder(arm))
+    text = json.dumps(meaning, sort_keys=True, default=repr)
     return f"{arm.version}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _meaning(arm: Arm) -> dict:
+    """The fields that say how an arm is trained and that differ from their defaults."""
+    fields = [f for f in dataclasses.fields(arm) if f.name not in _ABOUT]
+    return {f.name: v for f in fields if (v := getattr(arm, f.name)) != f.default}
 
 
 def builder(arm: Arm) -> Callable:
     """Find the build function that an arm names; raise `ValueError` if there is none."""
     module, _, name = arm.build.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"The build function of the arm {arm.name!r} cannot be found: {error}. Expected "
             f"'module:function'. Received: build={arm.build!r}"
         ) from error
+    if not inspect.isfunction(found):
+        raise ValueError(
+            f"The arm {arm.name!r} must be built by a function, whose source tells what it means. "
+            f"Received: build={arm.build!r}, a {type(found).__name__}"
+        )
+    return found
 
 
 # The literature's loss of a stage is summed over the features, not averaged.

@@ -14,6 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
+import numpy as np
+from keras import layers
+
+from pretrain import DenoisingAutoencoder, Population, datasets, greedy_pretrain, networks
+
 _TRIALS = 15
 _TRAIN_SIZE = 2_000
 _EPOCHS = 10
@@ -91,8 +97,6 @@ def _machine() -> str:
 
 
 def _build(depth: int, units: int, seed: int):
-    from pretrain import networks
-
     return networks.mlp(
         (28, 28, 1),
         depth=depth,
@@ -104,70 +108,43 @@ def _build(depth: int, units: int, seed: int):
 
 
 def _settings() -> dict:
-    import keras
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return {"loss": loss, "metrics": ["accuracy"]}
 
-    return {
-        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        "metrics": ["accuracy"],
-    }
+
+def _seconds(call: Callable[[], object], members: int = 1) -> float:
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) / members
 
 
 def _compare(depth: int) -> str:
-    from pretrain import datasets
-
     data = datasets.load("mnist", train_size=_TRAIN_SIZE, validation_size=1_000)
-    population, plain = _as_population(depth, data), _in_a_loop(depth, data)
+    options = {"epochs": _EPOCHS, "batch_size": 20, "validation_data": data.validation}
+
+    def as_population() -> None:
+        population = Population(lambda seed: _build(depth, 200, seed), range(_TRIALS))
+        population.fit(*data.train, learning_rate=0.1, verbose=0, **options, **_settings())
+
+    def in_a_loop() -> None:
+        for seed in range(_TRIALS):
+            keras.utils.clear_session()
+            model = _build(depth, 200, seed)
+            model.compile(keras.optimizers.SGD(0.1), **_settings())
+            model.fit(*data.train, verbose=0, **options)
+
+    population, plain = _seconds(as_population), _seconds(in_a_loop)
     return f"| {depth} | {population:.1f} s | {plain:.1f} s | {plain / population:.1f} |\n"
 
 
-def _as_population(depth: int, data) -> float:
-    from pretrain import Population
-
-    start = time.perf_counter()
-    population = Population(lambda seed: _build(depth, 200, seed), range(_TRIALS))
-    population.fit(
-        *data.train,
-        epochs=_EPOCHS,
-        batch_size=20,
-        optimizer="sgd",
-        learning_rate=0.1,
-        validation_data=data.validation,
-        verbose=0,
-        **_settings(),
-    )
-    return time.perf_counter() - start
-
-
-def _in_a_loop(depth: int, data) -> float:
-    import keras
-
-    start = time.perf_counter()
-    for seed in range(_TRIALS):
-        keras.utils.clear_session()
-        model = _build(depth, 200, seed)
-        model.compile(keras.optimizers.SGD(0.1), **_settings())
-        model.fit(
-            *data.train,
-            epochs=_EPOCHS,
-            batch_size=20,
-            validation_data=data.validation,
-            verbose=0,
-        )
-    return time.perf_counter() - start
-
-
 def _throughput(members: int) -> str:
-    from pretrain import Population, datasets
-
     x, y = datasets.load("mnist", train_size=12_800).train
     population = Population(lambda seed: _build(3, 500, seed), range(members))
     options = {"batch_size": 128, "learning_rate": 0.1, "verbose": 0, **_settings()}
     # The first call compiles.
     population.fit(x, y, epochs=1, **options)
     epochs = 5
-    start = time.perf_counter()
-    population.fit(x, y, epochs=epochs, **options)
-    seconds = time.perf_counter() - start
+    seconds = _seconds(lambda: population.fit(x, y, epochs=epochs, **options))
     weights = 784 * 500 + 2 * 500 * 500 + 500 * 10
     ours = 6 * weights * len(x) * epochs * members / seconds
     product = _matrix_product()
@@ -176,21 +153,12 @@ def _throughput(members: int) -> str:
 
 def _matrix_product(n: int = 3_000, repeats: int = 5) -> float:
     """FLOPs per second of the best of a few products."""
-    import keras
-    import numpy as np
-
     a = keras.ops.convert_to_tensor(np.random.RandomState(0).normal(size=(n, n)).astype("float32"))
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        keras.ops.convert_to_numpy(keras.ops.matmul(a, a))
-        seconds.append(time.perf_counter() - start)
+    seconds = [_seconds(lambda: keras.ops.convert_to_numpy(a @ a)) for _ in range(repeats)]
     return 2 * n**3 / min(seconds)
 
 
 def _convolutions() -> str:
-    from pretrain import datasets
-
     x, y = datasets.load("mnist", train_size=_IMAGES).train
     trained = {"`fit`": _fit(x, y), "population of 1": _trained(x, y, 1)}
     trained["population of 4"] = _trained(x, y, 4)
@@ -218,9 +186,6 @@ def _in_turns(competitors: dict[str, Callable[[], float]]) -> str:
 
 
 def _convnet(seed: int):
-    import keras
-    from keras import layers
-
     def convolution(number: int) -> layers.Layer:
         initializer = keras.initializers.GlorotUniform(10 * seed + number)
         options = {"padding": "same", "activation": "relu", "kernel_initializer": initializer}
@@ -230,23 +195,13 @@ def _convnet(seed: int):
     return keras.Sequential([keras.Input((28, 28, 1)), *stack, layers.Flatten(), layers.Dense(10)])
 
 
-def _seconds(call: Callable[[], object], members: int = 1) -> float:
-    start = time.perf_counter()
-    call()
-    return (time.perf_counter() - start) / members
-
-
 def _fit(x, y) -> Callable[[], float]:
-    import keras
-
     model = _convnet(0)
     model.compile(keras.optimizers.SGD(0.01), **_settings())
     return lambda: _seconds(lambda: model.fit(x, y, batch_size=64, verbose=0))
 
 
 def _trained(x, y, members: int) -> Callable[[], float]:
-    from pretrain import Population
-
     population = Population(_convnet, range(members))
     options = {"batch_size": 64, "learning_rate": 0.01, "verbose": 0, **_settings()}
     return lambda: _seconds(lambda: population.fit(x, y, **options), members)
@@ -272,8 +227,6 @@ def _torch(x, y) -> Callable[[], float]:
 
 
 def _pretrained(x, members: int) -> float:
-    from pretrain import DenoisingAutoencoder, Population, greedy_pretrain
-
     population = Population(_convnet, range(members))
     options = {"epochs": _PRETRAINING, "batch_size": 64, "verbose": 0}
     return _seconds(
@@ -282,9 +235,6 @@ def _pretrained(x, members: int) -> float:
 
 
 def _by_hand(x) -> float:
-    import keras
-    from keras import layers
-
     def pretrain() -> None:
         codes, encoders = x, _convnet(0).layers
         for first, loss in ((0, "binary_crossentropy"), (2, "mse")):
