@@ -17,9 +17,7 @@ from pretrain.files import replacing
 class StageFolder:
     """A folder with a file for every stage that has been pretrained.
 
-    Args:
-        folder: The folder, which is made if it does not exist.
-        description: Plain data about the arguments, which differs if the arguments differ.
+    The `description` is plain data about the arguments, which differs if the arguments differ.
     """
 
     def __init__(self, folder: str | os.PathLike, description: Any) -> None:
@@ -28,18 +26,7 @@ class StageFolder:
         self._key = hashlib.sha256(canonical.encode()).hexdigest()
 
     def read(self, number: int) -> tuple[list[np.ndarray], dict] | None:
-        """Reads a stage.
-
-        Args:
-            number: Position of the stage, from 0.
-
-        Returns:
-            The arrays and the plain data that `write` was given; `None` if the stage has no file,
-            or a damaged file.
-
-        Raises:
-            ValueError: If the stage was pretrained with other arguments.
-        """
+        """What `write` was given for a stage; `None` if its file is missing or damaged."""
         path = self._path(number)
         try:
             with path.open("rb") as file, np.load(file) as content:
@@ -56,16 +43,7 @@ class StageFolder:
         return arrays, about["report"]
 
     def write(self, number: int, arrays: list[np.ndarray], report: dict) -> None:
-        """Writes a stage.
-
-        Args:
-            number: Position of the stage, from 0.
-            arrays: Weights of the stage.
-            report: Plain data about the stage.
-
-        Raises:
-            OSError: If the file cannot be written.
-        """
+        """Writes the weights of a stage, and its report as plain data."""
         about = np.array(json.dumps({"key": self._key, "report": report}))
         with replacing(self._path(number)) as file:
             np.savez(file, about=about, **{f"{i}": array for i, array in enumerate(arrays)})

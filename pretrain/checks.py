@@ -22,18 +22,7 @@ def is_count(value: Any) -> bool:
 
 
 def positive(name: str, value: Any) -> int:
-    """Refuses an argument that is not an integer of at least 1.
-
-    Args:
-        name: Name of the argument.
-        value: Value of the argument.
-
-    Returns:
-        The value as a Python integer.
-
-    Raises:
-        ValueError: If the value is not an integer of at least 1.
-    """
+    """The value of an argument as a Python integer, which must be at least 1."""
     if not is_count(value):
         raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
     return int(value)
@@ -126,8 +115,7 @@ def check_model(model: Any, first: Any) -> None:
             "Expected a built Keras model; give it an Input, or call it on data first. "
             f"Received: {model!r} of type {type(model).__name__}"
         )
-    shapes = [tuple(v.shape) for v in model.variables]
-    expected = [tuple(v.shape) for v in first.variables]
+    shapes, expected = ([tuple(v.shape) for v in one.variables] for one in (model, first))
     if shapes != expected:
         raise ValueError(
             "Expected models of one architecture. Received: variables of shapes "

@@ -15,15 +15,10 @@ from pretrain.objectives.objective import Moments
 
 
 class Codes:
-    """Inputs of the stage at hand for every member, kept if they fit in memory.
+    """Inputs of the stage at hand for every member, kept if they fit in `max_memory` bytes.
 
-    Args:
-        examples: Inputs of the model.
-        dtype: Data type of the model's input.
-        members: Number of members.
-        max_memory: Bytes that the inputs of a stage may take.
-        multiple: Blocks that are computed anew have a multiple of this many examples.
-        labeled: Whether targets are wanted.
+    `dtype` is the data type of the model's input. Blocks that are computed anew have a `multiple`
+    of so many examples. Only with `labeled` do blocks have targets.
     """
 
     def __init__(
@@ -57,13 +52,9 @@ class Codes:
 
     def _read(self, rows: int | None) -> Iterator[list[Block]]:
         for blocks in self._examples.blocks(rows):
-            yield [
-                Block(block.x.astype(self._dtype, copy=False), self._targets(block))
-                for block in blocks
-            ]
-
-    def _targets(self, block: Block) -> np.ndarray | None:
-        return block.y.astype("int32") if self._labeled else None
+            inputs = [block.x.astype(self._dtype, copy=False) for block in blocks]
+            targets = [block.y.astype("int32") if self._labeled else None for block in blocks]
+            yield list(map(Block, inputs, targets))
 
     def advance(self, encoder: Members) -> None:
         """Makes the inputs what `encoder` computes from what they were."""
@@ -86,9 +77,8 @@ class Codes:
             size += sum(block.x.nbytes for block in blocks)
             if size > self._max_memory and (self._encoders or self._examples.is_dataset):
                 return None
-        if len(kept) == 1:
-            return on_device(kept[0])
-        return on_device([join(pieces) for pieces in zip(*kept, strict=True)])
+        whole = kept[0] if len(kept) == 1 else map(join, zip(*kept, strict=True))
+        return on_device(list(whole))
 
     def _rows(self) -> int:
         """Examples in a block that fits in memory at every stage so far."""

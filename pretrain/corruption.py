@@ -5,7 +5,6 @@ The same `(x, seed)` always gives the same result on one backend, so that a run 
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from keras import ops
 
@@ -14,17 +13,27 @@ from pretrain.checks import check_number, is_count, is_number, positive
 
 
 @dataclass(frozen=True)
-class Masking:
+class _Selecting:
+    """Replaces a random fraction of the elements."""
+
+    rate: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not is_number(self.rate) or not 0 <= self.rate < 1:
+            raise ValueError(f"`rate` must be in [0, 1). Received: rate={self.rate!r}")
+
+    def selected(self, x: Tensor, seed: int | Tensor) -> Tensor:
+        """Whether a call replaces an element, perhaps by the same value: booleans of x's shape."""
+        return uniform(x.shape, seed) < self.rate
+
+
+@dataclass(frozen=True)
+class Masking(_Selecting):
     """Sets a random fraction of the elements to 0 (Vincent et al. 2008).
 
     Args:
         rate: Expected fraction of elements that are masked, in [0, 1).
     """
-
-    rate: float = 0.25
-
-    def __post_init__(self) -> None:
-        _check_rate(self.rate)
 
     def __call__(self, x: Tensor, seed: int | Tensor) -> Tensor:
         """Corrupts a batch.
@@ -34,10 +43,6 @@ class Masking:
             seed: An integer, or an integer array of shape (2,).
         """
         return ops.where(self.selected(x, seed), ops.zeros_like(x), x)
-
-    def selected(self, x: Tensor, seed: int | Tensor) -> Tensor:
-        """Whether a call masks an element, which may be 0 before: booleans of x's shape."""
-        return uniform(x.shape, seed) < self.rate
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,8 @@ class PatchMasking(Masking):
         positive("size", self.size)
         if self.image_shape is not None:
             shape = self.image_shape
-            if (
-                not isinstance(shape, tuple | list)
-                or len(shape) != 3
-                or not all(map(is_count, shape))
-            ):
+            listed = isinstance(shape, tuple | list) and len(shape) == 3
+            if not listed or not all(map(is_count, shape)):
                 raise ValueError(
                     "`image_shape` must be (height, width, channels), or None. "
                     f"Received: image_shape={shape!r}"
@@ -121,18 +123,13 @@ class Gaussian:
         check_number("stddev", self.stddev)
 
     def __call__(self, x: Tensor, seed: int | Tensor) -> Tensor:
-        """Corrupts a batch.
-
-        Args:
-            x: Floating-point array of any shape.
-            seed: An integer, or an integer array of shape (2,).
-        """
+        """Corrupts a batch x of floats, as `Masking` does."""
         noise = ops.cast(normal(x.shape, seed), x.dtype)
         return x + self.stddev * noise
 
 
 @dataclass(frozen=True)
-class SaltAndPepper:
+class SaltAndPepper(_Selecting):
     """Sets a random fraction of the elements to `low` or `high`, at even odds (Vincent 2010).
 
     Args:
@@ -141,12 +138,11 @@ class SaltAndPepper:
         high: The largest value of x.
     """
 
-    rate: float = 0.25
     low: float = 0.0
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_rate(self.rate)
+        super().__post_init__()
         if not (is_number(self.low) and is_number(self.high) and self.low < self.high):
             raise ValueError(
                 "`low` must be a number less than `high`. "
@@ -154,21 +150,7 @@ class SaltAndPepper:
             )
 
     def __call__(self, x: Tensor, seed: int | Tensor) -> Tensor:
-        """Corrupts a batch.
-
-        Args:
-            x: Floating-point array of any shape.
-            seed: An integer, or an integer array of shape (2,).
-        """
+        """Corrupts a batch x of floats, as `Masking` does."""
         draw = uniform(x.shape, seed)
         replaced = ops.where(draw < self.rate / 2, self.low, self.high)
         return ops.where(draw < self.rate, ops.cast(replaced, x.dtype), x)
-
-    def selected(self, x: Tensor, seed: int | Tensor) -> Tensor:
-        """Whether a call replaces an element, perhaps by the same value: booleans of x's shape."""
-        return uniform(x.shape, seed) < self.rate
-
-
-def _check_rate(rate: Any) -> None:
-    if not is_number(rate) or not 0 <= rate < 1:
-        raise ValueError(f"`rate` must be in [0, 1). Received: rate={rate!r}")

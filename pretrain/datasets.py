@@ -105,12 +105,10 @@ def load(
     """
     title = fingerprint(name)
     official = _official(name, folder)
-    sizes = train_size, validation_size
-    train, validation = _split(title, len(official.x_train), *sizes, seed)
+    split = _split(title, len(official.x_train), train_size, validation_size, seed)
     return Dataset(
         title,
-        _examples(official.x_train[train], official.y_train[train]),
-        _examples(official.x_train[validation], official.y_train[validation]),
+        *(_examples(official.x_train[part], official.y_train[part]) for part in split),
         _examples(official.x_test, official.y_test),
         int(official.y_train.max()) + 1,
     )
@@ -155,10 +153,8 @@ def _official(name: str | os.PathLike, folder: str | os.PathLike | None) -> _Off
             f"`folder` is for {' and '.join(_HOW_TO_GET)} only. "
             f"Received: name={name!r}, folder={folder!r}"
         )
-    if name == "mnist":
-        return _mnist()
-    if name == "digits":
-        return _digits()
+    if name in NAMES:
+        return _mnist() if name == "mnist" else _digits()
     return _read_own(_own_file(name))
 
 
@@ -249,14 +245,10 @@ def _find(name: str, folder: str | os.PathLike | None) -> _Official:
         # Keras raises an Exception when a download fails, and a damaged file can raise any.
         except Exception as error:
             failures.append(f"- {place}: {error}")
+    listed = "\n".join(failures)
     raise FileNotFoundError(
-        "\n".join(
-            [
-                f"No usable copy of {name} was found in any of these places:",
-                *failures,
-                f"{_HOW_TO_GET[name]} Received: name={name!r}, folder={folder!r}",
-            ]
-        )
+        f"No usable copy of {name} was found in any of these places:\n{listed}\n"
+        f"{_HOW_TO_GET[name]} Received: name={name!r}, folder={folder!r}"
     )
 
 

@@ -61,14 +61,9 @@ class Examples:
         return self._dataset is not None
 
     def blocks(self, rows: int | None = None) -> Iterator[list[Block]]:
-        """Reads all examples once.
+        """Reads all examples once, `rows` in a block: one block for all members, or one for each.
 
-        Args:
-            rows: Examples in a block; `None` for one block.
-
-        Yields:
-            Consecutive examples, all of one size but the last: one block for all members, or one
-            for each.
+        All blocks but the last are of one size; `None` stands for one block of all examples.
         """
         if self._dataset is not None:
             yield from ([block] for block in _regroup(self._dataset, rows or math.inf))
@@ -83,13 +78,9 @@ class Examples:
 
 
 def rows_within(memory: int, x: Any, multiple: int, copies: int = 1) -> int:
-    """How many examples like those of `x` fit in memory, `copies` of each.
+    """How many examples like those of `x` fit in `memory` bytes, `copies` of each.
 
-    Args:
-        memory: Bytes, at least 1.
-        x: Array of examples (n, ...).
-        multiple: The result is a multiple of it, at least once.
-        copies: Copies of each example.
+    The result is a multiple of `multiple`, and at least `multiple`.
     """
     per_example = copies * max(1, math.prod(x.shape[1:]) * x.dtype.itemsize)
     return max(1, memory // per_example // multiple) * multiple
@@ -159,15 +150,13 @@ def _checked_block(x: Any, y: Any, weight: Any) -> Block:
 def _as_array(name: str, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
+        detail = f", dtype {array.dtype}"
     except (ValueError, TypeError) as error:
+        array, detail = None, f" ({error})"
+    if array is None or isinstance(value, np.ma.MaskedArray) or array.dtype.kind not in "biuf":
         raise ValueError(
             f"`{name}` must be one array of numbers; ragged, masked and sparse arrays are not "
-            f"supported. Received: {name} of type {type(value).__name__} ({error})"
-        ) from None
-    if isinstance(value, np.ma.MaskedArray) or array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"`{name}` must be one array of numbers; ragged, masked and sparse arrays are not "
-            f"supported. Received: {name} of type {type(value).__name__}, dtype {array.dtype}"
+            f"supported. Received: {name} of type {type(value).__name__}{detail}"
         )
     if array.ndim == 0 or len(array) == 0:
         raise ValueError(

@@ -6,10 +6,11 @@ intermediate tensors would make Keras add a node to each layer of the model.
 
 import hashlib
 import inspect
+import itertools
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,14 +23,9 @@ from pretrain.internals import Node, functional, layers_of, nodes
 class Call:
     """One call of an operation (usually a layer) in a model's graph.
 
-    Args:
-        operation: The layer or operation.
-        args: Positional arguments, which may hold symbolic tensors.
-        kwargs: Keyword arguments, which may hold symbolic tensors.
-        inputs: For the `id` of each symbolic tensor, the number of the tensor that it stands for.
-        outputs: Numbers of the tensors that the call produces.
-        input_shape: Shape of the first input, batch axis included.
-        output_shape: Shape of the first output, batch axis included.
+    `args` and `kwargs` may hold symbolic tensors. For the `id` of each symbolic tensor, `inputs`
+    has the number of the tensor that it stands for. `outputs` are the numbers of the tensors that
+    the call produces. The shapes are of the first input and output, batch axis included.
     """
 
     operation: keras.Operation
@@ -59,25 +55,18 @@ class Call:
     def flops(self) -> int:
         """FLOPs per example, 2 per multiply-add of every weight of rank 2 or more."""
         size = sum(math.prod(w.shape) for w in matrices(self.operation))
-        if not size:
-            return 0
         transposed = "Transpose" in type(self.operation).__name__
-        if is_convolution(self.operation) and not transposed:
-            positions = self.output_shape[1:-1]
-        else:
-            positions = self.input_shape[1:-1]
-        return 2 * size * math.prod(n or 1 for n in positions)
+        by_output = is_convolution(self.operation) and not transposed
+        shape = self.output_shape if by_output else self.input_shape
+        return 2 * size * math.prod(n or 1 for n in shape[1:-1])
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A model with one input and one output as calls in topological order.
 
-    Args:
-        calls: The calls; nested models are flattened.
-        input: Number of the input tensor.
-        output: Number of the output tensor.
-        input_shape: Shape of the input, batch axis included.
+    Nested models are flattened. `input` and `output` are the numbers of tensors, and `input_shape`
+    includes the batch axis.
     """
 
     calls: list[Call]
@@ -92,12 +81,11 @@ class _Flattener:
 
     calls: list[Call] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)
-    count: int = 0
+    count: Iterator[int] = field(default_factory=itertools.count)
 
     def number(self, tensor: keras.KerasTensor) -> int:
-        self.numbers[id(tensor)] = self.count
-        self.count += 1
-        return self.count - 1
+        self.numbers[id(tensor)] = next(self.count)
+        return self.numbers[id(tensor)]
 
     def walk(self, function: Any) -> None:
         for node in nodes(function):
@@ -116,8 +104,7 @@ class _Flattener:
         inputs = {id(symbol): self.numbers[id(symbol)] for symbol in symbols}
         outputs = tuple(map(self.number, node.outputs))
         shapes = tuple(symbols[0].shape), tuple(node.outputs[0].shape)
-        call = Call(node.operation, node.args, node.kwargs, inputs, outputs, *shapes)
-        self.calls.append(call)
+        self.calls.append(Call(node.operation, node.args, node.kwargs, inputs, outputs, *shapes))
 
 
 def _symbols(arguments: Any) -> list[keras.KerasTensor]:
@@ -133,17 +120,7 @@ def _replaced(arguments: Any, value_of: Callable[[keras.KerasTensor], Any]) -> A
 
 
 def flatten(model: keras.Model) -> Graph:
-    """Flattens a Sequential or functional model with one input and one output.
-
-    Args:
-        model: A built model.
-
-    Returns:
-        The graph of the model.
-
-    Raises:
-        ValueError: If the model has no graph, or several inputs or outputs.
-    """
+    """Flattens a built Sequential or functional model with one input and one output."""
     function = functional(model)
     if function is None:
         raise ValueError(
@@ -163,13 +140,7 @@ def flatten(model: keras.Model) -> Graph:
 
 
 def chain(layers: Iterable[keras.Layer], input_shape: tuple, dtype: str) -> Graph:
-    """A graph that applies layers one after another.
-
-    Args:
-        layers: Built layers.
-        input_shape: Shape of the input, batch axis included.
-        dtype: Data type of the input.
-    """
+    """A graph that applies built layers one after another; `input_shape` has the batch axis."""
     flattener = _Flattener()
     symbol = keras.KerasTensor(input_shape, dtype)
     start = flattener.number(symbol)
@@ -181,14 +152,7 @@ def chain(layers: Iterable[keras.Layer], input_shape: tuple, dtype: str) -> Grap
 
 
 def to_config(graph: Graph) -> dict[str, Any]:
-    """A graph as plain data, with its operations but without their weights.
-
-    Args:
-        graph: The graph.
-
-    Returns:
-        Data that Keras can save, from which `from_config` makes an equal graph.
-    """
+    """A graph as data that Keras can save, with its operations but without their weights."""
     operations = list(dict.fromkeys(call.operation for call in graph.calls))
     return {
         "operations": [keras.saving.serialize_keras_object(item) for item in operations],
@@ -201,14 +165,7 @@ def to_config(graph: Graph) -> dict[str, Any]:
 
 
 def from_config(config: dict[str, Any]) -> Graph:
-    """A graph of new operations, from the data that `to_config` returned.
-
-    Args:
-        config: The data.
-
-    Returns:
-        The graph.
-    """
+    """A graph of new operations, from the data that `to_config` returned."""
     operations = [keras.saving.deserialize_keras_object(item) for item in config["operations"]]
     input_shape = tuple(config["input_shape"])
     tensors = {config["input"]: keras.KerasTensor(input_shape, config["dtype"])}
@@ -236,7 +193,6 @@ def _replay(config: dict[str, Any], operation: Any, tensors: dict[int, Any]) -> 
     """Calls an operation on symbolic tensors, by number, and adds its outputs to the tensors."""
     inputs, outputs = config["inputs"], tuple(config["outputs"])
     numbers = iter(inputs)
-
     saved = keras.saving.deserialize_keras_object(config["arguments"])
     args, kwargs = _replaced(saved, lambda _: tensors[next(numbers)])
     results = keras.tree.flatten(operation(*args, **kwargs))
@@ -250,9 +206,6 @@ def architecture_text(calls: list[Call]) -> str:
     """A text that is equal for calls of the same architecture.
 
     The text does not depend on names and initial values. It is of use within one process only.
-
-    Args:
-        calls: Calls of one or more graphs.
     """
     layers: dict[int, int] = {}
     tensors: dict[int, int] = {}
@@ -293,7 +246,6 @@ _NOT_PROJECTIONS = (
     keras.layers.CategoryEncoding,
 )
 
-
 _CONSTANTS = (bool, int, float, str, slice, type(None), type(...))
 
 
@@ -316,7 +268,10 @@ def _draws_noise(operation: keras.Layer) -> bool:
 def _describe_operation(operation: keras.Operation) -> list:
     kind = [id(type(operation)), type(operation).__qualname__]
     if not isinstance(operation, keras.layers.Layer):
-        return [kind, _state(operation), _callables(operation)]
+        kinds = (*_CONSTANTS, tuple, list)
+        public = {k: v for k, v in vars(operation).items() if not k.startswith("_") and k != "name"}
+        state = {key: value for key, value in public.items() if isinstance(value, kinds)}
+        return [kind, state, _callables(operation)]
     try:
         with warnings.catch_warnings():
             # Keras warns of functions that cannot be saved, but nothing is saved here.
@@ -328,16 +283,6 @@ def _describe_operation(operation: keras.Operation) -> list:
     trainable = [bool(w.trainable) for w in operation.weights]
     callables = [_callables(layer) for layer in layers_of(operation)]
     return [kind, _strip(config), trainable, operation.dtype_policy.name, callables]
-
-
-def _state(operation: keras.Operation) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in vars(operation).items()
-        if not key.startswith("_")
-        and key != "name"
-        and isinstance(value, (*_CONSTANTS, tuple, list))
-    }
 
 
 def _callables(operation: keras.Operation) -> list:

@@ -99,14 +99,6 @@ def get(
     """
     if isinstance(identifier, str) and identifier in _OWN:
         return _OWN[identifier](seed=seed)
-    initializer = _resolve(identifier)
-    config = initializer.get_config()
-    if "seed" not in config:
-        return initializer
-    return type(initializer).from_config({**config, "seed": seed})
-
-
-def _resolve(identifier: Any) -> keras.Initializer:
     try:
         initializer = keras.initializers.get(identifier)
     except (TypeError, ValueError):
@@ -119,16 +111,14 @@ def _resolve(identifier: Any) -> keras.Initializer:
             "Unknown initializer. Expected an initializer, its serialized config or one of "
             f"{', '.join([*_OWN, *sorted(aliases)])}. Received: identifier={identifier!r}"
         )
-    return initializer
+    config = initializer.get_config()
+    if "seed" not in config:
+        return initializer
+    return type(initializer).from_config({**config, "seed": seed})
 
 
 def lsuv(
-    model: keras.Model,
-    x: Any,
-    *,
-    tol: float = 0.02,
-    max_iterations: int = 20,
-    seed: int = 0,
+    model: keras.Model, x: Any, *, tol: float = 0.02, max_iterations: int = 20, seed: int = 0
 ) -> None:
     """Initializes a model in place so that pre-activations have unit variance, layer by layer.
 

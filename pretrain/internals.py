@@ -15,14 +15,7 @@ _replacing = threading.RLock()
 
 
 class Node(NamedTuple):
-    """One call of an operation in the graph of a model, in symbolic tensors.
-
-    Args:
-        operation: The layer or operation.
-        args: Positional arguments of the call, which may hold symbolic tensors.
-        kwargs: Keyword arguments of the call, which may hold symbolic tensors.
-        outputs: The symbolic tensors that the call returned.
-    """
+    """One call of an operation in the graph of a model; arguments may hold symbolic tensors."""
 
     operation: keras.Operation
     args: tuple
@@ -54,11 +47,7 @@ def layers_of(layer: keras.Layer) -> list[keras.Layer]:
 def metric_function(metric: Any) -> Callable:
     """The function `(y_true, y_pred) -> (batch,)` whose mean a Keras metric is.
 
-    Args:
-        metric: A Keras metric.
-
-    Raises:
-        AttributeError: If the metric is not the mean of a function.
+    A metric that is not the mean of a function raises an `AttributeError`.
     """
     return functools.partial(metric._fn, **metric._fn_kwargs)
 
@@ -74,16 +63,8 @@ def functional_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimiz
     """A copy of an optimizer whose `stateless_apply` works on every backend.
 
     TensorFlow's optimizers write to `tf.Variable`s through `tf.distribute`. Below them in the
-    class hierarchy stands the backend-free optimizer of Keras, whose methods the copy has.
-
-    Args:
-        optimizer: A Keras optimizer.
-
-    Returns:
-        An optimizer of the same configuration that is not built yet.
-
-    Raises:
-        ValueError: If the optimizer does more than update variables step by step.
+    class hierarchy stands the backend-free optimizer of Keras, whose methods the copy has. The copy
+    is not built. An optimizer that does more than update variables step by step is refused.
     """
     kind, base = type(optimizer), keras.optimizers.Optimizer
     for name in ("apply", "_backend_apply_gradients", "_backend_update_step"):

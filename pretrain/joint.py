@@ -62,26 +62,20 @@ def joint_pretrain(
     ```
 
     Args:
-        model: As in `greedy_pretrain`.
-        x: As in `greedy_pretrain`.
+        model, x: As in `greedy_pretrain`.
         objective: An autoencoder for all stages, or an autoencoder for each stage. Only the last
             stage can have a variational autoencoder. `None` stands for the objectives of `report`,
             and without a report for `DenoisingAutoencoder(Masking(0.25))`.
         report: The report of an earlier pretraining of this model, greedy or joint. The training
             then starts with copies of the report's decoders. `None`: decoders are new, as in
             `greedy_pretrain`.
-        epochs: Number of epochs, at least 1.
-        batch_size: Examples per update.
-        optimizer: Keras optimizer, by name or instance.
-        learning_rate: A rate, or a rate for each member of a population; `None` stands for the
-            optimizer's own rate.
+        epochs, batch_size, optimizer, learning_rate: As in `greedy_pretrain`.
         seed: Seed of order, corruption and decoders; a `Population` has seeds of its own.
         stages: As in `greedy_pretrain`; `None` beside a `report`, which knows its stages.
-        validation_data: As in `greedy_pretrain`.
+        validation_data, verbose: As in `greedy_pretrain`.
         patience: As in `greedy_pretrain`, for all stages together.
         callbacks: As in `greedy_pretrain`; the callbacks see a single training.
         max_memory: Bytes that a block of a dataset may take.
-        verbose: As in `greedy_pretrain`.
 
     Returns:
         A report with all decoders. Every stage has the loss, history and seconds of all stages
@@ -114,11 +108,7 @@ def joint_pretrain(
 
 @dataclass(frozen=True)
 class JointObjective(Objective):
-    """The objective of all stages together.
-
-    Args:
-        objectives: The decided objective of each stage, from the first stage to the last.
-    """
+    """The objective of all stages together, made of the decided objective of each stage."""
 
     objectives: tuple[Objective, ...]
 
@@ -128,11 +118,8 @@ class JointObjective(Objective):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return ("loss", "reconstruction", *(["kl"] if self._is_variational else []))
-
-    @property
-    def _is_variational(self) -> bool:
-        return isinstance(self.objectives[-1], VariationalAutoencoder)
+        variational = isinstance(self.objectives[-1], VariationalAutoencoder)
+        return ("loss", "reconstruction", *(["kl"] if variational else []))
 
     @property
     def loss_name(self) -> str:
@@ -147,7 +134,7 @@ class JointObjective(Objective):
         own = first.scores(x, y, {**bottom, "reconstruction": outputs["reconstruction"]})
         penalty = sum(o.penalty(stage) for o, stage in zip(others, above, strict=True))
         scores = [own[0] + first.reduced(penalty, x), own[min(1, len(own) - 1)]]
-        if self._is_variational:
+        if "kl" in self.names:
             top = outputs["stages"][-1]
             scores.append(gaussian_divergence(top["mean"], top["log_variance"]))
         return scores
@@ -157,12 +144,7 @@ class JointObjective(Objective):
 
 
 class DeepLearner(keras.layers.Layer):
-    """The learners of consecutive stages as one deep autoencoder.
-
-    Args:
-        objective: The objective of all stages together.
-        parts: The learner of each stage, from the first stage to the last.
-    """
+    """The learners of consecutive stages as one deep autoencoder."""
 
     def __init__(self, objective: JointObjective, parts: list[Reconstruction]) -> None:
         super().__init__(autocast=False)
@@ -179,16 +161,11 @@ class DeepLearner(keras.layers.Layer):
     def architecture_text(self) -> str:
         """A text that is equal for learners of the same architecture."""
         preambles = [part.stage.preamble for part in self.parts[1:]]
-        segments = [preamble for preamble in preambles if preamble]
-        return " ".join(["joint", *(p.architecture_text() for p in [*self.parts, *segments])])
+        described = [*self.parts, *filter(None, preambles)]
+        return " ".join(["joint", *(part.architecture_text() for part in described)])
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Any]:
         """Encodes a batch through all stages and decodes the last code.
-
-        Args:
-            inputs: `"x"`, clean inputs of the first stage (batch, ...); `"key"`, a key for random
-                numbers.
-            training: Whether the stages are trained.
 
         Returns:
             `"stages"`, a list of what each learner's `encode` returns; `"reconstruction"`, the
@@ -227,8 +204,7 @@ def _continued(report: Any, objective: Any, stages: Any) -> tuple[Any, Any]:
 
 
 def _check_autoencoders(objective: Any) -> None:
-    objectives = objective if isinstance(objective, list | tuple) else [objective]
-    for item in objectives:
+    for item in objective if isinstance(objective, list | tuple) else [objective]:
         known = isinstance(item, Objective)
         if known and not isinstance(item, Autoencoder | VariationalAutoencoder):
             hint = (

@@ -106,12 +106,9 @@ def convnet(
         depth: Number of convolutions, at least 1.
         filters: Channels of the convolutions, or one number per layer.
         kernel_size: Height and width of the kernels in pixels.
-        activation: As in `mlp`.
         normalization: As in `mlp`; layer normalization is over the channels.
         shortcut: As in `mlp`, with convolutions in the place of matrices.
-        initializer: As in `mlp`.
-        head_initializer: As in `mlp`.
-        seed: As in `mlp`.
+        activation, initializer, head_initializer, seed: As in `mlp`.
 
     Returns:
         An uncompiled functional model, inputs `(batch, height, width, channels)`, outputs `(batch,
@@ -125,23 +122,17 @@ def convnet(
     _check_shape(input_shape, rank=3)
     positive("kernel_size", kernel_size)
     widths = _widths("filters", filters, depth, shortcut)
-    project = partial(
-        layers.Conv2D,
-        kernel_size=kernel_size,
-        padding="same",
-        data_format="channels_last",
-    )
+    channels_last = {"data_format": "channels_last"}
+    project = partial(layers.Conv2D, kernel_size=kernel_size, padding="same", **channels_last)
     stack = _Stack(project, activation, normalization, shortcut, initializer, seed).checked()
     inputs = hidden = keras.Input(tuple(input_shape))
     for layer, width in enumerate(widths, start=1):
         hidden = stack.layer(hidden, layer, width)
         if layer % 2 == 0 and min(hidden.shape[1:3]) >= 4:
-            pooling = layers.MaxPooling2D(2, data_format="channels_last", name=f"pooling_{layer}")
+            pooling = layers.MaxPooling2D(2, **channels_last, name=f"pooling_{layer}")
             hidden = pooling(hidden)
-    pooling = layers.GlobalAveragePooling2D(data_format="channels_last", name="global_pooling")
-    return keras.Model(
-        inputs, stack.head(pooling(hidden), classes, head_initializer), name="convnet"
-    )
+    hidden = layers.GlobalAveragePooling2D(**channels_last, name="global_pooling")(hidden)
+    return keras.Model(inputs, stack.head(hidden, classes, head_initializer), name="convnet")
 
 
 @keras.saving.register_keras_serializable("pretrain")
@@ -176,7 +167,13 @@ class _Stack(NamedTuple):
     def checked(self) -> "_Stack":
         check_choice("normalization", self.normalization, (None, *NORMALIZATIONS))
         check_choice("shortcut", self.shortcut, (None, *SHORTCUTS))
-        _check_activation(self.activation)
+        try:
+            keras.activations.get(self.activation)
+        except ValueError:
+            raise ValueError(
+                "`activation` must be the name of a Keras activation, a callable or None. "
+                f"Received: activation={self.activation!r}"
+            ) from None
         return self
 
     def layer(self, hidden: keras.KerasTensor, layer: int, width: int) -> keras.KerasTensor:
@@ -258,13 +255,3 @@ def _check_shape(input_shape: Any, rank: int | None = None) -> None:
             f"`input_shape` must be {expected}, of positive integers and without the batch axis. "
             f"Received: input_shape={input_shape!r}"
         )
-
-
-def _check_activation(activation: Any) -> None:
-    try:
-        keras.activations.get(activation)
-    except ValueError:
-        raise ValueError(
-            "`activation` must be the name of a Keras activation, a callable or None. "
-            f"Received: activation={activation!r}"
-        ) from None

@@ -115,20 +115,11 @@ class Report:
         for stage in self.stages:
             last = stage.history.groupby("member").tail(1).sort_values("member")
             for i, (_, scores) in enumerate(last.iterrows()):
-                losses = scores.drop(["member", "seed", "epoch"]).to_dict()
-                rows.append(
-                    {
-                        "stage": stage.name,
-                        "member": i,
-                        "seed": self.seeds[i],
-                        "loss_name": stage.loss,
-                        "baseline": stage.baseline[i],
-                        **losses,
-                        "seconds": stage.seconds,
-                        "flops": stage.flops[i],
-                        "movement": next(iter(stage.movement.values()))[i],
-                    }
-                )
+                row = {"stage": stage.name, "member": i, "seed": self.seeds[i]}
+                row |= {"loss_name": stage.loss, "baseline": stage.baseline[i]}
+                row |= scores.drop(["member", "seed", "epoch"]).to_dict()
+                row |= {"seconds": stage.seconds, "flops": stage.flops[i]}
+                rows.append({**row, "movement": next(iter(stage.movement.values()))[i]})
         return pd.DataFrame(rows)
 
     def __str__(self) -> str:

@@ -156,12 +156,8 @@ def _input_dtype(model: keras.Model) -> str:
 class StageTraining:
     """The training of a layer, the learner of a stage or of several, for each member.
 
-    Args:
-        population: The population; the weights of what is trained change in it.
-        task: What is trained on; one of its `parts` for each stage.
-        learners: A layer for each member, equal but for its weights and its tied copies; one of its
-            `parts` for each stage.
-        stream: Name of the random streams.
+    The `task` and every learner have one of their `parts` for each stage. The members' learners are
+    equal but for their weights and tied copies. `stream` is the name of the random streams.
     """
 
     def __init__(
@@ -185,16 +181,10 @@ class StageTraining:
         *,
         encodes: bool,
     ) -> list[StageReport]:
-        """Trains, and puts the weights back into the population.
+        """Trains on inputs, validates on held-out ones, and gives the population the weights.
 
-        Args:
-            settings: How.
-            inputs: Examples.
-            held_out: Examples to validate on.
-            encodes: Whether the FLOPs of computing codes, once, are counted.
-
-        Returns:
-            A report for each stage; but for its weights and FLOPs, it is of all of them.
+        With `encodes`, the FLOPs of computing codes, once, are counted. A report for each stage is
+        returned; only its weights and FLOPs are of the stage alone.
         """
         start = time.perf_counter()
         before = [self._weights(stage) for stage in self.stages]

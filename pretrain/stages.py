@@ -11,40 +11,27 @@ from pretrain.backend import Tensor
 from pretrain.graph import Call, Graph
 from pretrain.internals import functional, layers_of
 
+
+def of_rank(name: str, rank: int) -> type[keras.Layer]:
+    """Keras's layer of a name for 1, 2 or 3 spatial axes: `Conv2D` of `"Conv"` and 2."""
+    return getattr(kl, f"{name}{rank}D")
+
+
+def _of_all_ranks(*names: str) -> tuple[type[keras.Layer], ...]:
+    return tuple(of_rank(name, rank) for name in names for rank in (1, 2, 3))
+
+
 # Layers that only arrange values belong to the projection that reads the arrangement.
 _ARRANGING = (
-    kl.Flatten,
-    kl.Reshape,
-    kl.Permute,
-    kl.RepeatVector,
-    kl.ZeroPadding1D,
-    kl.ZeroPadding2D,
-    kl.ZeroPadding3D,
-    kl.Cropping1D,
-    kl.Cropping2D,
-    kl.Cropping3D,
-    kl.UpSampling1D,
-    kl.UpSampling2D,
-    kl.UpSampling3D,
-    kl.GlobalAveragePooling1D,
-    kl.GlobalAveragePooling2D,
-    kl.GlobalAveragePooling3D,
-    kl.GlobalMaxPooling1D,
-    kl.GlobalMaxPooling2D,
-    kl.GlobalMaxPooling3D,
+    *(kl.Flatten, kl.Reshape, kl.Permute, kl.RepeatVector),
+    *_of_all_ranks("ZeroPadding", "Cropping", "UpSampling"),
+    *_of_all_ranks("GlobalAveragePooling", "GlobalMaxPooling"),
 )
 # What these layers make of values in [0, 1] lies in [0, 1] too.
-_RANGE_KEEPING = _ARRANGING + (
-    kl.MaxPooling1D,
-    kl.MaxPooling2D,
-    kl.MaxPooling3D,
-    kl.AveragePooling1D,
-    kl.AveragePooling2D,
-    kl.AveragePooling3D,
+_RANGE_KEEPING = (
+    *_ARRANGING,
+    *_of_all_ranks("MaxPooling", "AveragePooling", "SpatialDropout"),
     kl.Dropout,
-    kl.SpatialDropout1D,
-    kl.SpatialDropout2D,
-    kl.SpatialDropout3D,
 )
 
 
@@ -53,11 +40,7 @@ class Segment(keras.layers.Layer):
     """A piece of a model's graph with one input and one output, run as a layer.
 
     A segment shares the layers, and so the weights, of the model that the segment was cut from.
-    Dropout and augmentation are off in a segment.
-
-    Args:
-        graph: The calls of the piece.
-        output_shape: Shape of the output, batch axis included.
+    Dropout and augmentation are off in a segment. `output_shape` includes the batch axis.
     """
 
     def __init__(self, graph: Graph, output_shape: tuple, **kwargs: Any) -> None:
@@ -99,12 +82,9 @@ class Segment(keras.layers.Layer):
 class Stage(Segment):
     """One stage of a model: a projection with the operations that belong to the projection.
 
-    Args:
-        graph: The calls of the stage.
-        output_shape: Shape of the output, batch axis included.
-        preamble: The calls between the stage before (or the model's input) and this stage, which
-            are not trained; `None` if there are no such calls.
-        name: Name of the stage, which is the name of its first projection.
+    The `preamble` holds the calls between the stage before (or the model's input) and this stage,
+    which are not trained; `None` if there are no such calls. The `name` of a stage is the name of
+    its first projection.
     """
 
     def __init__(
@@ -231,12 +211,12 @@ def _chain_stages(
         raise ValueError(
             "`input_shape` is needed to cut a subclassed model. Received: input_shape=None"
         )
-    result = []
+    result: list[Stage] = []
     shape: tuple = (None, *input_shape)
     for stage in names:
         flat = graph.chain([found[name] for name in stage], shape, model.compute_dtype)
         shape = flat.calls[-1].output_shape
-        result.append(_stage(flat, shape, None))
+        result.append(_stage(flat, None))
     return result
 
 
@@ -266,7 +246,7 @@ def _build(flat: Graph, pieces: list[tuple[list[Call], list[Call]]]) -> list[Sta
             piece, number, shape = _piece(gap, number, shape)
             preamble = Segment(piece, shape)
         piece, number, shape = _piece(calls, number, shape)
-        result.append(_stage(piece, shape, preamble))
+        result.append(_stage(piece, preamble))
     return result
 
 
@@ -276,7 +256,7 @@ def _piece(calls: list[Call], number: int, shape: tuple) -> tuple[Graph, int, tu
     return Graph(calls, number, end.outputs[0], shape), end.outputs[0], end.output_shape
 
 
-def _stage(flat: Graph, output_shape: tuple, preamble: Segment | None) -> Stage:
+def _stage(flat: Graph, preamble: Segment | None) -> Stage:
     projections = [c.operation for c in flat.calls if graph.matrices(c.operation)]
     if not projections:
         raise ValueError(
@@ -288,11 +268,12 @@ def _stage(flat: Graph, output_shape: tuple, preamble: Segment | None) -> Stage:
             "A stage cannot reconstruct integer inputs. Expected `stages` to name only the stages "
             f"after the embedding. Received: a stage with Embedding layer {projections[0].name!r}"
         )
-    return Stage(flat, output_shape, preamble, projections[0].name)
+    return Stage(flat, flat.calls[-1].output_shape, preamble, projections[0].name)
 
 
 def _check_names(names: Any, known: set[str]) -> None:
-    valid = _is_list(names) and all(map(_is_list, names))
+    lists = [names, *names] if isinstance(names, list | tuple) else [None]
+    valid = all(isinstance(item, list | tuple) and item for item in lists)
     if not valid or not all(isinstance(name, str) for stage in names for name in stage):
         raise ValueError(
             "`stages` must be a list with a list of layer names for each stage. "
@@ -305,10 +286,6 @@ def _check_names(names: Any, known: set[str]) -> None:
             f"`stages` must name layers of the model, each at most once: {sorted(known)}. "
             f"Received: stages={names!r}, with unknown names {unknown}"
         )
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0
 
 
 def _refuse_shared_weights(stages: list[Stage], calls: list[Call]) -> None:

@@ -33,13 +33,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The task of predicting targets.
-
-    Args:
-        key: What tells one such task from another.
-        function: Keras loss.
-        metrics: Names and functions `(y_true, y_pred) -> (batch,)`.
-    """
+    """The task of predicting targets; its `key` tells it from other tasks of this class."""
 
     key: tuple
     function: keras.losses.Loss = field(compare=False)
@@ -79,24 +73,20 @@ def _loss(loss: Any) -> keras.losses.Loss:
         function = keras.losses.get(loss)
     except (ValueError, TypeError):
         function = None
-    if isinstance(function, keras.losses.Loss):
-        return _checked_reduction(function)
-    if callable(function):
+    if callable(function) and not isinstance(function, keras.losses.Loss):
         return _keras_class_of(function) or _FunctionLoss(function)
-    raise ValueError(
-        "`loss` must be a Keras loss, by name or instance, or a function (y_true, y_pred). "
-        f"Received: loss={loss!r}"
-    )
-
-
-def _checked_reduction(loss: keras.losses.Loss) -> keras.losses.Loss:
-    """Refuses sums: they would not compare with the mean over examples of an evaluation."""
-    if loss.reduction not in ("sum_over_batch_size", "mean"):
+    if not isinstance(function, keras.losses.Loss):
+        raise ValueError(
+            "`loss` must be a Keras loss, by name or instance, or a function (y_true, y_pred). "
+            f"Received: loss={loss!r}"
+        )
+    # A sum would not compare with the mean over examples of an evaluation.
+    if function.reduction not in ("sum_over_batch_size", "mean"):
         raise ValueError(
             "`loss` must be a mean over examples, reduction='sum_over_batch_size'. "
-            f"Received: loss {loss.name!r} with reduction={loss.reduction!r}"
+            f"Received: loss {function.name!r} with reduction={function.reduction!r}"
         )
-    return loss
+    return function
 
 
 def _keras_class_of(function: Callable) -> keras.losses.Loss | None:

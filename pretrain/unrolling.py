@@ -56,37 +56,21 @@ class DeepAutoencoder(keras.Model):
         return (input_shape[0], *self.decoder.output_shape[1:])
 
     def encode(self, x: ArrayLike) -> np.ndarray:
-        """Codes of inputs, in inference mode.
+        """Codes (n, ...) of inputs x (n, ...), in inference mode.
 
-        Args:
-            x: Inputs (n, ...).
-
-        Returns:
-            Codes (n, ...). The codes of a variational model are the means of the latent variables,
-            shape (n, latent).
+        The codes of a variational model are the means of the latent variables (n, latent).
         """
         return _in_batches(self.encoder, x)
 
     def decode(self, code: ArrayLike) -> np.ndarray:
-        """Reconstructions from codes, in inference mode.
+        """Reconstructions (n, ...) from codes (n, ...), in inference mode.
 
-        Args:
-            code: Codes (n, ...), or values of the latent variables (n, latent).
-
-        Returns:
-            Reconstructions (n, ...).
+        The codes of a variational model are values of the latent variables (n, latent).
         """
         return _in_batches(self.decoder, code)
 
     def reconstruct(self, x: ArrayLike) -> np.ndarray:
-        """Reconstructions of inputs, in inference mode: `decode(encode(x))`.
-
-        Args:
-            x: Inputs (n, ...).
-
-        Returns:
-            Reconstructions (n, ...).
-        """
+        """Reconstructions (n, ...) of inputs x (n, ...), in inference mode: `decode(encode(x))`."""
         return _in_batches(self, x)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
@@ -281,20 +265,17 @@ def _cut(model: Any, report: Report, member: int) -> list[Stage]:
     shape = report.stages[0].decoders[member].output_shape[1:]
     stages = split_stages(model, stages=report.layers, input_shape=shape)[: len(report.stages)]
     found = [(stage.features_in, stage.features_out) for stage in stages]
-    expected = [_features(trained, member) for trained in report.stages]
+    readers = [t.heads if _is_variational(t) else t.decoders for t in report.stages]
+    expected = [
+        (trained.decoders[member].output_shape[1:], models[member].input_shape[1:])
+        for trained, models in zip(report.stages, readers, strict=True)
+    ]
     if found != expected:
         raise ValueError(
             "Expected the model that was pretrained, with stages of inputs and outputs of shapes "
             f"{expected}. Received: a model with stages of inputs and outputs of shapes {found}"
         )
     return stages
-
-
-def _features(trained: StageReport, member: int) -> tuple[tuple, tuple]:
-    """Shapes of the inputs and outputs of a pretrained stage."""
-    decoder = trained.decoders[member]
-    reader = trained.heads[member] if _is_variational(trained) else decoder
-    return decoder.output_shape[1:], reader.input_shape[1:]
 
 
 def _is_variational(trained: StageReport) -> bool:
@@ -342,13 +323,8 @@ def _tied_layers(decoder: keras.Model) -> list[Tied]:
 def undoing(stage: Stage, first: Stage) -> list[keras.Layer]:
     """Layers that undo a stage's preamble, from the stage's input to the previous stage's output.
 
-    Args:
-        stage: The stage.
-        first: The first stage. The layers that undo its preamble give the shape of the model's
-            input, but not its values.
-
-    Raises:
-        ValueError: If a layer of the preamble cannot be undone.
+    The layers that undo the preamble of the `first` stage give the shape of the model's input, but
+    not its values.
     """
     calls = stage.preamble.graph.calls if stage.preamble else []
     return [layer for call in reversed(calls) for layer in _inverse(call, stage, stage is first)]

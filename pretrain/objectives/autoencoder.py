@@ -1,8 +1,7 @@
 """Autoencoders, which train a stage so that a decoder can reconstruct the stage's input."""
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -12,8 +11,7 @@ from scipy.special import xlog1py, xlogy
 from pretrain.backend import Tensor, directional_derivative, normal
 from pretrain.checks import check_choice, check_number, positive
 from pretrain.corruption import Gaussian, Masking, PatchMasking, SaltAndPepper
-from pretrain.objectives.decoders import build_decoder
-from pretrain.objectives.dense import DenseStage, is_dense
+from pretrain.objectives.decoders import build_decoder, dense_stage
 from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.stages import Stage, in_unit_interval
 
@@ -26,29 +24,12 @@ class Reconstruction(Learner):
     """A stage followed by its decoder."""
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
-        """Encodes and decodes a batch.
-
-        Args:
-            inputs: `"x"`, the stage's inputs after corruption (batch, ...), and what else the
-                objective's `inputs` returned.
-            training: Whether the stage is trained.
-
-        Returns:
-            What `encode` returns, and `"reconstruction"`, the pre-activation of the decoded code.
-        """
+        """What `encode` returns, and `"reconstruction"`, the pre-activation of the decoded code."""
         outputs = self.encode(inputs, training)
         return {**outputs, "reconstruction": self.decoder(outputs["code"], training=training)}
 
     def encode(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
-        """Encodes a batch.
-
-        Args:
-            inputs: As in `call`.
-            training: As in `call`.
-
-        Returns:
-            `"code"`, which the decoder reads, and what else the loss needs.
-        """
+        """The `"code"` of a batch, which the decoder reads, and what else the loss needs."""
         return {**inputs, "code": self.stage(inputs["x"], training=training)}
 
 
@@ -76,6 +57,8 @@ class Autoencoder(Objective):
     loss: str = "auto"
     reduction: str = "mean"
 
+    auto = ("loss", *LOSSES)
+
     def __post_init__(self) -> None:
         if not isinstance(self.tied, bool):
             raise ValueError(f"`tied` must be True or False. Received: tied={self.tied!r}")
@@ -85,19 +68,15 @@ class Autoencoder(Objective):
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
         return Reconstruction(stage, build_decoder(stage, self.tied, seed, copy))
 
-    def decided(self, binary: bool) -> Self:
-        return self if self.loss != "auto" else replace(self, loss=LOSSES[0 if binary else 1])
-
     @property
     def loss_name(self) -> str:
         return self.loss
 
-    @property
-    def binary(self) -> bool:
-        return self.loss == LOSSES[0]
-
     def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
-        return [self._reduced(self._losses(x, outputs))]
+        losses = reconstruction_losses(self.binary, x, outputs["reconstruction"])
+        loss = sum_of_features(self._weighted(losses, outputs)) + self.penalty(outputs)
+        totals = [loss, sum_of_features(losses)][: len(self.names)]
+        return [self.reduced(total, x) for total in totals]
 
     def penalty(self, outputs: dict[str, Tensor]) -> Tensor | float:
         """The penalty, a scalar or an array (batch,), which is added to a sum over the features."""
@@ -108,15 +87,12 @@ class Autoencoder(Objective):
         return total / math.prod(x.shape[1:]) if self.reduction == "mean" else total
 
     def baseline(self, moments: Moments) -> float:
-        losses = trivial_losses(self.loss, moments)
+        losses = trivial_losses(self.binary, moments)
         return float(losses.mean() if self.reduction == "mean" else losses.sum())
 
-    def _losses(self, x: Tensor, outputs: dict[str, Tensor]) -> Tensor:
-        return reconstruction_losses(self.loss, x, outputs["reconstruction"])
-
-    def _reduced(self, losses: Tensor, penalty: Tensor | float = 0.0) -> Tensor:
-        """Losses of examples (batch,), from losses of features (batch, ...) and a penalty."""
-        return self.reduced(sum_of_features(losses) + penalty, losses)
+    def _weighted(self, losses: Tensor, outputs: dict[str, Tensor]) -> Tensor:
+        """The losses of the features (batch, ...), by the weights that an emphasis gives them."""
+        return losses
 
 
 @dataclass(frozen=True)
@@ -132,9 +108,7 @@ class DenoisingAutoencoder(Autoencoder):
         corruption: A process of `pretrain.corruption`.
         alpha: Weight of the features that were selected for corruption, at least 0.
         beta: Weight of the features that were not selected, at least 0.
-        tied: As in `Autoencoder`.
-        loss: As in `Autoencoder`.
-        reduction: As in `Autoencoder`.
+        tied, loss, reduction: As in `Autoencoder`.
 
     Reference:
         [Vincent et al., 2010](https://www.jmlr.org/papers/v11/vincent10a.html)
@@ -174,26 +148,15 @@ class DenoisingAutoencoder(Autoencoder):
             inputs["selected"] = self.corruption.selected(x, key)
         return inputs
 
-    def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
-        losses = self._losses(x, outputs)
+    def _weighted(self, losses: Tensor, outputs: dict[str, Tensor]) -> Tensor:
         if not self.emphasizes:
-            return [self._reduced(losses)]
+            return losses
         weights = ops.where(outputs["selected"], self.alpha, self.beta)
-        return [self._reduced(losses * ops.cast(weights, losses.dtype)), self._reduced(losses)]
-
-
-class _Penalized(Autoencoder):
-    """An autoencoder whose loss is the reconstruction's loss plus a penalty."""
-
-    names = _WITH_RECONSTRUCTION
-
-    def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
-        losses = self._losses(x, outputs)
-        return [self._reduced(losses, self.penalty(outputs)), self._reduced(losses)]
+        return losses * ops.cast(weights, losses.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseAutoencoder(_Penalized):
+class SparseAutoencoder(Autoencoder):
     """Reconstruction of a stage's input from a code that is mostly near 0.
 
     The objective is to minimize the sum over the features of L(x, g(f(x))), see `Autoencoder`,
@@ -205,9 +168,7 @@ class SparseAutoencoder(_Penalized):
         norm: `"kl"`, for stages that end in a sigmoid, or `"l1"`.
         weight: Weight of the penalty, at least 0.
         target: Mean of every code unit at which the divergence is 0, between 0 and 1.
-        tied: As in `Autoencoder`.
-        loss: As in `Autoencoder`.
-        reduction: As in `Autoencoder`.
+        tied, loss, reduction: As in `Autoencoder`.
 
     Reference:
         [Ng, 2011](https://web.stanford.edu/class/cs294a/sparseAutoencoder_2011new.pdf)
@@ -216,6 +177,8 @@ class SparseAutoencoder(_Penalized):
     norm: str = "kl"
     weight: float = 3.0
     target: float = 0.05
+
+    names = _WITH_RECONSTRUCTION
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -248,7 +211,7 @@ class SparseAutoencoder(_Penalized):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContractiveAutoencoder(_Penalized):
+class ContractiveAutoencoder(Autoencoder):
     """Reconstruction of a stage's input from a code that moves little with the input.
 
     The objective is to minimize the sum over the features of L(x, g(f(x))), see `Autoencoder`,
@@ -262,9 +225,7 @@ class ContractiveAutoencoder(_Penalized):
             `None` for the exact norm, which costs as much as encoding every example once for each
             feature. Dense stages always have the exact norm. Other stages are taken in inference
             mode.
-        tied: As in `Autoencoder`; the paper has tied weights.
-        loss: As in `Autoencoder`.
-        reduction: As in `Autoencoder`.
+        tied, loss, reduction: As in `Autoencoder`; the paper has tied weights.
 
     Reference:
         [Rifai et al., 2011](https://icml.cc/2011/papers/455_icmlpaper.pdf)
@@ -272,6 +233,8 @@ class ContractiveAutoencoder(_Penalized):
 
     weight: float = 0.1
     samples: int | None = None
+
+    names = _WITH_RECONSTRUCTION
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -291,35 +254,25 @@ class ContractiveAutoencoder(_Penalized):
 
 
 class ContractiveReconstruction(Reconstruction):
-    """A `Reconstruction` that also computes how far the code moves with the input.
-
-    Args:
-        stage: The stage.
-        decoder: The decoder of the stage.
-        samples: As in `ContractiveAutoencoder`.
-    """
+    """A `Reconstruction` that also computes how far the code moves with the input."""
 
     def __init__(self, stage: Stage, decoder: keras.Model, samples: int | None) -> None:
         super().__init__(stage, decoder)
         self._samples = samples
 
     def encode(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
-        """Encodes a batch and computes the norm of the stage's Jacobian.
-
-        Args:
-            inputs: `"x"`, the stage's inputs (batch, ...), and `"key"`, a key for random numbers.
-            training: Whether the stage is trained.
-
-        Returns:
-            What `Reconstruction.encode` returns, and `"contraction"`, ||J||_F^2, shape (batch,).
-        """
+        """What `Reconstruction.encode` returns, and `"contraction"`, ||J||_F^2, shape (batch,)."""
         outputs = super().encode(inputs, training)
         return {**outputs, "contraction": self._contraction(inputs["x"], inputs["key"])}
 
     def _contraction(self, x: Tensor, key: Tensor) -> Tensor:
-        if is_dense(self.stage):
-            return _contraction_of_dense(DenseStage(self.stage), x)
-        return self._exact(x) if self._samples is None else self._estimated(x, key)
+        parts = dense_stage(self.stage)
+        if parts is None:
+            return self._exact(x) if self._samples is None else self._estimated(x, key)
+        a = parts.pre_activation(x)
+        _, slopes = directional_derivative(parts.activate, a, ops.ones_like(a))
+        norms = ops.sum(ops.square(parts.dense.kernel), axis=0)
+        return sum_of_features(ops.square(slopes) * norms)
 
     def _exact(self, x: Tensor) -> Tensor:
         """The sum over the features of the squared norm of the Jacobian's column."""
@@ -344,34 +297,21 @@ class ContractiveReconstruction(Reconstruction):
         return directional_derivative(encode, x, directions)[1]
 
 
-def _contraction_of_dense(stage: DenseStage, x: Tensor) -> Tensor:
-    a = stage.pre_activation(x)
-    _, slopes = directional_derivative(stage.activate, a, ops.ones_like(a))
-    norms = ops.sum(ops.square(stage.dense.kernel), axis=0)
-    return sum_of_features(ops.square(slopes) * norms)
+def reconstruction_losses(binary: bool, x: Tensor, reconstruction: Tensor) -> Tensor:
+    """Losses of the features of clean inputs, from a reconstruction's pre-activation.
 
-
-def reconstruction_losses(loss: str, x: Tensor, reconstruction: Tensor) -> Tensor:
-    """Losses of the features of a reconstruction.
-
-    Args:
-        loss: One of `LOSSES`.
-        x: The clean batch (batch, ...).
-        reconstruction: Pre-activation of the reconstruction (batch, ...).
-
-    Returns:
-        Array of the shape of x.
+    The loss is the cross-entropy if the inputs are `binary`, and the squared error if not.
     """
     x, outputs = (ops.cast(values, keras.config.floatx()) for values in (x, reconstruction))
-    if loss == LOSSES[0]:
+    if binary:
         return ops.binary_crossentropy(x, outputs, from_logits=True)
     return ops.square(x - outputs)
 
 
-def trivial_losses(loss: str, moments: Moments) -> np.ndarray:
+def trivial_losses(binary: bool, moments: Moments) -> np.ndarray:
     """Mean losses of the features when the mean input reconstructs every input."""
     mean = moments.mean
-    if loss == LOSSES[0]:
+    if binary:
         return -(xlogy(mean, mean) + xlog1py(1 - mean, -mean))
     return moments.mean_square - mean**2
 

@@ -1,7 +1,6 @@
 """Restricted Boltzmann machines."""
 
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -10,13 +9,11 @@ from keras import ops
 from pretrain.backend import Tensor, normal, subkey, uniform
 from pretrain.checks import check_choice, positive
 from pretrain.objectives.autoencoder import (
-    LOSSES,
     reconstruction_losses,
     sum_of_features,
     trivial_losses,
 )
-from pretrain.objectives.decoders import build_decoder
-from pretrain.objectives.dense import DenseStage, is_dense
+from pretrain.objectives.decoders import build_decoder, dense_stage
 from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.stages import Stage, in_unit_interval
 
@@ -56,6 +53,7 @@ class RestrictedBoltzmannMachine(Objective):
     visible: str = "auto"
 
     names = ("loss", "reconstruction", "free_energy")
+    auto = ("visible", *VISIBLE)
 
     def __post_init__(self) -> None:
         positive("k", self.k)
@@ -63,21 +61,12 @@ class RestrictedBoltzmannMachine(Objective):
         check_choice("persistent", self.persistent, (True, False))
         check_choice("visible", self.visible, ("auto", *VISIBLE))
 
-    def decided(self, binary: bool) -> Self:
-        if self.visible != "auto":
-            return self
-        return replace(self, visible=VISIBLE[0 if binary else 1])
-
     @property
     def loss_name(self) -> str:
         return "persistent_contrastive_divergence" if self.persistent else "contrastive_divergence"
 
-    @property
-    def binary(self) -> bool:
-        return self.visible == VISIBLE[0]
-
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
-        if not is_dense(stage) or not in_unit_interval([stage]):
+        if dense_stage(stage) is None or not in_unit_interval([stage]):
             raise ValueError(
                 "A restricted Boltzmann machine needs a stage that is one Dense layer of sigmoid "
                 f"units. Received: stage {stage.name!r} of "
@@ -90,26 +79,18 @@ class RestrictedBoltzmannMachine(Objective):
 
     def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
         energy = outputs["free_energy"]
-        losses = reconstruction_losses(self._reconstruction_loss, x, outputs["reconstruction"])
+        losses = reconstruction_losses(self.binary, x, outputs["reconstruction"])
         n = np.prod(losses.shape[1:])
         return [energy - outputs["free_energy_of_chains"], sum_of_features(losses) / n, energy]
 
     def baseline(self, moments: Moments) -> float:
-        return float(trivial_losses(self._reconstruction_loss, moments).mean())
-
-    @property
-    def _reconstruction_loss(self) -> str:
-        return LOSSES[VISIBLE.index(self.visible)]
+        return float(trivial_losses(self.binary, moments).mean())
 
 
 class BoltzmannMachine(Learner):
     """A stage and its transpose, with a bias for the visible units.
 
-    Args:
-        stage: The stage.
-        decoder: The tied decoder of the stage.
-        objective: The objective.
-        seed: Seed of the first states of persistent chains.
+    The `seed` is the seed of the first states of persistent chains.
     """
 
     def __init__(
@@ -130,12 +111,7 @@ class BoltzmannMachine(Learner):
         return [] if self._chains is None else [self._chains]
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
-        """Runs the chains.
-
-        Args:
-            inputs: `"x"`, states of the visible units (batch, ...); `"key"`, a key for random
-                numbers.
-            training: Whether persistent chains keep their new states.
+        """Runs the chains; persistent chains keep their new states in training.
 
         Returns:
             `"free_energy"` of each example (batch,); `"free_energy_of_chains"` (batch,), the free
@@ -158,9 +134,8 @@ class BoltzmannMachine(Learner):
     def free_energy(self, v: Tensor) -> Tensor:
         """Free energy of states of the visible units, shape (batch,)."""
         bias = self.decoder(ops.zeros((1, *self.stage.features_out), v.dtype))
-        binary = self._objective.visible == VISIBLE[0]
-        energy = -v * bias if binary else ops.square(v - bias) / 2
-        hidden = ops.softplus(DenseStage(self.stage).pre_activation(v))
+        energy = -v * bias if self._objective.binary else ops.square(v - bias) / 2
+        hidden = ops.softplus(dense_stage(self.stage).pre_activation(v))
         return sum_of_features(energy) - sum_of_features(hidden)
 
     def gibbs(self, v: Tensor, key: Tensor) -> Tensor:
@@ -171,7 +146,7 @@ class BoltzmannMachine(Learner):
         return v
 
     def _visible(self, pre_activation: Tensor, key: Tensor) -> Tensor:
-        if self._objective.visible == VISIBLE[0]:
+        if self._objective.binary:
             return _sample(ops.sigmoid(pre_activation), key)
         return pre_activation + ops.cast(normal(pre_activation.shape, key), pre_activation.dtype)
 

@@ -1,43 +1,36 @@
-"""Decoders, which map a stage's output to its input by a projection of the stage's kind."""
+"""Decoders, which map a stage's output to its input, and dense stages taken apart."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
+from keras import activations, ops
 from keras import layers as kl
-from keras import ops
 
 from pretrain import graph
 from pretrain.backend import Tensor
-from pretrain.stages import Stage
+from pretrain.stages import Stage, of_rank
 
-_SPATIAL_LAYERS = {
-    1: (kl.UpSampling1D, kl.ZeroPadding1D, kl.Cropping1D, kl.Conv1D),
-    2: (kl.UpSampling2D, kl.ZeroPadding2D, kl.Cropping2D, kl.Conv2D),
-    3: (kl.UpSampling3D, kl.ZeroPadding3D, kl.Cropping3D, kl.Conv3D),
-}
+_ARRANGING = (kl.Flatten, kl.Reshape, kl.Permute)
+# With these activations, an output depends on a single pre-activation.
+_ELEMENTWISE = tuple(
+    getattr(activations, name)
+    for name in (
+        *("linear", "sigmoid", "hard_sigmoid", "tanh", "hard_tanh", "softplus", "softsign"),
+        *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "hard_silu"),
+        *("mish", "exponential", "log_sigmoid", "squareplus", "tanh_shrink"),
+    )
+)
 
 
 def build_decoder(stage: Stage, tied: bool, seed: int, copy: bool = False) -> keras.Model:
     """A decoder for a stage, from code to pre-activation of the reconstruction.
 
     The decoder of a dense stage is a dense layer. The decoder of a convolution is an upsampling to
-    the size of the convolution's input, followed by a convolution.
-
-    Args:
-        stage: The stage to decode.
-        tied: Whether the decoder's weights are the transposed weights of the stage's projection,
-            one variable. A tied decoder has a bias of its own.
-        seed: Seed of the initial weights.
-        copy: Whether a tied decoder holds a copy of the stage's projection instead of the
-            projection itself, because the decoder belongs to a member of a population whose
-            weights the stage does not hold.
-
-    Returns:
-        A model from `(batch, *stage.features_out)` to `(batch, *stage.features_in)`.
-
-    Raises:
-        ValueError: If the stage's sizes are unknown, or tied weights do not fit it.
+    the size of the convolution's input, followed by a convolution. The weights of a `tied` decoder
+    are the transposed weights of the stage's projection, or with `copy` (see `Objective.build`) of
+    a copy of the projection; a tied decoder has a bias of its own.
     """
     if None in stage.features_in + stage.features_out:
         raise ValueError(
@@ -78,30 +71,29 @@ def _dense(
 def _convolutional(
     stage: Stage, transposed: keras.Layer | None, initializer: keras.Initializer
 ) -> list[keras.Layer]:
-    rank = len(stage.features_in) - 1
     projection = stage.projection
-    size, channels = stage.features_in[:-1], stage.features_in[-1]
+    *size, channels = stage.features_in
     if transposed is not None:
         unpooled = _resize(stage.features_out[:-1], projection.output_shape[1:-1])
         return [*unpooled, TiedConvolution(transposed, size)]
-    convolution = _SPATIAL_LAYERS[rank][-1](
+    convolution = of_rank("Conv", len(size))(
         channels, projection.operation.kernel_size, padding="same", kernel_initializer=initializer
     )
     return [*_resize(stage.features_out[:-1], size), convolution]
 
 
-def _resize(source: tuple, target: tuple) -> list[keras.Layer]:
+def _resize(source: Sequence[int], target: Sequence[int]) -> list[keras.Layer]:
     """Layers that repeat pixels a whole number of times, then pad or crop to the target."""
-    upsampling, padding, cropping, _ = _SPATIAL_LAYERS[len(source)]
+    rank = len(source)
     factors = [max(1, round(t / s)) for s, t in zip(source, target, strict=True)]
     excess = [s * f - t for s, f, t in zip(source, factors, target, strict=True)]
     layers = []
-    if any(f > 1 for f in factors):
-        layers.append(upsampling(_one_or_tuple(factors)))
-    if any(e < 0 for e in excess):
-        layers.append(padding(_sides([max(0, -e) for e in excess])))
-    if any(e > 0 for e in excess):
-        layers.append(cropping(_sides([max(0, e) for e in excess])))
+    if max(factors) > 1:
+        layers.append(of_rank("UpSampling", rank)(_one_or_tuple(factors)))
+    if min(excess) < 0:
+        layers.append(of_rank("ZeroPadding", rank)(_sides([max(0, -e) for e in excess])))
+    if max(excess) > 0:
+        layers.append(of_rank("Cropping", rank)(_sides([max(0, e) for e in excess])))
     return layers
 
 
@@ -141,11 +133,7 @@ def _tied_layer(stage: Stage, copy: bool) -> keras.Layer:
 
 
 class Tied(keras.layers.Layer):
-    """The transpose of a layer, with a bias of its own.
-
-    Args:
-        encoder: The built layer, whose kernel's last axes are inputs and outputs.
-    """
+    """The transpose of a built layer, with a bias of its own."""
 
     def __init__(self, encoder: keras.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -175,12 +163,7 @@ class TiedDense(Tied):
 
 @keras.saving.register_keras_serializable("pretrain")
 class TiedConvolution(Tied):
-    """The transpose of a convolution, channels last, with a bias of its own.
-
-    Args:
-        encoder: The built convolution layer.
-        size: Spatial size of the encoder's input.
-    """
+    """The transpose of a convolution, channels last, whose input has the spatial `size`."""
 
     def __init__(self, encoder: keras.Layer, size: tuple, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
@@ -188,10 +171,7 @@ class TiedConvolution(Tied):
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
-        self.margins = [
-            self._margin(axis, n, count)
-            for axis, (n, count) in enumerate(zip(self.size, input_shape[1:-1], strict=True))
-        ]
+        self.margins = list(map(self._margin, range(len(self.size)), self.size, input_shape[1:-1]))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}
@@ -222,3 +202,49 @@ def _spread(kernel: Tensor, rates: tuple) -> Tensor:
             places = ops.eye((kernel.shape[axis] - 1) * rate + 1, dtype=kernel.dtype)[::rate]
             kernel = ops.moveaxis(ops.tensordot(kernel, places, [[axis], [0]]), -1, axis)
     return kernel
+
+
+class DenseStage(NamedTuple):
+    """A stage of one Dense layer and element-wise activations, computed in two steps."""
+
+    before: list[keras.Operation]
+    dense: kl.Dense
+    after: list[keras.Operation]
+
+    def pre_activation(self, x: Tensor) -> Tensor:
+        """The stage's pre-activation, from its inputs."""
+        for layer in self.before:
+            x = layer(x)
+        x = ops.matmul(x, self.dense.kernel)
+        return x if self.dense.bias is None else x + self.dense.bias
+
+    def activate(self, pre_activation: Tensor) -> Tensor:
+        """The stage's output, from its pre-activation."""
+        values = self.dense.activation(pre_activation)
+        for layer in self.after:
+            values = layer(values)
+        return values
+
+
+def dense_stage(stage: Stage) -> DenseStage | None:
+    """A stage taken apart; `None` if a layer does more than reshape or activate by element."""
+    operations = [call.operation for call in stage.graph.calls]
+    # Dropout is off during pretraining.
+    operations = [operation for operation in operations if not isinstance(operation, kl.Dropout)]
+    kinds = [type(operation) for operation in operations]
+    if kinds.count(kl.Dense) != 1:
+        return None
+    position = kinds.index(kl.Dense)
+    before, dense, after = operations[:position], operations[position], operations[position + 1 :]
+    fits = (
+        all(isinstance(operation, _ARRANGING) for operation in before)
+        and dense.activation in _ELEMENTWISE
+        and all(_is_elementwise(operation) for operation in after)
+    )
+    return DenseStage(before, dense, after) if fits else None
+
+
+def _is_elementwise(operation: keras.Operation) -> bool:
+    if type(operation) is kl.Activation:
+        return operation.activation in _ELEMENTWISE
+    return isinstance(operation, kl.ReLU | kl.LeakyReLU | kl.ELU)

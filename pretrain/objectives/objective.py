@@ -1,5 +1,6 @@
 """The base classes of all objectives and of the layers that objectives train."""
 
+from dataclasses import replace
 from typing import NamedTuple, Self
 
 import keras
@@ -12,12 +13,9 @@ from pretrain.stages import Stage
 
 
 class Moments(NamedTuple):
-    """Means over the examples: a trivial model knows the means and nothing more.
+    """Means over the examples of inputs and squared inputs, and the frequency of each label.
 
-    Args:
-        mean: Mean of the inputs, an array of one input's shape.
-        mean_square: Mean of the squared inputs, an array of one input's shape.
-        frequencies: Frequency of each label, an array; `None` if the examples have no labels.
+    A trivial model knows the means and nothing more.
     """
 
     mean: np.ndarray
@@ -33,6 +31,8 @@ class Objective:
 
     names: tuple[str, ...] = ("loss",)
     needs_targets = False
+    # The field that can be "auto", and the field's values for binary inputs and for other inputs.
+    auto: tuple[str, str, str] | None = None
 
     @property
     def parts(self) -> tuple["Objective", ...]:
@@ -47,7 +47,7 @@ class Objective:
     @property
     def binary(self) -> bool:
         """Whether the decoder gives logits of values in [0, 1]; the objective must be decided."""
-        return False
+        return self.auto is not None and getattr(self, self.auto[0]) == self.auto[1]
 
     def decided(self, binary: bool) -> Self:
         """A copy of the objective for one stage, in which the stage's input has settled `"auto"`.
@@ -55,7 +55,10 @@ class Objective:
         Args:
             binary: Whether the stage's input lies in [0, 1] because of what produces the input.
         """
-        raise NotImplementedError
+        if self.auto is None or getattr(self, self.auto[0]) != "auto":
+            return self
+        field, yes, no = self.auto
+        return replace(self, **{field: yes if binary else no})
 
     def build(self, stage: Stage, seed: int, copy: bool = False) -> "Learner":
         """The layer that is trained: the stage itself, and new models such as a decoder.
@@ -116,17 +119,13 @@ class Learner(keras.layers.Layer):
 
     Args:
         stage: The stage.
-        decoder: Model from a code to the pre-activation of a reconstruction; `None` if the
-            objective reconstructs nothing.
+        decoder: Model from a code to the pre-activation of a reconstruction, if there is one.
         head: Model that reads something else from the stage's output, such as the logits of
-            classes; `None` if the objective reads nothing else.
+            classes, if there is one.
     """
 
     def __init__(
-        self,
-        stage: Stage,
-        decoder: keras.Model | None = None,
-        head: keras.Model | None = None,
+        self, stage: Stage, decoder: keras.Model | None = None, head: keras.Model | None = None
     ) -> None:
         super().__init__(autocast=False)
         self.stage = stage

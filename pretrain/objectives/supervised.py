@@ -1,7 +1,6 @@
 """Greedy supervised training, which trains a stage together with a small classifier on top."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import keras
 from keras import layers as kl
@@ -13,7 +12,7 @@ from pretrain.backend import Tensor
 from pretrain.checks import positive
 from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.seeds import derive
-from pretrain.stages import Stage
+from pretrain.stages import Stage, of_rank
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,11 @@ class SupervisedGreedy(Objective):
 
     names = ("loss", "accuracy")
     needs_targets = True
+    loss_name = "sparse_categorical_crossentropy"
 
     def __post_init__(self) -> None:
         positive("classes", self.classes)
         positive("k", self.k)
-
-    def decided(self, binary: bool) -> Self:
-        return self
-
-    @property
-    def loss_name(self) -> str:
-        return "sparse_categorical_crossentropy"
 
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
         return Classifier(stage, head=_head(stage, self.classes, self.k, seed))
@@ -72,24 +65,17 @@ class Classifier(Learner):
     """A stage followed by a head."""
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
-        """Classifies a batch.
-
-        Args:
-            inputs: `"x"`, inputs of the stage (batch, ...).
-            training: Whether the stage is trained.
-
-        Returns:
-            `"logits"` of the classes (batch, classes).
-        """
+        """The `"logits"` of a batch's classes (batch, classes)."""
         code = self.stage(inputs["x"], training=training)
         return {"logits": self.head(code, training=training)}
 
 
 def _head(stage: Stage, classes: int, k: int, seed: int) -> keras.Model:
-    images = graph.is_convolution(stage.projection.operation) and len(stage.features_out) > 1
+    rank = len(stage.features_out) - 1
+    images = rank > 0 and graph.is_convolution(stage.projection.operation)
     layers = [_hidden(stage, images, derive("head", i, seed)) for i in range(k - 1)]
-    if len(stage.features_out) > 1:
-        layers.append(_mean(len(stage.features_out) - 1) if images else kl.Flatten())
+    if rank:
+        layers.append(of_rank("GlobalAveragePooling", rank)() if images else kl.Flatten())
     initializer = keras.initializers.GlorotUniform(derive("head", "logits", seed))
     logits = kl.Dense(classes, kernel_initializer=initializer, name="logits")
     layers = [keras.Input(stage.features_out), *layers, logits]
@@ -97,14 +83,8 @@ def _head(stage: Stage, classes: int, k: int, seed: int) -> keras.Model:
 
 
 def _hidden(stage: Stage, images: bool, seed: int) -> keras.Layer:
-    width, rank = stage.features_out[-1], len(stage.features_out) - 1
+    *size, width = stage.features_out
     settings = {"activation": "relu", "kernel_initializer": keras.initializers.HeNormal(seed)}
-    if not images:
-        return kl.Dense(width, **settings)
-    convolution = {1: kl.Conv1D, 2: kl.Conv2D, 3: kl.Conv3D}[rank]
-    return convolution(width, 3, padding="same", **settings)
-
-
-def _mean(rank: int) -> keras.Layer:
-    kinds = (kl.GlobalAveragePooling1D, kl.GlobalAveragePooling2D, kl.GlobalAveragePooling3D)
-    return kinds[rank - 1]()
+    if images:
+        return of_rank("Conv", len(size))(width, 3, padding="same", **settings)
+    return kl.Dense(width, **settings)

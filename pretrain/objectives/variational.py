@@ -1,8 +1,7 @@
 """Variational autoencoders."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import ArrayLike
 from pretrain.backend import Tensor, normal
 from pretrain.checks import check_choice, check_number, positive
 from pretrain.objectives.autoencoder import (
-    LOSSES,
     Reconstruction,
     reconstruction_losses,
     sum_of_features,
@@ -59,6 +57,7 @@ class VariationalAutoencoder(Objective):
     stddev: float = 1.0
 
     names = ("loss", "reconstruction", "kl")
+    auto = ("output", *OUTPUTS)
 
     def __post_init__(self) -> None:
         positive("latent", self.latent)
@@ -68,18 +67,9 @@ class VariationalAutoencoder(Objective):
         if self.stddev == 0:
             raise ValueError(f"`stddev` must be above 0. Received: stddev={self.stddev!r}")
 
-    def decided(self, binary: bool) -> Self:
-        if self.output != "auto":
-            return self
-        return replace(self, output=OUTPUTS[0 if binary else 1])
-
     @property
     def loss_name(self) -> str:
         return f"negative_evidence_lower_bound_{self.output}"
-
-    @property
-    def binary(self) -> bool:
-        return self.output == OUTPUTS[0]
 
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
         return Variational(stage, self.latent, seed)
@@ -101,43 +91,31 @@ class VariationalAutoencoder(Objective):
         return total
 
     def baseline(self, moments: Moments) -> float:
-        losses = trivial_losses(LOSSES[OUTPUTS.index(self.output)], moments)
+        losses = trivial_losses(self.binary, moments)
         return float(self._nats(losses.sum(), losses.size))
 
     def negative_log_likelihood(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """-log p(x | z) in nats, shape (batch,), from the reconstruction's pre-activation."""
-        losses = reconstruction_losses(LOSSES[OUTPUTS.index(self.output)], x, reconstruction)
+        losses = reconstruction_losses(self.binary, x, reconstruction)
         return self._nats(sum_of_features(losses), math.prod(losses.shape[1:]))
 
     def _nats(self, losses: Tensor, features: int) -> Tensor:
-        if self.output == OUTPUTS[0]:
+        if self.binary:
             return losses
         normalizer = features * math.log(2 * math.pi * self.stddev**2)
         return (losses / self.stddev**2 + normalizer) / 2
 
 
 class Variational(Reconstruction):
-    """A stage, a head that makes a distribution of the stage's output, and a decoder of samples.
-
-    Args:
-        stage: The stage.
-        latent: Number of latent variables.
-        seed: Seed of the initial weights of head and decoder.
-    """
+    """A stage, a head that makes a distribution of the stage's output, and a decoder of samples."""
 
     def __init__(self, stage: Stage, latent: int, seed: int) -> None:
         super().__init__(stage, _decoder(stage, latent, seed), _head(stage, latent, seed))
 
     def encode(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
-        """Encodes a batch and draws from the codes' distributions.
+        """`"mean"` and `"log_variance"` of the latent variables and their drawn values, `"code"`.
 
-        Args:
-            inputs: `"x"`, inputs of the stage (batch, ...); `"key"`, a key for random numbers.
-            training: Whether the stage is trained.
-
-        Returns:
-            `"mean"` and `"log_variance"` of the latent variables and their drawn values, `"code"`,
-            each of shape (batch, latent).
+        Each of the three has the shape (batch, latent).
         """
         code = self.stage(inputs["x"], training=training)
         mean, log_variance = ops.unstack(self.head(code), 2, axis=1)
@@ -219,5 +197,5 @@ def _decoder(stage: Stage, latent: int, seed: int) -> keras.Model:
     return keras.Sequential(layers, name=f"{stage.name}_decoder")
 
 
-def _initializer(*stream: str | int) -> keras.initializers.Initializer:
-    return keras.initializers.GlorotUniform(derive("variational", *stream))
+def _initializer(stream: str, seed: int) -> keras.initializers.Initializer:
+    return keras.initializers.GlorotUniform(derive("variational", stream, seed))
