@@ -11,15 +11,13 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-from studies.engine import cluster, journal
-from studies.engine.cluster import ClusterExecutor
+from studies.engine import journal
 from studies.engine.execute import Outcome, Run, execute, results_elsewhere
-from studies.engine.executors import LocalExecutor
+from studies.engine.executors import ClusterExecutor, LocalExecutor, on_worker
 from studies.engine.journal import FINAL, JournalError
-from studies.engine.options import add_axes, overridden
 from studies.engine.plan import estimate, progress, spent, tally
 from studies.engine.scale import CUSTOM, Scale
-from studies.engine.study import Study, StudyError, load, questions
+from studies.engine.study import Study, StudyError, add_axes, load, overridden, questions
 from studies.engine.worker import processor, run_cell
 
 _STATUS = (*FINAL, "error", "killed", "missing")
@@ -133,7 +131,7 @@ def _run(args: argparse.Namespace) -> int:
     source = str(Path(args.dataset).absolute()) if is_file else None
     run_cell = partial(args.run_cell, dataset=source, data_folder=args.data_folder)
     if args.dask:
-        run_cell = partial(cluster.on_worker, run_cell)
+        run_cell = partial(on_worker, run_cell)
     try:
         with _executor(args, run) as executor:
             outcome = execute(run, run_cell, executor, args.workers or executor.workers)

@@ -14,9 +14,8 @@ from fake_cells import SCALE, STUDY
 from studies import depth
 from studies.__main__ import main
 from studies.engine import journal
-from studies.engine.cluster import ClusterExecutor, on_worker
 from studies.engine.execute import Run, execute
-from studies.engine.executors import LocalExecutor
+from studies.engine.executors import ClusterExecutor, LocalExecutor, on_worker
 from studies.engine.plan import progress
 from studies.engine.worker import run_cell
 
