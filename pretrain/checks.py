@@ -108,7 +108,7 @@ def check_model(model: Any, first: Any) -> None:
     """Refuses what is not a built model, or not of the same architecture as a first model."""
     import keras
 
-    from pretrain.program import architecture
+    from pretrain.members import architecture
 
     if not isinstance(model, keras.Model) or not model.built or not model.variables:
         raise ValueError(

@@ -1,14 +1,19 @@
 """Greedy layer-wise pretraining: one stage after another, codes computed once."""
 
+import hashlib
+import json
 import os
+import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from pretrain.checkpoint import StageFolder
 from pretrain.codes import Codes
 from pretrain.examples import MAX_MEMORY, Examples
+from pretrain.files import replacing
 from pretrain.graph import Call
 from pretrain.objectives import Objective, to_config
 from pretrain.population import Population
@@ -84,7 +89,7 @@ def greedy_pretrain(
     _check_targets(stack.objectives, stack.examples, stack.validation, y)
     settings = Settings(epochs, batch_size, optimizer, learning_rate, patience, callbacks, verbose)
     data = stack.first_inputs(settings, max_memory)
-    kept = folder and StageFolder(
+    kept = folder and _StageFolder(
         folder, [_describe(stack), settings.describe(), [inputs.digest() for inputs in data]]
     )
     # All before the first is trained: what cannot be trained is found while nothing has moved.
@@ -100,12 +105,50 @@ def greedy_pretrain(
     return report
 
 
+class _StageFolder:
+    """A folder with a file for every stage that has been pretrained.
+
+    The `description` is plain data about the arguments, which differs if the arguments differ.
+    """
+
+    def __init__(self, folder: str | os.PathLike, description: Any) -> None:
+        self._folder = Path(folder)
+        canonical = json.dumps(description, sort_keys=True, default=repr)
+        self._key = hashlib.sha256(canonical.encode()).hexdigest()
+
+    def read(self, number: int) -> tuple[list[np.ndarray], dict] | None:
+        """What `write` was given for a stage; `None` if its file is missing or damaged."""
+        path = self._path(number)
+        try:
+            with path.open("rb") as file, np.load(file) as content:
+                about = json.loads(str(content["about"]))
+                arrays = [content[f"{i}"] for i in range(len(content.files) - 1)]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        if about["key"] != self._key:
+            raise ValueError(
+                "`folder` holds stages that were made with another model, other data or other "
+                "arguments: choose another folder, or empty this one. "
+                f"Received: folder={str(self._folder)!r}"
+            )
+        return arrays, about["report"]
+
+    def write(self, number: int, arrays: list[np.ndarray], report: dict) -> None:
+        """Writes the weights of a stage, and its report as plain data."""
+        about = np.array(json.dumps({"key": self._key, "report": report}))
+        with replacing(self._path(number)) as file:
+            np.savez(file, about=about, **{f"{i}": array for i, array in enumerate(arrays)})
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"stage_{number}.npz"
+
+
 def _trained(
     training: StageTraining,
     number: int,
     settings: Settings,
     data: list[Codes],
-    kept: StageFolder | None,
+    kept: _StageFolder | None,
 ) -> StageReport:
     """The report of a stage that is trained, or was and is read."""
     found = kept.read(number) if kept else None

@@ -11,8 +11,7 @@ import pandas as pd
 
 from pretrain.checks import check_model, checked_optimizer, checked_rates, checked_seeds, positive
 from pretrain.examples import MAX_MEMORY, Examples, on_device, rows_within, split_validation
-from pretrain.members import Members, variables_of
-from pretrain.program import values_of
+from pretrain.members import Members, values_of, variables_of
 from pretrain.task import check_inputs, check_labeled, check_targets, prediction_task
 from pretrain.training import Epoch, Trainer, progress
 

@@ -13,11 +13,10 @@ from keras import ops
 from pretrain.checks import checked_optimizer, positive
 from pretrain.codes import Codes
 from pretrain.examples import Examples, split_validation
-from pretrain.members import variables_of
+from pretrain.members import values_of, variables_of
 from pretrain.objectives import DenoisingAutoencoder, Objective
 from pretrain.objectives.objective import Learner
 from pretrain.population import Population
-from pretrain.program import values_of
 from pretrain.report import StageReport
 from pretrain.seeds import derive
 from pretrain.stages import Stage, in_unit_interval, split_stages

@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from pretrain.checks import checked_optimizer, checked_rates, positive
 from pretrain.examples import Block
-from pretrain.members import Members, key_of
-from pretrain.program import get_program
+from pretrain.members import Members, get_program, key_of
 from pretrain.seeds import derive
 from pretrain.task import Task
 

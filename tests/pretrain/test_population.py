@@ -830,7 +830,7 @@ def accelerated(monkeypatch):
         results = []
         for value in (False, True):
             monkeypatch.setattr(pretrain.backend, "accelerated", lambda value=value: value)
-            monkeypatch.setattr(pretrain.program, "_programs", type(pretrain.program._programs)())
+            monkeypatch.setattr(pretrain.members, "_programs", type(pretrain.members._programs)())
             results.append(function())
         return results
 
