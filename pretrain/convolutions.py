@@ -101,12 +101,7 @@ def separable_conv(
 
 
 def conv_transpose(
-    x: Any,
-    kernel: Any,
-    strides: tuple,
-    padding: str,
-    output_padding: Any,
-    dilation_rate: tuple,
+    x: Any, kernel: Any, strides: tuple, padding: str, output_padding: Any, dilation_rate: tuple
 ) -> Any:
     """The transpose of a convolution, which is its gradient."""
     if output_padding is not None:

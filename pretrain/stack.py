@@ -173,12 +173,7 @@ class StageTraining:
         self.trained = population.members.of_layer(learners[0], values)
 
     def run(
-        self,
-        settings: Settings,
-        inputs: Codes,
-        held_out: Codes | None = None,
-        *,
-        encodes: bool,
+        self, settings: Settings, inputs: Codes, held_out: Codes | None = None, *, encodes: bool
     ) -> list[StageReport]:
         """Trains on inputs, validates on held-out ones, and gives the population the weights.
 

@@ -8,11 +8,7 @@ from keras import ops
 
 from pretrain.backend import Tensor, normal, subkey, uniform
 from pretrain.checks import check_choice, positive
-from pretrain.objectives.autoencoder import (
-    reconstruction_losses,
-    sum_of_features,
-    trivial_losses,
-)
+from pretrain.objectives.autoencoder import reconstruction_losses, sum_of_features, trivial_losses
 from pretrain.objectives.decoders import build_decoder, dense_stage
 from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.stages import Stage, in_unit_interval

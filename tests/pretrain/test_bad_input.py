@@ -146,10 +146,7 @@ CASES = {
         lambda s: s.pretrain(y=s.y),
         "y=None.*Received: y of type ndarr",
     ),
-    "y missing": (
-        lambda s: s.population.fit(s.x, loss=LOSS),
-        "Expected targets.*Received: y=None",
-    ),
+    "y missing": (lambda s: s.population.fit(s.x, loss=LOSS), "Expected targets.*Received: y=None"),
     "y missing in evaluate": (
         lambda s: s.population.evaluate(s.x, loss=LOSS),
         "Expected targets.*Received: y=None",
@@ -193,10 +190,7 @@ CASES = {
         lambda s: s.fit(validation_data=(s.x, s.y, s.y, s.y)),
         "`validation_data` must be.*Received: a tuple of 4",
     ),
-    "validation data of wrong shape": (
-        lambda s: s.pretrain(validation_data=s.x[:, :7]),
-        SHAPE,
-    ),
+    "validation data of wrong shape": (lambda s: s.pretrain(validation_data=s.x[:, :7]), SHAPE),
     # Settings
     "objective unknown": (
         lambda s: s.pretrain(objective="denoising"),
@@ -369,10 +363,7 @@ CASES = {
         lambda s: Population.from_models([small()], [0, 1]),
         r"a seed for each model.*Received: 1 models, seeds=\[0, 1\]",
     ),
-    "member unknown": (
-        lambda s: s.population.member(2),
-        "Expected a member of 2.*Received: i=2",
-    ),
+    "member unknown": (lambda s: s.population.member(2), "Expected a member of 2.*Received: i=2"),
     "member far below": (
         lambda s: s.population.member(-3),
         "Expected a member of 2.*Received: i=-3",

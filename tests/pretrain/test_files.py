@@ -27,9 +27,6 @@ def test_an_error_leaves_what_was_there(tmp_path, error):
 
 def test_a_full_disk_is_explained(tmp_path):
     path = tmp_path / "file"
-    with (
-        pytest.raises(OSError, match="No space left on device.*Received: .*file"),
-        replacing(path),
-    ):
+    with pytest.raises(OSError, match="No space left on device.*Received: .*file"), replacing(path):
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())

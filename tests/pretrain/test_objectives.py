@@ -78,8 +78,7 @@ def model_of(input_shape, stack):
 STAGES = {
     "dense": model_of((6,), lambda: [dense()]),
     "dense, batch normalization": model_of(
-        (6,),
-        lambda: [dense(activation=None), layers.BatchNormalization(), layers.ReLU()],
+        (6,), lambda: [dense(activation=None), layers.BatchNormalization(), layers.ReLU()]
     ),
     "dense of each step": model_of((5, 3), lambda: [dense()]),
     "valid convolution": model_of((6, 7, 2), lambda: [conv()]),
@@ -348,11 +347,7 @@ CROSS_ENTROPY, SQUARED_ERROR = "binary_crossentropy", "mean_squared_error"
             [dense(4, None), layers.BatchNormalization(), layers.Activation("sigmoid"), dense()],
             [CROSS_ENTROPY, CROSS_ENTROPY],
         ),
-        (
-            uniform(8, 6),
-            [dense(), layers.Dropout(0.5), dense()],
-            [CROSS_ENTROPY, CROSS_ENTROPY],
-        ),
+        (uniform(8, 6), [dense(), layers.Dropout(0.5), dense()], [CROSS_ENTROPY, CROSS_ENTROPY]),
         (
             uniform(8, 6, 6, 1),
             [conv(), layers.MaxPooling2D(), layers.Flatten(), dense()],

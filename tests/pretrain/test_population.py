@@ -708,11 +708,7 @@ def test_pretraining_compiles_an_architecture_once(x):
 
 @pytest.mark.parametrize(
     "one, other",
-    [
-        ("tanh", "relu"),
-        (lambda z: z, lambda z: ops.tanh(z)),
-        (lambda z: z + 1, lambda z: z + 2),
-    ],
+    [("tanh", "relu"), (lambda z: z, lambda z: ops.tanh(z)), (lambda z: z + 1, lambda z: z + 2)],
 )
 def test_other_activations_are_other_programs(x, one, other):
     for activation in (one, other):

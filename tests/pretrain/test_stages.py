@@ -216,11 +216,7 @@ CASES = {
         ["scale", "standard", "flat"],
         [["a"], ["head"]],
     ),
-    "nested models": (
-        lambda: functional(VECTOR, nested),
-        [],
-        [["a"], ["b"], ["c"], ["head"]],
-    ),
+    "nested models": (lambda: functional(VECTOR, nested), [], [["a"], ["b"], ["c"], ["head"]]),
     "nested block": (
         lambda: functional(VECTOR, nested_block),
         [],

@@ -69,12 +69,7 @@ def test_everything_is_written_and_every_link_leads_somewhere(tmp_path, quick_ro
     assert all((folder / link).exists() for link in links(folder / "README.md"))
     page = (folder / "README.md").read_text()
     assert page.startswith("# Does layer-wise pretraining still pay")
-    for words in (
-        "Refuted if",
-        "2,000 training",
-        "demonstration: 3 seeds",
-        "--scale quick",
-    ):
+    for words in ("Refuted if", "2,000 training", "demonstration: 3 seeds", "--scale quick"):
         assert words in page
     assert "denoising" in text
     assert "demonstration" in text
