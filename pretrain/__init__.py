@@ -39,31 +39,20 @@ if TYPE_CHECKING:
     from pretrain.unrolling import DeepAutoencoder as DeepAutoencoder
     from pretrain.unrolling import unroll as unroll
 
-_MODULES = {
-    "BestEpoch": "training",
-    "DeepAutoencoder": "unrolling",
-    "Population": "population",
-    "Report": "report",
-    "StageReport": "report",
-    "greedy_pretrain": "greedy",
-    "joint_pretrain": "joint",
-    "lsuv": "initializers",
-    "split_stages": "stages",
-    "Stage": "stages",
-    "unroll": "unrolling",
-    "Autoencoder": "objectives",
-    "ContractiveAutoencoder": "objectives",
-    "DenoisingAutoencoder": "objectives",
-    "RestrictedBoltzmannMachine": "objectives",
-    "SparseAutoencoder": "objectives",
-    "SupervisedGreedy": "objectives",
-    "VariationalAutoencoder": "objectives",
-    "importance_weighted_bound": "objectives",
-    "Gaussian": "corruption",
-    "Masking": "corruption",
-    "PatchMasking": "corruption",
-    "SaltAndPepper": "corruption",
+_NAMES = {
+    "corruption": "Gaussian Masking PatchMasking SaltAndPepper",
+    "greedy": "greedy_pretrain",
+    "initializers": "lsuv",
+    "joint": "joint_pretrain",
+    "objectives": "Autoencoder ContractiveAutoencoder DenoisingAutoencoder SparseAutoencoder "
+    "RestrictedBoltzmannMachine SupervisedGreedy VariationalAutoencoder importance_weighted_bound",
+    "population": "Population",
+    "report": "Report StageReport",
+    "stages": "Stage split_stages",
+    "training": "BestEpoch",
+    "unrolling": "DeepAutoencoder unroll",
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 _SUBMODULES = ("corruption", "datasets", "initializers", "networks", "objectives", "seeds")
 
 __all__ = [*_MODULES, *_SUBMODULES]

@@ -207,21 +207,12 @@ def uniform(shape: tuple, seed: Any) -> Any:
         shape: Shape of the result.
         seed: An integer, or an integer array of shape (2,), possibly computed in a program.
     """
-    if _TENSORFLOW:
-        return _threefry(tf.random.stateless_uniform, tuple(shape))(_seed(seed))
-    return jax.random.uniform(_seed(seed), shape)
+    return _drawn("uniform", shape, seed)
 
 
 def normal(shape: tuple, seed: Any) -> Any:
-    """Standard normal numbers, a pure function of the seed.
-
-    Args:
-        shape: Shape of the result.
-        seed: An integer, or an integer array of shape (2,), possibly computed in a program.
-    """
-    if _TENSORFLOW:
-        return _threefry(tf.random.stateless_normal, tuple(shape))(_seed(seed))
-    return jax.random.normal(_seed(seed), shape)
+    """Standard normal numbers; shape and seed are as in `uniform`."""
+    return _drawn("normal", shape, seed)
 
 
 def subkey(key: Any, number: int) -> Any:
@@ -234,9 +225,12 @@ def subkey(key: Any, number: int) -> Any:
     return key + keras.ops.cast([number + 1, 0], key.dtype)
 
 
-def _seed(seed: Any) -> Any:
+def _drawn(distribution: str, shape: tuple, seed: Any) -> Any:
     pair = [int(seed), 0] if isinstance(seed, Integral) else seed
-    return keras.ops.cast(pair, "int32" if _TENSORFLOW else "uint32")
+    if not _TENSORFLOW:
+        return getattr(jax.random, distribution)(keras.ops.cast(pair, "uint32"), shape)
+    draw = getattr(tf.random, f"stateless_{distribution}")
+    return _threefry(draw, tuple(shape))(keras.ops.cast(pair, "int32"))
 
 
 @cache

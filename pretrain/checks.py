@@ -1,6 +1,6 @@
 """Checks of arguments: an error says what was expected and what was received.
 
-Keras is imported by the checks that need it, since studies import this module without Keras.
+The checks that need NumPy or Keras import them: a driver of studies does without.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     import keras
@@ -79,6 +77,7 @@ def checked_rates(
 ) -> list[float | None]:
     """The learning rate of each member; `None` for each member if the optimizer has a schedule."""
     import keras
+    import numpy as np
 
     from pretrain.internals import has_schedule
 

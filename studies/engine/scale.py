@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pretrain.checks import is_count, positive
 from pretrain.files import replacing
 from studies.arms import ARMS, Arm
 
@@ -118,10 +119,7 @@ class Scale:
         if self.pretraining_rates:
             counts.append("pretraining_epochs")
         for name in counts:
-            if not is_count(value := getattr(self, name)):
-                raise ValueError(
-                    f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
-                )
+            positive(name, getattr(self, name))
         least = min(self.axes.get("train_size", (self.train_size,)))
         batch = max(self.axes.get("batch_size", (self.batch_size,)))
         if batch > least:
@@ -203,11 +201,6 @@ def save_custom(scale: Scale, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / _FILE) as file:
         file.write(json.dumps(stored, indent=2).encode() + b"\n")
-
-
-def is_count(value: object) -> bool:
-    """Tell whether a value is an integer of at least 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _check_values(

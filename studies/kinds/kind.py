@@ -25,9 +25,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pretrain.checks import is_count
 from studies.arms import Arm, version_of
 from studies.engine.plan import Group, Trials, choose_rate, spread
-from studies.engine.scale import FIRST_SELECTION_SEED, Scale, is_count
+from studies.engine.scale import FIRST_SELECTION_SEED, Scale
 from studies.engine.trial import Cell, Trial
 
 if TYPE_CHECKING:
