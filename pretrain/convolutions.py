@@ -4,9 +4,11 @@ XLA's own convolutions are slow there, in a loop some fifty times. Here the pixe
 meets at a place are laid side by side in a row, and the kernel is a matrix.
 """
 
+import functools
 import inspect
 import itertools
 import math
+import operator
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -16,7 +18,7 @@ from keras import ops
 
 from pretrain import backend, internals
 
-_MANY_CHANNELS = 8
+_FEW = 8
 
 
 def as_products() -> AbstractContextManager:
@@ -61,25 +63,36 @@ def conv(x: Any, kernel: Any, strides: tuple, padding: str, dilation_rate: tuple
         parts = [conv(*pair, strides, padding, dilation_rate) for pair in pairs]
         return ops.concatenate(parts, axis=-1)
     size, filters = kernel.shape[:-2], kernel.shape[-1]
+    outer = _outer_axes(x.shape[-1], filters, strides)
     margins = _margins(x, size, strides, padding, dilation_rate)
-    # Only the columns of a kernel are laid side by side then, and its rows are added up behind the
-    # product: a third of the memory for 3 x 3 pixels, and less time, if the matrix is not narrow.
-    by_row = strides[0] == 1 and x.shape[-1] >= _MANY_CHANNELS
-    if not by_row:
-        pixels = _pixels(ops.pad(x, margins), size, strides, dilation_rate)
-        return _product(pixels, ops.reshape(kernel, (-1, filters)))
-    above = margins[1]
-    margins[1] = (0, 0)
-    pixels = _pixels(ops.pad(x, margins), (1, *size[1:]), strides, dilation_rate)
-    matrix = ops.reshape(ops.moveaxis(kernel, 0, -2), (-1, size[0] * filters))
-    rows = _product(pixels, matrix)
-    rows = ops.pad(rows, [(0, 0), above, *[(0, 0)] * (len(size))])
-    rate = dilation_rate[0]
-    n = rows.shape[1] - (size[0] - 1) * rate
-    return sum(
-        rows[:, i * rate : i * rate + n, ..., i * filters : (i + 1) * filters]
-        for i in range(size[0])
+    inner = [(0, 0) if axis <= outer else margin for axis, margin in enumerate(margins)]
+    taps = _taps(ops.pad(x, inner), (1,) * outer + size[outer:], strides, dilation_rate)
+    pixels = ops.concatenate(taps, axis=-1)
+    axes = [*range(outer, len(size) + 1), *range(outer), len(size) + 1]
+    matrix = ops.reshape(ops.transpose(kernel, axes), (-1, math.prod(size[:outer]) * filters))
+    product = ops.matmul(ops.reshape(pixels, (-1, matrix.shape[0])), matrix)
+    product = ops.reshape(product, (*pixels.shape[:-1], matrix.shape[1]))
+    product = ops.pad(
+        product, [m if 0 < axis <= outer else (0, 0) for axis, m in enumerate(margins)]
     )
+    taps = _taps(
+        product, size[:outer] + (1,) * (len(size) - outer), (1,) * len(size), dilation_rate
+    )
+    columns = [slice(i * filters, (i + 1) * filters) for i in range(len(taps))]
+    return functools.reduce(
+        operator.add, [tap[..., own] for tap, own in zip(taps, columns, strict=True)]
+    )
+
+
+def _outer_axes(channels: int, filters: int, strides: tuple) -> int:
+    """How many of a kernel's axes are added up behind the product, not laid out in front of it.
+
+    What is laid out takes memory, nine times the image for 3 x 3 pixels; what is added up, as many
+    times the output. A matrix should not be narrow on either side.
+    """
+    if max(strides) == 1 and filters < _FEW:
+        return len(strides)
+    return int(strides[0] == 1 and channels >= _FEW)
 
 
 def depthwise_conv(x: Any, kernel: Any, strides: tuple, padding: str, dilation_rate: tuple) -> Any:
@@ -137,11 +150,6 @@ def max_pool(x: Any, pool_size: tuple, strides: tuple | None, padding: str) -> A
     return backend.maxima(windows, axes)
 
 
-def _product(pixels: Any, matrix: Any) -> Any:
-    product = ops.matmul(ops.reshape(pixels, (-1, matrix.shape[0])), matrix)
-    return ops.reshape(product, (*pixels.shape[:-1], matrix.shape[1]))
-
-
 def _margins(x: Any, size: tuple, strides: tuple, padding: str, rates: tuple) -> list[tuple]:
     """What is to be padded at both ends of each axis of x."""
     margins = [(0, 0)] * len(x.shape)
@@ -151,11 +159,6 @@ def _margins(x: Any, size: tuple, strides: tuple, padding: str, rates: tuple) ->
             total = max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n)
             margins[axis] = total // 2, total - total // 2
     return margins
-
-
-def _pixels(x: Any, size: tuple, strides: tuple, rates: tuple) -> Any:
-    """What a kernel meets at each place of the output, side by side on the last axis."""
-    return ops.concatenate(_taps(x, size, strides, rates), axis=-1)
 
 
 def _taps(x: Any, size: tuple, strides: tuple, rates: tuple) -> list:

@@ -57,9 +57,9 @@ as one Keras model per stage, with `fit`, and codes by `predict`: seconds per se
 | what | seconds | `fit` or by hand / this |
 | :--- | ------: | ----------------------: |
 """
-_IMAGES = 10_000
-_REPEATS = 5
-_PRETRAINING = 3
+_IMAGES = 4_000
+_REPEATS = 2
+_PRETRAINING = 2
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,8 +10,13 @@ from pretrain import backend
 from pretrain.convolutions import as_products
 
 X1, X2, X3 = gaussian(3, 11, 10), gaussian(3, 11, 9, 10), gaussian(2, 7, 5, 6, 10)
-# More than eight channels are laid out in another way than fewer.
+# Fewer than eight channels, or filters, are laid out in other ways than more.
 CASES = {
+    "1d many filters": (layers.Conv1D(9, 3, dilation_rate=2), X1),
+    "2d many filters": (layers.Conv2D(9, (3, 2), padding="same"), X2),
+    "2d many filters, strides": (layers.Conv2D(9, 3, strides=(1, 2), padding="same"), X2),
+    "2d many filters, few channels": (layers.Conv2D(9, 3), X2[..., :3]),
+    "3d many filters": (layers.Conv3D(9, (2, 3, 3), dilation_rate=(2, 1, 1)), X3),
     "1d": (layers.Conv1D(4, 3), X1),
     "1d causal": (layers.Conv1D(4, 3, padding="causal", dilation_rate=2), X1),
     "1d strides": (layers.Conv1D(4, 4, strides=3, padding="same"), X1),
