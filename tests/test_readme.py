@@ -3,7 +3,12 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from scipy import stats
+
+from studies.engine.plan import groups
+from studies.engine.study import load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -39,3 +44,16 @@ def test_links_lead_to_files():
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_prediction_interval_of_the_tutorials_network_follows_from_its_records():
+    records = pd.read_json(ROOT / "results/tutorial_sda/standard/records.jsonl", lines=True)
+    wanted = load("tutorial_sda").scales["standard"]
+    keys = [
+        trial.key for group in groups(wanted, records.to_dict("records")) for trial in group.trials
+    ]
+    errors = 100 * records[records["key"].isin(keys)]["test_error"].dropna()
+    n = len(errors)
+    half = stats.t.ppf(0.975, n - 1) * errors.std() * (1 + 1 / n) ** 0.5
+    low, high = errors.mean() - half, errors.mean() + half
+    assert f"{low:.2f} to {high:.2f} %" in README
