@@ -92,9 +92,9 @@ SCALES = {
     ),
 }
 
-# What an independent re-analysis found wrong with the standard run. The runs of the re-analysis (8
-# seeds, rates chosen on validation error with 2 other seeds) are not among the records here.
 CORRECTIONS = (
+    "An independent re-analysis found what follows. Its runs (8 seeds, rates chosen on validation "
+    "error with 2 other seeds) are not among the records here.",
     "Pretraining does not harm rectifiers with He initialization. The pretraining rate of 0.001 "
     "was chosen by reconstruction, lies at the edge of its grid, and leaves 96 % of the second "
     "layer's rectifiers dead. At three layers, the re-analysis pretrained the same nets by Adam at "
