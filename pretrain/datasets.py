@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import os
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -30,8 +29,9 @@ _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _HOW_TO_GET = {
     "fashion_mnist": "Download the four files of https://github.com/zalandoresearch/fashion-mnist "
     "and pass their folder as `folder`; on Debian, `apt install dataset-fashion-mnist`.",
-    "cifar10": "Download and unpack the Python or the binary version from "
-    "https://www.cs.toronto.edu/~kriz/cifar.html and pass its folder as `folder`.",
+    "cifar10": "Download and unpack the binary version from "
+    "https://www.cs.toronto.edu/~kriz/cifar.html and pass its folder as `folder`. The Python "
+    "version is pickled, and a pickle can run any code.",
 }
 
 
@@ -91,7 +91,7 @@ def load(
         seed: Integer. The seed and the dataset determine which examples are for training and which
             for validation.
         folder: A folder with `"fashion_mnist"` (the four idx files, plain or .gz), `"cifar10"` (the
-            batches of the Python or of the binary version) or a `<name>.npz`, in the folder itself
+            batches of the binary version) or a `<name>.npz`, in the folder itself
             or in a subfolder. Only if the dataset is not there, Keras's cache, Debian's package and
             Keras's download are tried.
 
@@ -257,18 +257,15 @@ def _places(
 ) -> Iterator[tuple[str, Callable[[], _Official]]]:
     if folder is not None:
         yield f"`folder`, {folder}", partial(_read_folder, name, Path(folder))
-    cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "datasets"
-    yield f"Keras's cache, {cache}", partial(_read_cache, name, cache)
     if name == "fashion_mnist":
+        cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "datasets"
+        # Older versions of Keras unpacked the files into the cache itself.
+        inner = cache / "fashion-mnist"
+        place = inner if inner.is_dir() else cache
+        yield f"Keras's cache, {place}", partial(_read_folder, name, place)
         debian = _DEBIAN / "fashion-mnist"
         yield f"Debian's dataset-fashion-mnist, {debian}", partial(_read_folder, name, debian)
     yield "Keras's download", partial(_download, name)
-
-
-def _read_cache(name: str, cache: Path) -> _Official:
-    # Keras 3 unpacks CIFAR-10 into a folder of its own, older versions into the cache itself.
-    inner = {"fashion_mnist": "fashion-mnist", "cifar10": "cifar-10-batches-py-target"}[name]
-    return _read_folder(name, cache / inner if (cache / inner).is_dir() else cache)
 
 
 def _download(name: str) -> _Official:
@@ -301,8 +298,7 @@ def _formats(name: str) -> Iterator[tuple[str, Callable[[Path], _Official]]]:
         yield "train-images-idx3-ubyte", _read_idx_files
         yield "train-images-idx3-ubyte.gz", _read_idx_files
     else:
-        yield "data_batch_1", partial(_read_batches, suffix="", read=_read_pickle)
-        yield "data_batch_1.bin", partial(_read_batches, suffix=".bin", read=_read_binary)
+        yield "data_batch_1.bin", _read_batches
     yield f"{name}.npz", lambda folder: _read_npz(folder / f"{name}.npz")
 
 
@@ -349,37 +345,15 @@ def _read_idx(path: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _read_batches(folder: Path, suffix: str, read: Callable[[Path], Arrays]) -> _Official:
-    batches = [read(folder / f"data_batch_{number}{suffix}") for number in range(1, 6)]
-    x_train, y_train = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-    return _Official(x_train, y_train, *read(folder / f"test_batch{suffix}"))
+def _read_batches(folder: Path) -> _Official:
+    names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
+    *train, test = (_read_batch(folder / name) for name in names)
+    return _Official(*map(np.concatenate, zip(*train, strict=True)), *test)
 
 
-def _read_pickle(path: Path) -> Arrays:
-    with path.open("rb") as file:
-        batch = _ArrayUnpickler(file, encoding="bytes").load()
-    return _channels_last(batch[b"data"]), np.asarray(batch[b"labels"])
-
-
-def _read_binary(path: Path) -> Arrays:
+def _read_batch(path: Path) -> Arrays:
     rows = np.fromfile(path, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
-    return _channels_last(rows[:, 1:]), rows[:, 0]
-
-
-def _channels_last(rows: np.ndarray) -> np.ndarray:
-    return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Rebuilds arrays and refuses everything else, since a pickle can run any code."""
-
-    _reconstruct, *_ = np.empty(0).__reduce__()
-    _allowed = {"_reconstruct": _reconstruct, "ndarray": np.ndarray, "dtype": np.dtype}
-
-    def find_class(self, module: str, name: str):
-        if module.partition(".")[0] == "numpy" and name in self._allowed:
-            return self._allowed[name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which an array does not need")
+    return rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0]
 
 
 # Checking

@@ -257,16 +257,15 @@ def _recorded(run: Run) -> str:
 
 
 def _concluded(run: Run, outcome: Outcome, again: str) -> int:
-    idle = not outcome.cells and not outcome.failures
-    if idle:
+    if not outcome.cells and not outcome.failures:
         print(
             f"Nothing to do. {_recorded(run)} "
             "To run the trials anew, choose another folder with --results DIR."
         )
-    if not (idle and _is_reported(run)):
-        _print_table(run)
-        if minutes := spent(run.scale, journal.read(run.journal)):
-            print(minutes)
+    # Written even if nothing was run: a run that was killed may have left half a report.
+    _print_table(run)
+    if minutes := spent(run.scale, journal.read(run.journal)):
+        print(minutes)
     print(f"Results: {run.folder}")
     if outcome.failures:
         print(
@@ -277,12 +276,6 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
             file=sys.stderr,
         )
     return 1 if outcome.failures else 0
-
-
-def _is_reported(run: Run) -> bool:
-    """Whether the table is newer than the records: a killed run may not have written it."""
-    table = run.folder / "table.md"
-    return table.exists() and table.stat().st_mtime >= run.journal.stat().st_mtime
 
 
 def _print_table(run: Run) -> None:

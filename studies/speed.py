@@ -71,9 +71,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.speed", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
     folder = parser.parse_args(argv).results
-    page = _HEADER.format(
-        machine=_machine(), trials=_TRIALS, train_size=_TRAIN_SIZE, epochs=_EPOCHS
-    )
+    machine = f"{os.cpu_count()} cores of {platform.machine()}, Python {platform.python_version()}"
+    page = _HEADER.format(machine=machine, trials=_TRIALS, train_size=_TRAIN_SIZE, epochs=_EPOCHS)
     print(page, end="", flush=True)
     for depth in (2, 5):
         page += _show(_compare(depth))
@@ -92,19 +91,9 @@ def _show(text: str) -> str:
     return text
 
 
-def _machine() -> str:
-    return f"{os.cpu_count()} cores of {platform.machine()}, Python {platform.python_version()}"
-
-
-def _build(depth: int, units: int, seed: int):
-    return networks.mlp(
-        (28, 28, 1),
-        depth=depth,
-        units=units,
-        activation="sigmoid",
-        initializer="historical",
-        seed=seed,
-    )
+def _build(depth: int, units: int, seed: int) -> keras.Model:
+    options = {"activation": "sigmoid", "initializer": "historical", "seed": seed}
+    return networks.mlp((28, 28, 1), depth=depth, units=units, **options)
 
 
 def _settings() -> dict:

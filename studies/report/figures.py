@@ -57,9 +57,11 @@ class Figure:
         title: Title of the figure, which may contain `{axis}`, too.
         caption: What there is to see, in words.
         draw: A function of the results (from `frame.frame`) and the scale, and of the name of the
-            axis if there is one. It returns a matplotlib figure.
+            axis if there is one. It returns a matplotlib figure without a title.
         needs: What a scale must have for the figure: the name of an axis with several values, or of
             a setting such as `learning_rates`.
+        role: Which runs are drawn, `"report"` or `"selection"`.
+        seeds: How many seeds are drawn; `None` means all seeds of these runs.
     """
 
     name: str
@@ -67,9 +69,22 @@ class Figure:
     caption: str
     draw: Callable[..., Drawing]
     needs: str = ""
+    role: str = "report"
+    seeds: int | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Drawing:
-        return self.draw(*args, **kwargs)
+    def heading(self, scale: Scale) -> str:
+        """The title with what was drawn: dataset, seeds and number of images."""
+        selection = self.role == "selection"
+        counts = (
+            [scale.selection_seeds] if selection else [len(scale.seeds(p)) for p in scale.places]
+        )
+        shown = sorted({self.seeds or count for count in counts})
+        resized = selection and scale.selection_train_size
+        images = told(scale, "selection_train_size" if resized else "train_size")
+        kind = "demonstration: " if scale.demonstration else f"{told(scale, 'dataset')}, "
+        plural = "s" if max(shown) > 1 else ""
+        count = " or ".join(map(str, shown))
+        return f"{self.title}\n{kind}{count} seed{plural}, {images} training images"
 
     def of(self, scale: Scale) -> list["Figure"]:
         """The figures that the scale has of it: none, the figure itself, or one for every axis."""
@@ -88,9 +103,9 @@ class Figure:
         ]
 
 
-def figure(title: str, caption: str, name: str = "", needs: str = "") -> Callable[..., Figure]:
+def figure(title: str, caption: str, name: str = "", **options: Any) -> Callable[..., Figure]:
     """Make a figure of the function that draws it, which names the figure by default."""
-    return lambda draw: Figure(name or draw.__name__, title, caption, draw, needs)
+    return lambda draw: Figure(name or draw.__name__, title, caption, draw, **options)
 
 
 def render(figure: Figure, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes]:
@@ -103,6 +118,7 @@ def render(figure: Figure, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes
     files = {}
     with matplotlib.style.context(["default", _STYLE]):
         drawing = figure.draw(frame, scale)
+        drawing.suptitle(figure.heading(scale))
         # Lay out once, not once for each file: the layout takes longest.
         drawing.get_layout_engine().execute(drawing)
         drawing.set_layout_engine(None)
@@ -113,30 +129,11 @@ def render(figure: Figure, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes
     return files
 
 
-def title_of(text: str, scale: Scale, seeds: int | None = None) -> str:
-    """The title of a figure of report runs, with dataset, seeds and number of images."""
-    counts = [seeds] if seeds else sorted({len(scale.seeds(place)) for place in scale.places})
-    return _title(text, scale, counts, told(scale, "train_size"))
-
-
-def selection_title_of(text: str, scale: Scale) -> str:
-    """The title of a figure of selection runs, with dataset, seeds and number of images."""
-    name = "selection_train_size" if scale.selection_train_size else "train_size"
-    return _title(text, scale, [scale.selection_seeds], told(scale, name))
-
-
 def told(scale: Scale, name: str) -> str:
     """The value of a setting of a scale in words; all values, if the setting is an axis."""
     values = scale.axes.get(name, (getattr(scale, name, None),))
     texts = [f"{value:,}" if isinstance(value, int) else str(value) for value in values]
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
-
-
-def _title(text: str, scale: Scale, seeds: list[int], images: str) -> str:
-    kind = "demonstration: " if scale.demonstration else f"{told(scale, 'dataset')}, "
-    plural = "s" if max(seeds) > 1 else ""
-    count = " or ".join(map(str, seeds))
-    return f"{text}\n{kind}{count} seed{plural}, {images} training images"
 
 
 def looks(scale: Scale) -> dict[str, dict[str, Any]]:

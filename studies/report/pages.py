@@ -86,17 +86,6 @@ def terminal(found: Results) -> str:
     return "\n".join([heading, "", tables.plain(block), "", *remarks])
 
 
-def table_page(found: Results) -> str:
-    """`table.md`: the table of results, and the table with all numbers."""
-    show = found.study.kind.show
-    parts = [
-        f"# {show.title}",
-        *show.sections(found.table, found.scale),
-        *show.numbers(found.table, found.scale),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
 def scale_page(found: Results) -> str:
     """`README.md` of a scale: question, table, figures, caveats."""
     show = found.study.kind.show
@@ -110,7 +99,7 @@ def scale_page(found: Results) -> str:
         *_claims(found.judgments),
         f"## {show.title}",
         *show.sections(found.table, found.scale),
-        *(f"![{f.title}]({f.name}.png)\n\n**{f.title}** {f.caption}" for f in found.figures),
+        *(f"![{f.title}]({f.name}.png)\n\n**{f.title}.** {f.caption}" for f in found.figures),
         "## All numbers",
         *show.numbers(found.table, found.scale),
         "## Protocol",
@@ -155,10 +144,7 @@ def ledger(entries: list[Entry]) -> pd.DataFrame:
         for name, judgments in entry.judgments.items()
         if judgments
     ]
-    columns = [
-        *("study", "scale", "statement", "source", "check"),
-        *("effect", "pairs", "verdict", "link"),
-    ]
+    columns = ["study", "scale", *verdicts.LEDGER, "link"]
     return pd.concat(blocks)[columns] if blocks else pd.DataFrame(columns=columns)
 
 
@@ -234,23 +220,15 @@ def _effect_row(judgment: Judgment, finding: Finding) -> dict:
 
 def _sentence(judgments: list[Judgment]) -> str:
     """The verdicts of a study in one sentence, which begins with the headline claim."""
-    counts = Counter(judgment.verdict for judgment in judgments)
-    if counts[NOT_RUN] == len(judgments):
-        return f"**Not judged yet:** records are missing for all of {len(judgments)} claims."
     headline, *others = judgments
-    rest = Counter(judgment.verdict for judgment in others)
-    words = {
-        HOLDS: ("holds", "hold"),
-        FAILS: ("fails", "fail"),
-        UNDECIDED: ("is undecided", "are undecided"),
-        NOT_RUN: ("was not run", "were not run"),
-    }
-    counts = [(rest[verdict], *word) for verdict, word in words.items() if rest[verdict]]
-    text = ", ".join(f"{n} {one if n == 1 else many}" for n, one, many in counts)
+    counts = Counter(judgment.verdict for judgment in others)
+    if headline.verdict == NOT_RUN and counts[NOT_RUN] == len(others):
+        return f"**Not judged yet:** records are missing for all of {len(judgments)} claims."
     verdict = f"is {headline.verdict}" if headline.verdict == UNDECIDED else headline.verdict
-    claims = "claim" if len(others) == 1 else "claims"
-    more = f"; of {len(others)} other {claims} {text}" if others else ""
-    return f"**The headline claim {verdict}:** “{headline.claim.statement.rstrip('.')}”{more}."
+    order = [each for each in (HOLDS, FAILS, UNDECIDED, NOT_RUN) if counts[each]]
+    listed = ", ".join(f"{each} {counts[each]}" for each in order)
+    more = f" Verdicts of the other claims: {listed}." if others else ""
+    return f"**The headline claim {verdict}:** “{headline.claim.statement.rstrip('.')}”.{more}"
 
 
 def _answer(found: Results) -> list[str]:

@@ -61,6 +61,7 @@ class Show:
                 "runs have.",
                 self._rate_sensitivity,
                 needs="learning_rates",
+                role="selection",
             ),
         )
 
@@ -160,14 +161,12 @@ class Show:
                 figures.draw_line(ax, scale, axis, shown, styles[name])
             ax.set(ylabel=self.title, title=figures.combination_label(values))
         ax.legend(**figures.BELOW, ncols=3)
-        drawing.suptitle(figures.title_of(f"{self.title} against {axis}", scale))
         return drawing
 
     def _rate_sensitivity(self, frame: pd.DataFrame, scale: Scale) -> Drawing:
         label = self.kind.judge("selection").label
         drawing, panels = figures.grid(scale, "learning rate", label)
         figures.draw_rates(panels, frame, scale)
-        drawing.suptitle(figures.selection_title_of(f"{label} against learning rate", scale))
         return drawing
 
 

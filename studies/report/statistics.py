@@ -45,7 +45,6 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
     bounds.
     """
     values = _finite(values)
-    _check_confidence(confidence)
     n = len(values)
     if n < 2:
         return Interval(float(values[0]) if n else math.nan, math.nan, math.nan, n)
@@ -80,7 +79,6 @@ def bootstrap_interval(
             "Expected at least one sample, and a value per seed in each. "
             f"Received: samples of {[len(array) for array in arrays]} values"
         )
-    _check_confidence(confidence)
     n = len(arrays[0])
     if n < 2:
         estimate = float(statistic(*arrays)) if n else math.nan
@@ -102,7 +100,6 @@ def binomial_interval(successes: int, n: int, confidence: float = 0.95) -> Inter
         raise ValueError(
             f"Expected between 0 and `n` successes. Received: successes={successes}, n={n}"
         )
-    _check_confidence(confidence)
     tail = (1 - confidence) / 2
     low = betaincinv(successes, n - successes + 1, tail) if successes else 0.0
     high = betaincinv(successes + 1, n - successes, 1 - tail) if successes < n else 1.0
@@ -220,10 +217,3 @@ def _pairs(values, controls) -> tuple[np.ndarray, np.ndarray]:
             f"Received: {len(values)} values and {len(controls)} controls"
         )
     return values, controls
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(
-            f"`confidence` must be between 0 and 1, both excluded. Received: {confidence=}"
-        )

@@ -25,6 +25,7 @@ from studies.report.statistics import Interval
 from studies.report.tables import MISSING
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "fails", "undecided", "not run"
+LEDGER = ("statement", "source", "check", "effect", "pairs", "verdict")
 MAX_CLAIMS = 20
 _ALPHA = 0.05
 
@@ -142,17 +143,15 @@ def _row(judgment: Judgment, finding: Finding) -> dict:
 
 def ledger(judgments: list[Judgment]) -> pd.DataFrame:
     """A row per claim, as text, with the effect that decides the verdict."""
-    return pd.DataFrame(
-        {
-            "statement": j.claim.statement,
-            "source": j.claim.source,
-            "check": j.claim.check,
-            "effect": effect_text(j.decisive),
-            "pairs": str(j.decisive.interval.n) if j.decisive.interval else MISSING,
-            "verdict": j.verdict,
-        }
+    rows = [
+        (
+            *(j.claim.statement, j.claim.source, j.claim.check, effect_text(j.decisive)),
+            str(j.decisive.interval.n) if j.decisive.interval else MISSING,
+            j.verdict,
+        )
         for j in judgments
-    )
+    ]
+    return pd.DataFrame(rows, columns=LEDGER)
 
 
 def effect_text(finding: Finding) -> str:

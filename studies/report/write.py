@@ -60,7 +60,7 @@ def _write_front(
     for study in studies:
         own = {
             name: found.get((study.name, name))
-            or _results(results / study.name / name, study, name)
+            or _results(results / study.name / name, study, name)[0]
             for name in VERDICTS
             if name in study.scales and "report" in _done(study, name, results / study.name / name)
         }
@@ -83,25 +83,20 @@ def _write_front(
 
 
 def _write_scale(folder: Path, study: Study, name: str) -> Results:
-    scale = study.scale(name, folder)
-    table = frame.frame(journal.read(folder / journal.FILE), scale, folder)
-    found = _results(folder, study, name, table)
-    contents = {
-        "table.csv": tables.to_csv(found.table).encode(),
-        "table.md": pages.table_page(found).encode(),
-    }
+    found, table = _results(folder, study, name)
+    contents = {"table.csv": tables.to_csv(found.table).encode()}
     if found.judgments:
         contents["claims.csv"] = tables.to_csv(verdicts.to_frame(found.judgments)).encode()
     for figure in found.figures:
-        contents |= render(figure, table, scale)
+        contents |= render(figure, table, found.scale)
     _write(folder, contents | {PAGE: pages.scale_page(found).encode()})
     return found
 
 
-def _results(folder: Path, study: Study, name: str, table: pd.DataFrame | None = None) -> Results:
-    """The results in the records of a scale; `table` is their frame, if it was made already."""
+def _results(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFrame]:
+    """The results in the records of a scale, and the frame of these records."""
     records, scale = journal.read(folder / journal.FILE), study.scale(name, folder)
-    table = frame.frame(records, scale) if table is None else table
+    table = frame.frame(records, scale, folder)
     fairness.check(table, scale)
     numbers = study.kind.show.main_table(table, scale)
     found = Results(study, name, scale, numbers, plan.tally(scale, records))
@@ -109,7 +104,7 @@ def _results(folder: Path, study: Study, name: str, table: pd.DataFrame | None =
     # Incomplete results judge no claim.
     whole = not found.missing
     judged = verdicts.judge(claims, table, scale) if whole else verdicts.not_run(claims)
-    return replace(found, judgments=judged)
+    return replace(found, judgments=judged), table
 
 
 def _done(study: Study, name: str, folder: Path) -> set[str]:

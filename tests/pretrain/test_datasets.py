@@ -1,5 +1,4 @@
 import gzip
-import io
 import pickle
 import subprocess
 import sys
@@ -335,27 +334,6 @@ def write_binary(folder, colors):
         (folder / f"{name}.bin").write_bytes(np.hstack([y[:, np.newaxis], planes(x)]).tobytes())
 
 
-class Python2Pickler(pickle._Pickler):
-    """Writes bytes as the strings of Python 2, as the published files have them."""
-
-    dispatch = dict(pickle._Pickler.dispatch)
-
-    def save_string(self, value):
-        self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
-
-    dispatch[bytes] = save_string
-
-
-def write_pickles(folder, colors):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, (x, y) in colors.items():
-        file = io.BytesIO()
-        Python2Pickler(file, 2).dump({b"labels": y.tolist(), b"data": planes(x)})
-        # The module had another name when the files were written.
-        content = file.getvalue().replace(b"numpy._core.", b"numpy.core.")
-        (folder / name).write_bytes(content)
-
-
 def check_colors(found, colors):
     x_test, y_test = colors["test_batch"]
     np.testing.assert_array_equal(found.test[0], x_test.astype(np.float32) / np.float32(255))
@@ -385,10 +363,9 @@ def test_mnist_beside_it_is_not_taken_for_fashion_mnist(offline, tmp_path, array
         load("fashion_mnist", folder=tmp_path / "mine")
 
 
-@pytest.mark.parametrize("write", [write_binary, write_pickles])
 @pytest.mark.parametrize("inner", [".", "cifar-10"])
-def test_reads_cifar_batches(offline, tmp_path, colors, write, inner):
-    write(tmp_path / "mine" / inner, colors)
+def test_reads_cifar_batches(offline, tmp_path, colors, inner):
+    write_binary(tmp_path / "mine" / inner, colors)
     check_colors(load("cifar10", folder=str(tmp_path / "mine")), colors)
 
 
@@ -397,16 +374,10 @@ def test_reads_an_npz_in_the_folder(offline, tmp_path, arrays, save):
     check_gray(load("fashion_mnist", folder=tmp_path), arrays)
 
 
-def test_reads_the_cache_of_keras(offline, arrays, colors):
-    write_idx(offline / "fashion-mnist", arrays, ".gz")
-    write_pickles(offline / "cifar-10-batches-py-target" / "cifar-10-batches-py", colors)
+@pytest.mark.parametrize("inner", [".", "fashion-mnist"])
+def test_reads_the_cache_of_keras(offline, arrays, inner):
+    write_idx(offline / inner, arrays, ".gz")
     check_gray(load("fashion_mnist"), arrays)
-    check_colors(load("cifar10"), colors)
-
-
-def test_reads_the_cache_of_older_keras(offline, colors):
-    write_pickles(offline / "cifar-10-batches-py", colors)
-    check_colors(load("cifar10"), colors)
 
 
 def test_reads_the_package_of_debian(offline, tmp_path, arrays):
@@ -469,14 +440,13 @@ def test_damaged_idx_files_are_explained(offline, tmp_path, arrays, spoil, compl
         load("fashion_mnist", folder=tmp_path / "mine")
 
 
-@pytest.mark.parametrize("write, suffix", [(write_binary, ".bin"), (write_pickles, "")])
-def test_damaged_cifar_batches_are_explained(offline, tmp_path, colors, write, suffix):
-    write(tmp_path / "mine", colors)
-    truncate(tmp_path / "mine" / f"data_batch_3{suffix}")
+def test_damaged_cifar_batches_are_explained(offline, tmp_path, colors):
+    write_binary(tmp_path / "mine", colors)
+    truncate(tmp_path / "mine" / "data_batch_3.bin")
     with pytest.raises(FileNotFoundError, match=r"`folder`, .*mine: .+"):
         load("cifar10", folder=tmp_path / "mine")
-    write(tmp_path / "mine", colors)
-    (tmp_path / "mine" / f"data_batch_4{suffix}").unlink()
+    write_binary(tmp_path / "mine", colors)
+    (tmp_path / "mine" / "data_batch_4.bin").unlink()
     with pytest.raises(FileNotFoundError, match="data_batch_4"):
         load("cifar10", folder=tmp_path / "mine")
 
@@ -489,10 +459,10 @@ class Tripwire:
         return (type(self.path).touch, (self.path,))
 
 
-def test_a_pickle_can_run_no_code(offline, tmp_path, colors):
-    write_pickles(tmp_path / "mine", colors)
+def test_the_pickled_version_of_cifar_is_not_read(offline, tmp_path):
+    (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "data_batch_1").write_bytes(pickle.dumps(Tripwire(tmp_path)))
-    with pytest.raises(FileNotFoundError, match="which an array does not need"):
+    with pytest.raises(FileNotFoundError, match="binary version"):
         load("cifar10", folder=tmp_path / "mine")
     assert not (tmp_path / "sprung").exists()
 

@@ -45,19 +45,25 @@ def results(rows):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_title_says_what_a_demonstration_is(name, results):
-    title = drawn(name, results).get_suptitle()
+def test_title_says_what_a_demonstration_is(name):
+    title = FIGURES[name].heading(SMALL)
     seeds = "1 seed" if name in ON_SELECTION else "3 seeds"
     assert f"demonstration: {seeds}, 2,000 training images" in title
-    judged = drawn(name, results, replace(SMALL, demonstration=False)).get_suptitle()
+    judged = FIGURES[name].heading(replace(SMALL, demonstration=False))
     assert "demonstration" not in judged
     assert "mnist" in judged
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_title_counts_the_images_that_the_runs_were_trained_on(name, results):
-    title = drawn(name, results, replace(SMALL, selection_train_size=1_000)).get_suptitle()
+def test_title_counts_the_images_that_the_runs_were_trained_on(name):
+    title = FIGURES[name].heading(replace(SMALL, selection_train_size=1_000))
     assert ("1,000" if name in ON_SELECTION else "2,000") in title
+
+
+def test_a_figure_that_is_rendered_has_its_title(results):
+    svg = figures.render(FIGURES["error_against_cost"], results, SMALL)["error_against_cost.svg"]
+    with_text = "Test error against cost" in svg.decode()
+    assert with_text
 
 
 @pytest.mark.parametrize("rates", [(0.1,), (0.1, 0.3)])
@@ -236,7 +242,7 @@ def test_there_is_a_figure_for_every_axis_of_several_values(axes, names):
     found = offered(replace(SMALL, axes=axes))
     assert set(found) == names | set(FIGURES) - {"error_against_depth"}
     titles = [found[name].title for name in sorted(names)]
-    assert titles == [f"Test error against {t}." for t in TITLES[: len(titles)]]
+    assert titles == [f"Test error against {t}" for t in TITLES[: len(titles)]]
 
 
 TITLES = ("depth (hidden layers)", "units per layer")

@@ -164,12 +164,6 @@ def test_unpaired_values_are_refused():
         paired_interval([0.1, 0.2, 0.3], [0.1, 0.2])
 
 
-@pytest.mark.parametrize("confidence", [0, 1, 95])
-def test_impossible_confidence_is_refused(confidence):
-    with pytest.raises(ValueError, match=f"Received: confidence={confidence}"):
-        mean_interval([0.1, 0.2], confidence)
-
-
 # Bootstrap
 
 

@@ -23,7 +23,7 @@ from studies.report.statistics import bootstrap_interval, expected_best, median
 
 
 @figure(
-    "Test error against {axis}.",
+    "Test error against {axis}",
     "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Pretrained arms "
     "have solid lines, other arms dashed lines. Here and below, the error axis is logarithmic.",
     name="error_against_{axis}",
@@ -43,11 +43,10 @@ def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     for ax in panels:
         ax.legend(**common.BELOW, ncols=2)
     _percent_axis(ax, reported(frame)["test_error"])
-    drawing.suptitle(common.title_of(f"Test error against {axis.replace('_', ' ')}", scale))
     return drawing
 
 
-@figure("Test error of every seed.", "A dot is a seed, and the bar is the median.")
+@figure("Test error of every seed", "A dot is a seed, and the bar is the median.")
 def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
     families = common.families(scale)
     columns = max(map(len, families.values()))
@@ -62,12 +61,11 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
         row[0].set_ylabel(f"{scale.kind.label(family)}\ntest error (%)")
     drawing.supxlabel(", ".join(scale.kind.label(axis) for axis in scale.axes), fontsize="medium")
     _percent_axis(axes[0, 0], reported(frame)["test_error"])
-    drawing.suptitle(common.title_of("Test error of every seed", scale))
     return drawing
 
 
 @figure(
-    "Optimizer or regularizer?",
+    "Validation NLL against training NLL",
     "Mean validation NLL against mean training NLL, from the first epoch (upper right) to the "
     "last epoch (marker). The dotted line is the further way of a control that is trained on to "
     "the cost of the pretrained arm. Of two arms at one training NLL, the lower arm generalizes "
@@ -82,12 +80,11 @@ def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Drawing:
     ax.set(xscale="log", yscale="log")
     common.ticks(ax.xaxis, LogLocator(base=100))
     common.ticks(ax.yaxis, LogLocator(subs=(1, 2, 5)))
-    drawing.suptitle(common.title_of("Validation NLL against training NLL", scale))
     return drawing
 
 
 @figure(
-    "Validation error against epoch.",
+    "Validation error against epoch",
     "A thin line is a seed, and the thick line is the mean of all seeds. A marker stands at the "
     "epoch of a seed's lowest validation error, where its test error is read.",
 )
@@ -99,12 +96,11 @@ def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
     common.shared(panels).xaxis.set_major_locator(MaxNLocator(integer=True))
     shown = [line.get_ydata() for ax in set(panels.values()) for line in ax.lines]
     _percent_axis(common.shared(panels), pd.Series(np.concatenate([*shown, []])))
-    drawing.suptitle(common.title_of("Validation error against epoch", scale))
     return drawing
 
 
 @figure(
-    "Test error against cost.",
+    "Test error against cost",
     "Means over seeds. The cost of a run is that of its training and, in full, of its pretraining. "
     "An open marker is a control that is trained on to the cost of the pretrained arm.",
 )
@@ -115,29 +111,29 @@ def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Drawing:
         _cost_point(panels[place], styles[place[0]], runs)
     _flops_axis(common.shared(panels))
     _percent_axis(common.shared(panels), reported(frame)["test_error"])
-    drawing.suptitle(common.title_of("Test error against cost", scale))
     return drawing
 
 
 @figure(
-    "Validation error against learning rate.",
+    "Validation error against learning rate",
     "Means over the selection seeds. A ring marks the chosen rate, which the reported runs have.",
     needs="learning_rates",
+    role="selection",
 )
 def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = common.grid(scale, "learning rate", "validation error (%)")
     common.draw_rates(panels, frame, scale)
     _percent_axis(common.shared(panels), frame[frame["role"] == "selection"]["validation_error"])
-    drawing.suptitle(common.selection_title_of("Validation error against learning rate", scale))
     return drawing
 
 
 @figure(
-    "Expected validation error against tuning budget.",
+    "Expected validation error against tuning budget",
     "The expected error of the best of n learning rates, drawn from the grid without replacement "
     "(Dodge et al. 2019), against the cost of the selection runs at n rates, with the pretraining "
     "of each run in full. The number n goes from 1 to the size of the grid.",
     needs="learning_rates",
+    role="selection",
 )
 def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = common.grid(scale, "tuning budget (TFLOP)", "expected validation error (%)")
@@ -146,8 +142,6 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
         _budget_line(panels[place], styles[place[0]], runs)
     _flops_axis(common.shared(panels))
     _percent_axis(common.shared(panels), selection["validation_error"])
-    title = "Expected validation error against tuning budget"
-    drawing.suptitle(common.selection_title_of(title, scale))
     return drawing
 
 

@@ -27,7 +27,7 @@ _NATS = "bound on log p(x) (nats)"
 
 
 @figure(
-    "Bound on log p(x) against {axis}.",
+    "Bound on log p(x) against {axis}",
     "Means with their 95 % t intervals over seeds, per image; the dots are seeds. The "
     f"importance-weighted bound of {IMPORTANCE_SAMPLES} samples (Burda et al. 2016) is nearer to "
     "log p(x) than the plain bound on test images.",
@@ -46,12 +46,11 @@ def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
         panels[0].set_ylabel(_NATS)
     for ax in panels:
         ax.legend(**figures.BELOW, ncols=3)
-    drawing.suptitle(figures.title_of(f"Bound against {scale.kind.label(axis)}", scale))
     return drawing
 
 
 @figure(
-    "Latent variables that are used.",
+    "Latent variables that are used",
     f"A latent variable is used if its posterior mean has a variance above {ACTIVE} over the "
     "test images. On the gray line, all latent variables are used. The dots are seeds.",
     needs="latent",
@@ -68,12 +67,11 @@ def active_units(frame: pd.DataFrame, scale: Scale) -> Drawing:
         ax.set(ylabel="active latent variables", title=title, yscale="log")
         figures.ticks(ax.yaxis, [1, 2, 5, 10, 20, 50, 100, 200])
     ax.legend(**figures.BELOW, ncols=2)
-    drawing.suptitle(figures.title_of("Latent variables that are used", scale))
     return drawing
 
 
 @figure(
-    "Bound against epoch.",
+    "Bound against epoch",
     "Means over seeds. The bound on the validation set is measured after each epoch; the bound on "
     "the training set is the mean during the epoch.",
 )
@@ -95,15 +93,15 @@ def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Drawing:
         panels[0].set_ylim(bottom=min(curve[len(curve) // 8] for curve in curves))
     panels[0].set_ylabel(_NATS)
     _legend(panels[1], scale)
-    drawing.suptitle(figures.title_of("Bound against epoch", scale))
     return drawing
 
 
 @figure(
-    "Validation bound against learning rate.",
+    "Validation bound against learning rate",
     "Means over the selection seeds. A ring marks the chosen rate, which the reported runs have. "
     "The axis ends at the bound of the mean image: a model below is worse than the mean image.",
     needs="learning_rates",
+    role="selection",
 )
 def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing = Drawing(figsize=(6.4, 4.4), layout="constrained")
@@ -116,13 +114,13 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
         # A model that is worse than the mean image may be worse by any amount.
         ax.set_ylim(baseline, best + 0.05 * (best - baseline))
     _legend(ax, scale)
-    drawing.suptitle(figures.selection_title_of("Bound against learning rate", scale))
     return drawing
 
 
 @figure(
-    "Samples.",
+    "Samples",
     "Means of p(x | z) for draws of the latent variables from their prior, of the first seed.",
+    seeds=1,
 )
 def samples(frame: pd.DataFrame, scale: Scale) -> Drawing:
     found = _arrays(frame, scale, "samples")
@@ -136,14 +134,14 @@ def samples(frame: pd.DataFrame, scale: Scale) -> Drawing:
         ax.set_title(figures.place_label(place, scale) + _suffix(scale))
     for ax in panels[len(found) :]:
         ax.set_visible(False)
-    drawing.suptitle(figures.title_of("Samples", scale, seeds=1))
     return drawing
 
 
 @figure(
-    "The manifold of two latent variables.",
+    "The manifold of two latent variables",
     "Means of p(x | z) at quantiles of the prior, of the first seed (Kingma and Welling 2013, "
     "figure 4).",
+    seeds=1,
 )
 def latent_grid(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing = Drawing(figsize=(6, 6.4), layout="constrained")
@@ -152,7 +150,6 @@ def latent_grid(frame: pd.DataFrame, scale: Scale) -> Drawing:
         # The first variable goes to the right and the second upward, like the axes of a plot.
         _mosaic(ax, np.flip(np.swapaxes(next(iter(grids.values())), 0, 1), 0))
     ax.set(xlabel="first latent variable, quantiles", ylabel="second latent variable, quantiles")
-    drawing.suptitle(figures.title_of("The manifold of two latent variables", scale, seeds=1))
     return drawing
 
 
