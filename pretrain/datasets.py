@@ -1,21 +1,20 @@
 """Datasets by name, each split into training, validation and test examples by a seed."""
 
-import gzip
 import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from importlib.resources import files
-from math import prod
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pretrain.checks import positive
+from pretrain.readers import EXPECTED, Official, is_readable, read, read_cifar, read_idx, read_npz
 from pretrain.seeds import derive
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -25,7 +24,6 @@ NAMES = ("mnist", "digits", "fashion_mnist", "cifar10")
 _MNIST = files("pretrain") / "data" / "mnist.npz"
 _MNIST_SHA256 = "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64"
 _DEBIAN = Path("/usr/share/datasets")
-_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _HOW_TO_GET = {
     "fashion_mnist": "Download the four files of https://github.com/zalandoresearch/fashion-mnist "
     "and pass their folder as `folder`; on Debian, `apt install dataset-fashion-mnist`.",
@@ -40,12 +38,13 @@ class Dataset(NamedTuple):
 
     Attributes:
         name: Name of the dataset, as `fingerprint` returns it.
-        train: Training examples. x is float32 in [0, 1], of shape `(n, height, width, channels)` or
-            `(n, features)`; y is int64 in [0, classes), of shape `(n,)`.
+        train: Training examples. x is float32, images of shape `(n, height, width, channels)` in
+            [0, 1] or a table of shape `(n, features)`; y is int64 in [0, classes), of shape `(n,)`.
         validation: Validation examples, which are taken from the official training set and are
             disjoint from `train`.
         test: The official test set, in its order.
         classes: Number of classes of the whole dataset; a small `train` may lack some classes.
+        class_names: What the classes are called, if the labels are text or names of folders.
     """
 
     name: str
@@ -53,15 +52,7 @@ class Dataset(NamedTuple):
     validation: Arrays
     test: Arrays
     classes: int
-
-
-class _Official(NamedTuple):
-    """The published arrays, in the order of `_KEYS`."""
-
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
+    class_names: tuple[str, ...] = ()
 
 
 def load(
@@ -75,15 +66,20 @@ def load(
 
     With the same seed, a smaller training set holds the first examples of every larger training
     set. The training set does not depend on `validation_size`, nor the validation set on
-    `train_size`.
+    `train_size`. Of a dataset without an official test set, a fifth of the examples, the same for
+    every seed, is the test set.
+
+    Pixels are divided by 255: values of type uint8, images of integers, and integers that range
+    from 0 to 255. Other tables stay as they are. Labels are integers 0, 1, 2, ..., one-hot rows, or
+    text, of which `class_names` tells the order.
 
     Args:
         name: `"mnist"` (inside this package), `"digits"` (from scikit-learn), `"fashion_mnist"`,
-            `"cifar10"`, or the path of a .npz file. The digits have no official test set; a fifth
-            of the digits, the same for every seed, is their test set. The file must have the keys
-            of Keras's mnist.npz: `x_train` and `x_test` of shape
-            `(n, height, width[, channels])` or `(n, features)`, uint8 or floats in [0, 1];
-            `y_train` and `y_test`, integers in [0, classes).
+            `"cifar10"`, or a path. A `.npz` file has the keys of Keras's mnist.npz: `x_train` and
+            `x_test` of shape `(n, height, width[, channels])` or `(n, features)`, `y_train` and
+            `y_test`. A `.csv` or `.csv.gz` file has a header and a column of labels, named `label`,
+            `class`, `target` or `y`. A folder has four idx files, plain or `.gz`, such as those of
+            EMNIST; or a folder of images for each class, or such folders within `train` and `test`.
         train_size: Number of training examples, at least 1. `None`: all examples of the official
             training set that are not for validation.
         validation_size: Number of validation examples, at least 1. `None`: a fifth of the official
@@ -99,19 +95,64 @@ def load(
         A `Dataset`.
 
     Raises:
-        ValueError: If the name is unknown, the dataset is too small or the file is no dataset.
+        ValueError: If the name is unknown, the dataset is too small or the file is no dataset. A
+            pickle is refused.
         FileNotFoundError: If the file does not exist, or the dataset is not found anywhere.
         ImportError: If scikit-learn, which has the digits, is not installed.
     """
     title = fingerprint(name)
-    official = _official(name, folder)
-    split = _split(title, len(official.x_train), train_size, validation_size, seed)
-    return Dataset(
-        title,
-        *(_examples(official.x_train[part], official.y_train[part]) for part in split),
-        _examples(official.x_test, official.y_test),
-        int(official.y_train.max()) + 1,
-    )
+    return _dataset(title, _official(name, folder), train_size, validation_size, seed)
+
+
+def from_arrays(
+    x: ArrayLike,
+    y: ArrayLike,
+    test: tuple[ArrayLike, ArrayLike] | None = None,
+    train_size: int | None = None,
+    validation_size: int | None = None,
+    seed: int = 0,
+    name: str = "arrays",
+) -> Dataset:
+    """Split arrays into training, validation and test examples.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import datasets
+    >>> x, y = np.random.RandomState(0).normal(size=(100, 3)), np.arange(100) % 2
+    >>> own = datasets.from_arrays(x, y)
+    >>> [len(examples) for examples, _ in (own.train, own.validation, own.test)]
+    [64, 16, 20]
+
+    Args:
+        x: Examples, of shape `(n, height, width[, channels])` or `(n, features)`, as for `load`.
+        y: Labels, as for `load`.
+        test: Test examples and their labels; `None` makes a fifth of the examples, the same for
+            every seed, the test set.
+        train_size: As for `load`.
+        validation_size: As for `load`.
+        seed: As for `load`.
+        name: Beginning of the dataset's name, which ends in a hash of the arrays.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        ValueError: If the arrays are no dataset, or there are too few examples.
+    """
+    arrays = [np.asarray(values) for values in (x, y, *(test or ()))]
+    try:
+        official = _checked(Official(*arrays))
+    except ValueError as error:
+        raise ValueError(
+            f"The arrays are not a dataset: {error}. Received: name={name!r}"
+        ) from error
+    digest = hashlib.sha256()
+    for values in filter(lambda each: each is not None, official):
+        digest.update(f"{values.dtype} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    title = f"{name}-{digest.hexdigest()[:12]}"
+    return _dataset(title, official, train_size, validation_size, seed)
 
 
 def fingerprint(name: str | os.PathLike) -> str:
@@ -121,7 +162,8 @@ def fingerprint(name: str | os.PathLike) -> str:
         name: As for `load`.
 
     Returns:
-        A built-in name as it is; for a file, `<stem>-<first 12 hexadecimal digits of its SHA-256>`.
+        A built-in name as it is; for a file or a folder, `<stem>-<first 12 hexadecimal digits of
+        the SHA-256 of its content>`.
 
     Raises:
         ValueError: If the name is unknown.
@@ -129,23 +171,37 @@ def fingerprint(name: str | os.PathLike) -> str:
     """
     if name in NAMES:
         return str(name)
-    path = _own_file(name)
+    path = _own_path(name)
+    if path.is_file():
+        return f"{path.name.partition('.')[0]}-{_digest_of_file(path)[:12]}"
+    lines = (
+        f"{_digest_of_file(each)} {each.relative_to(path).as_posix()}\n"
+        for each in sorted(path.rglob("*"))
+        if each.is_file()
+    )
+    return f"{path.name}-{hashlib.sha256(''.join(lines).encode()).hexdigest()[:12]}"
+
+
+def _digest_of_file(path: Path) -> str:
     with path.open("rb") as file:
-        return f"{path.stem}-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _own_file(name: str | os.PathLike) -> Path:
-    if not isinstance(name, str | os.PathLike) or Path(name).suffix != ".npz":
+def _own_path(name: str | os.PathLike) -> Path:
+    path = Path(name).expanduser() if name and isinstance(name, str | os.PathLike) else None
+    if path and path.is_dir():
+        return path
+    if not path or not is_readable(path):
         raise ValueError(
-            f"A dataset is one of {', '.join(NAMES)}, or the path of a .npz file. "
+            f"A dataset is one of {', '.join(NAMES)}, or the path of {EXPECTED}. "
             f"Received: name={name!r}"
         )
-    if not Path(name).is_file():
+    if not path.is_file():
         raise FileNotFoundError(f"There is no such file. Received: name={os.fspath(name)!r}")
-    return Path(name)
+    return path
 
 
-def _official(name: str | os.PathLike, folder: str | os.PathLike | None) -> _Official:
+def _official(name: str | os.PathLike, folder: str | os.PathLike | None) -> Official:
     if name in _HOW_TO_GET:
         return _find(str(name), folder)
     if folder is not None:
@@ -155,10 +211,37 @@ def _official(name: str | os.PathLike, folder: str | os.PathLike | None) -> _Off
         )
     if name in NAMES:
         return _mnist() if name == "mnist" else _digits()
-    return _read_own(_own_file(name))
+    return _read_own(_own_path(name))
 
 
 # Splitting
+
+
+def _dataset(
+    title: str, official: Official, train_size: int | None, validation_size: int | None, seed: int
+) -> Dataset:
+    if official.x_test is None:
+        official = _with_test_set(title, official)
+    x_train, y_train, x_test, y_test = official
+    names = tuple(map(str, np.unique(y_train))) if y_train.dtype.kind == "U" else ()
+    if names:
+        y_train, y_test = (np.searchsorted(names, y) for y in (y_train, y_test))
+    split = _split(title, len(x_train), train_size, validation_size, seed)
+    scale = np.float32(255 if _are_pixels(x_train) else 1)
+    return Dataset(
+        title,
+        *(_examples(x_train[part], y_train[part], scale) for part in split),
+        _examples(x_test, y_test, scale),
+        int(y_train.max()) + 1,
+        names,
+    )
+
+
+def _with_test_set(title: str, official: Official) -> Official:
+    x, y, *_ = official
+    order = _permutation(len(x), "split", title, "test")
+    test, train = np.split(order, [len(x) // 5])
+    return Official(x[train], y[train], x[test], y[test])
 
 
 def _split(
@@ -186,8 +269,13 @@ def _permutation(count: int, *stream: str | int) -> np.ndarray:
     return np.random.RandomState(derive(*stream)).permutation(count)
 
 
-def _examples(x: np.ndarray, y: np.ndarray) -> Arrays:
-    scale = np.float32(255 if x.dtype == np.uint8 else 1)
+def _are_pixels(x: np.ndarray) -> bool:
+    if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() > 255:
+        return False
+    return x.dtype == np.uint8 or x.ndim > 2 or x.max() == 255
+
+
+def _examples(x: np.ndarray, y: np.ndarray, scale: np.float32) -> Arrays:
     images = x[..., np.newaxis] if x.ndim == 3 else x
     return images.astype(np.float32) / scale, y.astype(np.int64)
 
@@ -195,7 +283,7 @@ def _examples(x: np.ndarray, y: np.ndarray) -> Arrays:
 # Datasets that are at hand
 
 
-def _mnist() -> _Official:
+def _mnist() -> Official:
     content = _MNIST.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if digest != _MNIST_SHA256:
@@ -205,10 +293,10 @@ def _mnist() -> _Official:
             f"The package's mnist.npz {cause}; reinstall the package. Expected the SHA-256 "
             f"{_MNIST_SHA256}. Received: sha256={digest}"
         )
-    return _read_npz(io.BytesIO(content))
+    return read_npz(io.BytesIO(content))
 
 
-def _digits() -> _Official:
+def _digits() -> Official:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -217,31 +305,28 @@ def _digits() -> _Official:
             "`pip install \"pretrain[sklearn]\"`. Received: name='digits'"
         ) from error
     digits = load_digits()
-    x, y = digits.images / 16, digits.target
-    order = _permutation(len(x), "split", "digits", "test")
-    test, train = np.split(order, [len(x) // 5])
-    return _Official(x[train], y[train], x[test], y[test])
+    return Official(digits.images / 16, digits.target)
 
 
-def _read_own(path: Path) -> _Official:
+def _read_own(path: Path) -> Official:
     try:
-        return _checked(_read_npz(path))
+        return _checked(read(path))
     # A damaged archive can raise any exception.
     except Exception as error:
         raise ValueError(
-            f"The file is not a dataset: {error}. Expected a .npz file with the keys "
-            f"{', '.join(_KEYS)}. Received: name={os.fspath(path)!r}"
+            f"The file is not a dataset: {error}. Expected {EXPECTED}. "
+            f"Received: name={os.fspath(path)!r}"
         ) from error
 
 
 # Datasets that have to be found
 
 
-def _find(name: str, folder: str | os.PathLike | None) -> _Official:
+def _find(name: str, folder: str | os.PathLike | None) -> Official:
     failures = []
-    for place, read in _places(name, folder):
+    for place, reader in _places(name, folder):
         try:
-            return read()
+            return reader()
         # Keras raises an Exception when a download fails, and a damaged file can raise any.
         except Exception as error:
             failures.append(f"- {place}: {error}")
@@ -254,7 +339,7 @@ def _find(name: str, folder: str | os.PathLike | None) -> _Official:
 
 def _places(
     name: str, folder: str | os.PathLike | None
-) -> Iterator[tuple[str, Callable[[], _Official]]]:
+) -> Iterator[tuple[str, Callable[[], Official]]]:
     if folder is not None:
         yield f"`folder`, {folder}", partial(_read_folder, name, Path(folder))
     if name == "fashion_mnist":
@@ -268,10 +353,10 @@ def _places(
     yield "Keras's download", partial(_download, name)
 
 
-def _download(name: str) -> _Official:
+def _download(name: str) -> Official:
     keras = import_module("keras")
     train, test = getattr(keras.datasets, name).load_data()
-    official = _Official(*train, *test)
+    official = Official(*train, *test)
     if official.x_train.ndim == 4 and keras.config.image_data_format() == "channels_first":
         official = official._replace(
             x_train=np.moveaxis(official.x_train, 1, -1), x_test=np.moveaxis(official.x_test, 1, -1)
@@ -279,122 +364,89 @@ def _download(name: str) -> _Official:
     return _checked(official)
 
 
-def _read_folder(name: str, folder: Path) -> _Official:
+def _read_folder(name: str, folder: Path) -> Official:
     if not folder.is_dir():
         raise FileNotFoundError("no such folder")
     # MNIST has files of the same names as Fashion-MNIST, which may lie in a folder nearby.
     subfolders = folder.glob("*[Ff]ashion*/" if name == "fashion_mnist" else "*/")
     for place in (folder, *sorted(subfolders)):
-        for first, read in _formats(name):
+        for first, reader in _formats(name):
             if (place / first).is_file():
-                return _checked(read(place))
+                return _checked(reader(place))
     expected = ", ".join(first for first, _ in _formats(name))
     raise FileNotFoundError(f"none of {expected} is in it or in a subfolder")
 
 
-def _formats(name: str) -> Iterator[tuple[str, Callable[[Path], _Official]]]:
+def _formats(name: str) -> Iterator[tuple[str, Callable[[Path], Official]]]:
     """Yield, for each format, the file by which it is recognized and its reader."""
     if name == "fashion_mnist":
-        yield "train-images-idx3-ubyte", _read_idx_files
-        yield "train-images-idx3-ubyte.gz", _read_idx_files
+        yield "train-images-idx3-ubyte", read_idx
+        yield "train-images-idx3-ubyte.gz", read_idx
     else:
-        yield "data_batch_1.bin", _read_batches
-    yield f"{name}.npz", lambda folder: _read_npz(folder / f"{name}.npz")
-
-
-# File formats
-
-
-def _read_npz(file: Path | BinaryIO) -> _Official:
-    # NumPy would leave the file of a path open if the file is no archive.
-    opened = file.open("rb") if isinstance(file, Path) else nullcontext(file)
-    with opened as content:
-        return _read_archive(np.load(content, allow_pickle=False))
-
-
-def _read_archive(archive: object) -> _Official:
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError("it holds a single array")
-    with archive:
-        missing = [key for key in _KEYS if key not in archive]
-        if missing:
-            present = ", ".join(archive) or "nothing"
-            raise ValueError(f"it lacks {', '.join(missing)} and has {present}")
-        return _Official(*(archive[key] for key in _KEYS))
-
-
-def _read_idx_files(folder: Path) -> _Official:
-    kinds = ("images-idx3", "labels-idx1")
-    paths = [folder / f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in kinds]
-    return _Official(*(_read_idx(path) for path in paths))
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    if path.exists():
-        content = path.read_bytes()
-    else:
-        content = gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes())
-    # An idx file has two zeros, the type (8 is uint8), the rank, the sizes and then the values.
-    if content[:3] != b"\0\0\x08":
-        raise ValueError(f"{path.name} is not an idx file of bytes")
-    rank = content[3]
-    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, offset=4))
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)
-    if len(values) != prod(shape):
-        raise ValueError(f"{path.name} has {len(values)} values and announces {prod(shape)}")
-    return values.reshape(shape)
-
-
-def _read_batches(folder: Path) -> _Official:
-    names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
-    *train, test = (_read_batch(folder / name) for name in names)
-    return _Official(*map(np.concatenate, zip(*train, strict=True)), *test)
-
-
-def _read_batch(path: Path) -> Arrays:
-    rows = np.fromfile(path, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
-    return rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0]
+        yield "data_batch_1.bin", read_cifar
+    yield f"{name}.npz", lambda folder: read_npz(folder / f"{name}.npz")
 
 
 # Checking
 
 
-def _checked(official: _Official) -> _Official:
+def _checked(official: Official) -> Official:
     """Return the arrays with labels of shape (n,), or say what is wrong with them."""
     x_train, y_train, x_test, y_test = official
     _check_inputs("x_train", x_train)
+    y_train = _labels("y_train", y_train, len(x_train))
+    classes = np.unique(y_train)
+    if y_train.dtype.kind != "U" and not np.array_equal(classes, np.arange(len(classes))):
+        raise ValueError(
+            "the labels in y_train must be 0, 1, 2, ... without a gap, or text, not "
+            f"{np.array2string(classes, threshold=20)}"
+        )
+    if x_test is None:
+        return Official(x_train, y_train)
     _check_inputs("x_test", x_test)
     if x_train.shape[1:] != x_test.shape[1:]:
         raise ValueError(
             f"x_train and x_test differ in the shape of an example: {x_train.shape[1:]} and "
             f"{x_test.shape[1:]}"
         )
-    y_train = _labels("y_train", y_train, len(x_train))
+    if x_train.dtype.kind != x_test.dtype.kind:
+        raise ValueError(
+            f"x_train and x_test differ in their type: {x_train.dtype} and {x_test.dtype}"
+        )
     y_test = _labels("y_test", y_test, len(x_test))
-    classes = np.unique(y_train)
-    if not np.array_equal(classes, np.arange(len(classes))):
-        raise ValueError(f"the labels in y_train must be 0, 1, 2, ... without a gap, not {classes}")
     if not np.isin(y_test, classes).all():
         raise ValueError("y_test has labels that y_train lacks")
-    return _Official(x_train, y_train, x_test, y_test)
+    return Official(x_train, y_train, x_test, y_test)
 
 
 def _check_inputs(key: str, x: np.ndarray) -> None:
     if x.ndim not in (2, 3, 4) or x.size == 0:
         shapes = "(n, height, width[, channels]) or (n, features)"
         raise ValueError(f"{key} must have the shape {shapes}, not {x.shape}")
-    if x.dtype == np.uint8:
-        return
-    if not np.issubdtype(x.dtype, np.floating):
-        raise ValueError(f"{key} must be uint8 or floats in [0, 1], not {x.dtype}")
-    # NaN fails this comparison too.
-    if not (x.min() >= 0 and x.max() <= 1):
-        raise ValueError(f"{key} must be in [0, 1] without NaN, not in [{x.min()}, {x.max()}]")
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"{key} must be numbers, not {x.dtype}")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{key} must be without NaN and infinite values")
+    if x.ndim > 2 and not _are_pixels(x) and not (x.min() >= 0 and x.max() <= 1):
+        raise ValueError(
+            f"images in {key} must be in [0, 1], or integers in [0, 255] such as uint8, not "
+            f"{x.dtype} in [{x.min()}, {x.max()}]"
+        )
 
 
 def _labels(key: str, y: np.ndarray, count: int) -> np.ndarray:
-    if not np.issubdtype(y.dtype, np.integer):
-        raise ValueError(f"{key} must be integers, not {y.dtype}")
+    if y.dtype.kind == "O" and all(isinstance(label, str) for label in y.ravel()):
+        y = y.astype(str)
+    if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "biuf" and _is_one_hot(y):
+        y = y.argmax(axis=1)
+    if y.dtype.kind not in "biuU":
+        raise ValueError(
+            f"the labels in {key} must be integers, one-hot rows or text, not {y.dtype}"
+        )
     if y.shape not in ((count,), (count, 1)):
         raise ValueError(f"{key} must be one label for each of {count} examples, not {y.shape}")
     return y.reshape(count)
+
+
+def _is_one_hot(y: np.ndarray) -> bool:
+    return bool(np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all())

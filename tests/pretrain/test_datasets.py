@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pretrain import datasets
-from pretrain.datasets import fingerprint, load
+from pretrain.datasets import fingerprint, from_arrays, load
 
 
 def rows(x):
@@ -224,17 +224,21 @@ def put(key, index, value, dtype=float):
     [
         (lambda arrays: arrays.pop("y_test"), "lacks y_test and has x_train, y_train, x_test"),
         (change("y_train", lambda y: y[:-1]), "one label for each of 60 examples, not .59"),
-        (change("y_train", lambda y: np.eye(3, dtype=int)[y]), "not .60, 3"),
-        (change("y_train", lambda y: y.astype(float)), "y_train must be integers, not float64"),
-        (change("y_train", lambda y: y + 1), r"0, 1, 2, ... without a gap, not \[1 2 3\]"),
+        (change("y_train", lambda y: np.eye(3, dtype=int)[y] + 1), "not .60, 3"),
+        (change("y_train", lambda y: y.astype(float)), "y_train must be integers.*not float64"),
+        (change("y_train", lambda y: y + 1), r"0, 1, 2, ... without a gap.*not \[1 2 3\]"),
         (change("y_train", lambda y: y - 1), "without a gap"),
         (change("y_train", lambda y: y * 2), "without a gap"),
         (change("y_test", lambda y: y + 1), "y_test has labels that y_train lacks"),
-        (change("x_train", lambda x: x.astype(int)), "uint8 or floats in .0, 1., not int64"),
-        (change("x_train", lambda x: x.astype(float)), "x_train must be in .0, 1. without NaN"),
-        (put("x_train", (3, 2, 1), np.nan), "x_train must be in .0, 1. without NaN"),
-        (put("x_test", (3, 2, 1), -0.1), "x_test must be in .0, 1. without NaN"),
-        (put("x_test", (3, 2, 1), np.inf), "x_test must be in .0, 1. without NaN"),
+        (change("x_train", lambda x: 2 * x.astype(int)), "must be in .0, 1., or integers.*int64"),
+        (
+            change("x_train", lambda x: x.astype(float)),
+            "x_train must be in .0, 1..*float64 in .0.0",
+        ),
+        (put("x_train", (3, 2, 1), np.nan), "x_train must be without NaN"),
+        (put("x_test", (3, 2, 1), -0.1), "images in x_test must be in .0, 1."),
+        (put("x_test", (3, 2, 1), np.inf), "x_test must be without NaN and infinite"),
+        (change("x_test", lambda x: x / 255), "differ in their type: uint8 and float64"),
         (change("x_train", lambda x: x[:, 0, 0]), "x_train must have the shape"),
         (change("x_test", lambda x: x[:0]), "x_test must have the shape"),
         (change("x_test", lambda x: x[:, :3]), "differ in the shape of an example"),
@@ -265,7 +269,7 @@ def test_a_pickle_in_an_npz_is_not_run(arrays, save, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("name", ["minst", "", "data.csv", None, 3])
+@pytest.mark.parametrize("name", ["minst", "", "data.txt", None, 3])
 def test_unknown_names_are_answered_with_the_known(name):
     for function in (load, fingerprint):
         with pytest.raises(ValueError, match="mnist, digits, fashion_mnist, cifar10.*name="):
@@ -294,6 +298,169 @@ def test_the_fingerprint_follows_the_content(arrays, save):
     arrays["y_test"][:2] = arrays["y_test"][1::-1]
     assert fingerprint(save(arrays)) != fingerprint(moved)
     assert fingerprint("cifar10") == "cifar10"
+
+
+# Formats that people have
+
+
+def expected_pixels(x):
+    return x[..., np.newaxis].astype(np.float32) / np.float32(255)
+
+
+def check_own(found, arrays):
+    """The dataset has the arrays' test set, and its other examples are those for training."""
+    np.testing.assert_array_equal(found.test[0], expected_pixels(arrays["x_test"]))
+    np.testing.assert_array_equal(found.test[1], arrays["y_test"])
+    own = rows(found.train[0]) | rows(found.validation[0])
+    assert own == rows(expected_pixels(arrays["x_train"]))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        change("y_train", lambda y: np.eye(3)[y]),
+        lambda arrays: arrays.update(
+            {key: x.astype(np.int64) for key, x in arrays.items() if key[0] == "x"}
+        ),
+    ],
+)
+def test_one_hot_labels_and_pixels_of_other_integers_are_read(arrays, save, edit):
+    plain = dict(arrays)
+    edit(arrays)
+    check_own(load(save(arrays)), plain)
+
+
+def test_a_table_keeps_its_values(arrays, save):
+    for key in ("x_train", "x_test"):
+        arrays[key] = np.random.default_rng(0).normal(size=(len(arrays[key]), 4)) * 1000
+    own = load(save(arrays))
+    np.testing.assert_array_equal(own.test[0], arrays["x_test"].astype(np.float32))
+
+
+def test_text_labels_are_numbered_in_alphabetical_order(arrays, save):
+    numbers = arrays["y_test"]
+    for key in ("y_train", "y_test"):
+        arrays[key] = np.array(["ant", "bee", "cat"])[arrays[key]]
+    own = load(save(arrays))
+    assert own.class_names == ("ant", "bee", "cat")
+    np.testing.assert_array_equal(own.test[1], numbers)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("prefix", ["", "emnist-letters-"])
+def test_a_folder_of_idx_files_is_read(tmp_path, arrays, suffix, prefix):
+    write_idx(tmp_path / "mine", arrays, suffix)
+    for path in (tmp_path / "mine").iterdir():
+        path.rename(path.with_name(f"{prefix}{path.name}"))
+    found = load(tmp_path / "mine")
+    check_own(found, arrays)
+    assert found.name.startswith("mine-")
+
+
+def write_csv(path, header="label,a,b", rows=None):
+    rows = rows or [f"{i % 2},{i / 10},{-i}" for i in range(50)]
+    path.write_text("\n".join([header, *rows]))
+    return path
+
+
+def test_a_csv_file_is_read_and_a_fifth_is_its_test_set(tmp_path):
+    path = write_csv(tmp_path / "own.csv")
+    one, other = load(path, seed=1), load(path, seed=2)
+    assert [len(examples) for examples, _ in one[1:4]] == [32, 8, 10]
+    np.testing.assert_array_equal(one.test[0], other.test[0])
+    everything = np.concatenate([x for x, _ in one[1:4]])
+    labels = np.concatenate([y for _, y in one[1:4]])
+    np.testing.assert_allclose(sorted(everything[:, 0]), np.arange(50) / 10, rtol=1e-6)
+    # Rows keep their labels: the second column is minus ten times the first.
+    np.testing.assert_array_equal(-everything[:, 1] % 2, labels)
+
+
+@pytest.mark.parametrize(
+    "header, rows, complaint",
+    [
+        ("a,b,c", None, "one column of labels.*has 0 of them among a, b, c"),
+        ("label,Class,c", None, "has 2 of them"),
+        ("label,a,b", ["0,red,1", "1,blue,2"] * 5, "must be numbers; these are not: a"),
+        ("label,a,b", ["0,1,", "1,2,3"] * 5, "missing in these columns: b"),
+    ],
+)
+def test_a_csv_file_is_told_what_it_lacks(tmp_path, header, rows, complaint):
+    with pytest.raises(ValueError, match=rf"(?s){complaint}.*Received: name=.*own\.csv"):
+        load(write_csv(tmp_path / "own.csv", header, rows))
+
+
+def write_images(folder, arrays, sets=("train", "test")):
+    from PIL import Image
+
+    for name in sets:
+        pairs = zip(arrays[f"x_{name}"], arrays[f"y_{name}"], strict=True)
+        for i, (x, y) in enumerate(pairs):
+            path = folder / (name if len(sets) > 1 else "") / "abc"[y] / f"{i:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(x).save(path)
+
+
+def test_a_folder_of_images_by_class_is_read(tmp_path, arrays):
+    write_images(tmp_path / "mine", arrays)
+    found = load(tmp_path / "mine")
+    assert found.class_names == ("a", "b", "c")
+    assert rows(found.test[0]) == rows(expected_pixels(arrays["x_test"]))
+    by_image = {x.tobytes(): y for x, y in zip(*found.test, strict=True)}
+    for x, y in zip(expected_pixels(arrays["x_test"]), arrays["y_test"], strict=True):
+        assert by_image[x.tobytes()] == y
+
+
+def test_images_without_a_test_set_lend_a_fifth_and_colors_stay(tmp_path, arrays):
+    arrays["x_train"] = np.repeat(arrays["x_train"][..., np.newaxis], 3, -1)
+    write_images(tmp_path / "mine", arrays, sets=("train",))
+    found = load(tmp_path / "mine")
+    assert [len(x) for x, _ in found[1:4]] == [39, 9, 12]
+    assert found.train[0].shape[1:] == (5, 4, 3)
+
+
+def test_images_of_two_sizes_are_named(tmp_path, arrays):
+    from PIL import Image
+
+    write_images(tmp_path / "mine", arrays)
+    Image.fromarray(np.zeros((7, 4), np.uint8)).save(tmp_path / "mine" / "train" / "a" / "odd.png")
+    with pytest.raises(
+        ValueError, match=r"of one size, and 000.png is \(5, 4\).*odd.png is \(7, 4\)"
+    ):
+        load(tmp_path / "mine")
+
+
+def test_an_empty_folder_is_no_dataset(tmp_path):
+    with pytest.raises(ValueError, match="neither idx files nor a folder of images"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mnist.pkl.gz", "mine.pickle"])
+def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path, name):
+    (tmp_path / name).write_bytes(pickle.dumps(Tripwire(tmp_path)))
+    with pytest.raises(ValueError, match=r"(?s)no pickle is read.*np\.savez\(.*x_train"):
+        load(tmp_path / name)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_arrays_are_split_like_a_file(arrays, save):
+    test = arrays["x_test"], arrays["y_test"]
+    own = from_arrays(arrays["x_train"], arrays["y_train"].tolist(), test, name="mine")
+    check_own(own, arrays)
+    assert own.name.startswith("mine-")
+    arrays["x_train"][0, 0, 0] ^= 1
+    assert from_arrays(arrays["x_train"], arrays["y_train"], test, name="mine").name != own.name
+    with pytest.raises(ValueError, match="one label for each of 60 examples, not .59.*name='mine'"):
+        from_arrays(arrays["x_train"], arrays["y_train"][:-1], test, name="mine")
+
+
+def test_the_fingerprint_of_a_folder_follows_names_and_content(tmp_path, arrays):
+    write_images(tmp_path / "mine", arrays)
+    (tmp_path / "copy").mkdir()
+    write_images(tmp_path / "copy" / "mine", arrays)
+    assert fingerprint(tmp_path / "mine") == fingerprint(tmp_path / "copy" / "mine")
+    moved = tmp_path / "mine" / "train" / "a" / "000.png"
+    moved.rename(moved.parent.parent / "b" / "000.png")
+    assert fingerprint(tmp_path / "mine") != fingerprint(tmp_path / "copy" / "mine")
 
 
 # Fashion-MNIST and CIFAR-10
@@ -429,7 +596,10 @@ def truncate(path):
             lambda mine: truncate(mine / "t10k-images-idx3-ubyte"),
             "has 395 values and announces 400",
         ),
-        (lambda mine: (mine / "t10k-images-idx3-ubyte").unlink(), "No such file"),
+        (
+            lambda mine: (mine / "t10k-images-idx3-ubyte").unlink(),
+            "one file .*t10k-images.*found 0",
+        ),
         (lambda mine: (mine / "t10k-labels-idx1-ubyte").write_bytes(b"<html>"), "not an idx file"),
     ],
 )
