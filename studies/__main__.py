@@ -85,9 +85,9 @@ def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
     )
     run.add_argument(
         "--dataset",
-        metavar="NAME|FILE",
-        help="another dataset: a name, or a .npz file with the keys of Keras's mnist.npz; "
-        "the results go to the scale 'custom'",
+        metavar="NAME|PATH",
+        help="another dataset: a name, or a file or folder that `pretrain.datasets.load` reads; the "
+        "results go to the scale 'custom'",
     )
     run.add_argument(
         "--data-folder", metavar="DIR", help="where to look for the dataset's files first"
