@@ -86,7 +86,7 @@ def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
     run.add_argument(
         "--dataset",
         metavar="NAME|PATH",
-        help="another dataset: a name, or a file or folder that `pretrain.datasets.load` reads; the "
+        help="another dataset: a name, or a file or folder that pretrain.datasets.load reads; its "
         "results go to the scale 'custom'",
     )
     run.add_argument(
