@@ -1,6 +1,7 @@
 """The documentation: `sphinx-build -W pretrain/docs FOLDER` writes it; its gallery is run."""
 
 import os
+import re
 
 # The build must not depend on how many cores there are, nor print what TensorFlow logs.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -44,3 +45,13 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "within_subsection_order": "FileNameSortKey",
 }
+
+
+def setup(app) -> None:
+    app.connect("autodoc-process-docstring", _link)
+
+
+def _link(app, what, name, obj, options, lines: list[str]) -> None:
+    """Make a link of reStructuredText of every link of Markdown in a docstring."""
+    text = re.sub(r"\[([^\[\]]+)\]\((https?://[^)]+)\)", r"`\1 <\2>`__", "\n".join(lines))
+    lines[:] = text.split("\n")

@@ -2,8 +2,8 @@
 Few labels, many images
 =======================
 
-Pretraining needs no labels. Here 5,000 images have no labels, 200 have: the layers are pretrained on
-all images, and the network is then trained on those with labels.
+Pretraining needs no labels. Of 5,000 images, 200 have labels here. The layers are pretrained on all
+images, and the network is then trained on the 200.
 """
 
 import keras
@@ -23,8 +23,8 @@ def network(seed):
 
 # %%
 # A population is one architecture with several seeds, trained by one compiled program. It is
-# pretrained like a model. Both networks have the rate of 0.3, which is the best of 0.03, 0.1, 0.3 and 1
-# on validation images for each of them.
+# pretrained like a model. Both networks have the learning rate 0.3, the best of 0.03, 0.1, 0.3 and
+# 1 on validation images, with pretraining and without.
 
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 accuracy = {}
@@ -43,7 +43,7 @@ for name in ("from random weights", "pretrained on all images"):
 # A dot is a seed.
 
 figure, ax = plt.subplots(figsize=(6, 2.5), layout="constrained")
-for row, (name, values) in enumerate(accuracy.items()):
+for row, values in enumerate(accuracy.values()):
     ax.plot(100 * values, [row] * len(values), "o", color="#0072b2", alpha=0.6)
 ax.set(yticks=range(len(accuracy)), yticklabels=accuracy, ylim=(-0.5, 1.5))
 ax.set_xlabel("accuracy on 10,000 test images (%), 200 labels")
