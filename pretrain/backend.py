@@ -54,7 +54,7 @@ class Compiled:
                 f"This architecture runs without XLA, which cannot compile it: {error}",
                 stacklevel=2,
             )
-            self._compiled = tf.function(self._function, autograph=False)
+            self._compiled = tf.function(partial(self._function), autograph=False)
             return self._compiled(*arguments)
 
     def each(self, members: list[tuple], shared: tuple) -> list:
@@ -87,7 +87,9 @@ class Compiled:
 
 def _compile(function: Callable) -> Callable:
     if _TENSORFLOW:
-        return tf.function(function, jit_compile=True, autograph=False)
+        # TensorFlow counts traces by code: it would take the programs of several architectures for
+        # one that is traced over and over, and warn. A partial function has no code of its own.
+        return tf.function(partial(function), jit_compile=True, autograph=False)
     return jax.jit(function)
 
 
