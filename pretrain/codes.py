@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from pretrain.examples import Block, Examples, join, on_device, rows_within
+from pretrain.kept import digest_of_arrays
 from pretrain.members import Members
 from pretrain.objectives.objective import Moments
 
@@ -108,14 +109,15 @@ class Codes:
         ]
 
     def digest(self) -> str:
-        """A text that is equal for equal examples; of a dataset, the first batch is asked."""
-        sha = hashlib.sha256()
-        for block in self._examples.first():
-            for array in block:
-                if array is not None:
-                    sha.update(f"{array.dtype} {array.shape}".encode())
-                    sha.update(np.ascontiguousarray(array))
-        return sha.hexdigest()
+        """A text that is equal for equal examples; a dataset may bring them in another order."""
+        if not self._examples.is_dataset:
+            return digest_of_arrays(p for b in self._examples.first() for p in b if p is not None)
+        total = 0
+        for (block,) in self._examples.blocks(self._rows()):
+            parts = [block.x, block.y] if self._labeled else [block.x]
+            for row in zip(*parts, strict=True):
+                total += int.from_bytes(hashlib.sha256(b"".join(map(bytes, row))).digest())
+        return f"{total % 2**256:x}"
 
     def lie_in_unit_interval(self) -> bool:
         return all(b.x.min() >= 0 and b.x.max() <= 1 for blocks in self for b in _arrays(blocks))

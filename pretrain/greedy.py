@@ -1,21 +1,15 @@
 """Greedy layer-wise pretraining: one stage after another, codes computed once."""
 
-import hashlib
-import json
 import os
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from pretrain.codes import Codes
 from pretrain.examples import MAX_MEMORY, Examples
-from pretrain.files import replacing
-from pretrain.graph import Call
-from pretrain.objectives import Objective, to_config
+from pretrain.kept import KeptStage, StageFolder
+from pretrain.objectives import Objective
 from pretrain.population import Population
 from pretrain.report import Report, StageReport
 from pretrain.stack import Settings, Stack, StageTraining, stream_name
@@ -68,8 +62,12 @@ def greedy_pretrain(
         callbacks: Keras callbacks, which see every stage as a training of its own: its logs are
             means over members, and `callback.model` is the stage with its decoder, with the weights
             of the first member. Setting `callback.model.stop_training` ends the stage.
-        folder: Where every stage is kept as it ends. Called again with the same arguments, after an
-            interruption or in another process, those stages are read instead of trained.
+        folder: Where every stage is kept as it ends. Called again with the same arguments and a
+            model of the same initial weights, after an interruption or in another process, those
+            stages are read instead of trained. With more `epochs`, the first stage goes on where
+            the folder's first stage ended, and the stages above it, whose inputs that changes, are
+            trained anew: the result is that of all epochs at once. (With `patience`, all stages
+            are.) The batches of a dataset may come in another order.
         max_memory: Bytes that the inputs of a stage may take, all members together; beyond it they
             are computed anew in every epoch, block by block.
         verbose: `"auto"` shows a progress bar in a terminal, 0 never.
@@ -79,7 +77,7 @@ def greedy_pretrain(
 
     Raises:
         ValueError: If an argument is out of range, the model has no stage to pretrain, or `folder`
-            holds stages that were made with other arguments.
+            holds stages of another model, of other data or arguments, or of more epochs.
         OSError: If `folder` cannot be written to.
 
     Reference:
@@ -88,9 +86,11 @@ def greedy_pretrain(
     stack = Stack(model, x, y, objective, stages, validation_data, seed)
     _check_targets(stack.objectives, stack.examples, stack.validation, y)
     settings = Settings(epochs, batch_size, optimizer, learning_rate, patience, callbacks, verbose)
+    described = [stack.describe_stage(number) for number in range(len(stack.stages))]
     data = stack.first_inputs(settings, max_memory)
-    kept = folder and _StageFolder(
-        folder, [_describe(stack), settings.describe(), [inputs.digest() for inputs in data]]
+    epochs_of = [settings.epochs] * len(described)
+    kept = folder and StageFolder(
+        folder, stack.describe(data, settings, max_memory), described, epochs_of
     )
     # All before the first is trained: what cannot be trained is found while nothing has moved.
     trainings = [
@@ -101,80 +101,23 @@ def greedy_pretrain(
     for number, (training, steps) in enumerate(zip(trainings, stack.between(), strict=True)):
         if number:
             stack.advance(data, steps)
-        report.stages.append(_trained(training, number, settings, data, kept or None))
+        found = kept and kept.read(number, continues=patience is None)
+        report.stages.append(_trained(training, settings, data, found or None))
+        if kept and not (found and found.finished):
+            config = report.stages[-1].to_config()
+            kept.write(number, training.values(), training.states(), config)
     return report
-
-
-class _StageFolder:
-    """A folder with a file for every stage that has been pretrained.
-
-    The `description` is plain data about the arguments, which differs if the arguments differ.
-    """
-
-    def __init__(self, folder: str | os.PathLike, description: Any) -> None:
-        self._folder = Path(folder)
-        canonical = json.dumps(description, sort_keys=True, default=repr)
-        self._key = hashlib.sha256(canonical.encode()).hexdigest()
-
-    def read(self, number: int) -> tuple[list[np.ndarray], dict] | None:
-        """What `write` was given for a stage; `None` if its file is missing or damaged."""
-        path = self._path(number)
-        try:
-            with path.open("rb") as file, np.load(file) as content:
-                about = json.loads(str(content["about"]))
-                arrays = [content[f"{i}"] for i in range(len(content.files) - 1)]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-        if about["key"] != self._key:
-            raise ValueError(
-                "`folder` holds stages that were made with another model, other data or other "
-                "arguments: choose another folder, or empty this one. "
-                f"Received: folder={str(self._folder)!r}"
-            )
-        return arrays, about["report"]
-
-    def write(self, number: int, arrays: list[np.ndarray], report: dict) -> None:
-        """Writes the weights of a stage, and its report as plain data."""
-        about = np.array(json.dumps({"key": self._key, "report": report}))
-        with replacing(self._path(number)) as file:
-            np.savez(file, about=about, **{f"{i}": array for i, array in enumerate(arrays)})
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"stage_{number}.npz"
 
 
 def _trained(
-    training: StageTraining,
-    number: int,
-    settings: Settings,
-    data: list[Codes],
-    kept: _StageFolder | None,
+    training: StageTraining, settings: Settings, data: list[Codes], found: KeptStage | None
 ) -> StageReport:
-    """The report of a stage that is trained, or was and is read."""
-    found = kept.read(number) if kept else None
-    if found:
-        values, config = found
-        training.restore(values)
-        return StageReport.from_config(config, **training.models(0))
-    (report,) = training.run(settings, *data, encodes=True)
-    if kept:
-        kept.write(number, training.values(), report.to_config())
+    """The report of a stage that is trained, or trained on, or was trained and is read."""
+    if found and found.finished:
+        training.restore(found.values)
+        return StageReport.from_config(found.report, **training.models(0))
+    (report,) = training.run(settings, *data, encodes=True, after=found)
     return report
-
-
-def _describe(stack: Stack) -> list:
-    return [
-        [[_describe_call(call) for call in stage.graph.calls] for stage in stack.stages],
-        [to_config(objective) for objective in stack.objectives],
-        stack.population.seeds,
-    ]
-
-
-def _describe_call(call: Call) -> list:
-    """The same in every process, which `graph.architecture_text` is not."""
-    activation = getattr(call.operation, "activation", None)
-    name = getattr(activation, "__name__", type(activation).__name__)
-    return [type(call.operation).__name__, name, call.input_shape, call.output_shape]
 
 
 def _check_targets(

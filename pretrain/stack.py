@@ -13,6 +13,7 @@ from keras import ops
 from pretrain.checks import checked_optimizer, positive
 from pretrain.codes import Codes
 from pretrain.examples import Examples, split_validation
+from pretrain.kept import KeptStage, describe_graph, digest_of_arrays
 from pretrain.members import values_of, variables_of
 from pretrain.objectives import DenoisingAutoencoder, Objective
 from pretrain.objectives.objective import Learner
@@ -44,12 +45,12 @@ class Settings:
             positive("patience", self.patience)
 
     def describe(self) -> list:
-        """What the result depends on."""
+        """What the result depends on, but for the number of epochs."""
         # Keras numbers the names.
         optimizer = {k: v for k, v in self.optimizer.get_config().items() if k != "name"}
         rates = None if self.learning_rate is None else np.asarray(self.learning_rate).tolist()
         kind = type(self.optimizer).__name__
-        return [self.epochs, self.batch_size, rates, self.patience, kind, optimizer]
+        return [self.batch_size, rates, self.patience, kind, optimizer]
 
 
 class Stack:
@@ -94,6 +95,27 @@ class Stack:
         pairs = zip(self.objectives, binary, strict=True)
         self.objectives = [objective.decided(b) for objective, b in pairs]
         return data
+
+    def describe(self, data: list[Codes], settings: Settings, max_memory: int) -> dict[str, Any]:
+        """By name, plain data about what the result of every stage depends on."""
+        return {
+            "data": [inputs.digest() for inputs in data],
+            "seeds": self.population.seeds,
+            "settings": settings.describe(),
+            "max_memory": max_memory,
+            "backend": [keras.backend.backend(), keras.config.floatx()],
+        }
+
+    def describe_stage(self, number: int) -> dict[str, Any]:
+        """By name, plain data about what the result of a stage depends on beside that."""
+        stage = self.stages[number]
+        layers = [stage.preamble, stage] if stage.preamble else [stage]
+        weights = [weight for layer in layers for weight in layer.weights]
+        return {
+            "layers": [describe_graph(layer.graph) for layer in layers],
+            "objective": self.objectives[number],
+            "initial weights": digest_of_arrays(map(self.population.members.stacked, weights)),
+        }
 
     def between(self) -> list[list]:
         """What makes each stage's inputs of those of the stage before."""
@@ -173,17 +195,27 @@ class StageTraining:
         self.trained = population.members.of_layer(learners[0], values)
 
     def run(
-        self, settings: Settings, inputs: Codes, held_out: Codes | None = None, *, encodes: bool
+        self,
+        settings: Settings,
+        inputs: Codes,
+        held_out: Codes | None = None,
+        *,
+        encodes: bool,
+        after: KeptStage | None = None,
     ) -> list[StageReport]:
         """Trains on inputs, validates on held-out ones, and gives the population the weights.
 
-        With `encodes`, the FLOPs of computing codes, once, are counted. A report for each stage is
-        returned; only its weights and FLOPs are of the stage alone.
+        With `encodes`, the FLOPs of computing codes, once, are counted. The training goes on
+        `after` an earlier one. A report for each stage is returned; only its weights and FLOPs are
+        of the stage alone.
         """
-        start = time.perf_counter()
+        start = time.perf_counter() - (after.report["seconds"] if after else 0)
         before = [self._weights(stage) for stage in self.stages]
         n, moments = inputs.moments()
-        history = self._train(settings, inputs, held_out)
+        self._trainer = self._prepare(settings, inputs, held_out, after)
+        history = self._train(settings)
+        if after:
+            history = pd.concat([pd.DataFrame(after.report["history"]), history], ignore_index=True)
         whole = {
             "loss": self.task.loss_name,
             "baseline": np.resize([*map(self.task.baseline, moments)], len(self.population)),
@@ -208,13 +240,16 @@ class StageTraining:
 
     def restore(self, values: list[np.ndarray]) -> None:
         """Puts weights, as `values` gave them, into the population instead of training."""
-        tensors = [[ops.convert_to_tensor(v) for v in own] for own in zip(*values, strict=True)]
-        self.trained.values = tensors
+        self.trained.values = _unstacked(values)
         self._finish()
 
     def values(self) -> list[np.ndarray]:
         """All weights, each stacked over members."""
         return [self.trained.stacked(v) for v in variables_of(self.trained.template)]
+
+    def states(self) -> list[np.ndarray]:
+        """The values of the optimizer's variables, each stacked over members."""
+        return [np.stack(each) for each in zip(*self._trainer.states, strict=True)]
 
     def models(self, i: int) -> dict[str, Any]:
         """What a report holds of a stage that is not plain data."""
@@ -225,27 +260,35 @@ class StageTraining:
             "heads": [part.head for part in parts],
         }
 
-    def _train(self, settings: Settings, inputs: Codes, held_out: Codes | None) -> pd.DataFrame:
-        trained = self.trained
-        epochs = iter(
-            Trainer(
-                trained,
-                self.task,
-                lambda: inputs,
-                optimizer=settings.optimizer,
-                learning_rate=settings.learning_rate,
-                batch_size=settings.batch_size,
-                validate=held_out and (lambda: self._validate(held_out)),
-                stream=self.stream,
-            )
+    def _prepare(
+        self, settings: Settings, inputs: Codes, held_out: Codes | None, after: KeptStage | None
+    ) -> Trainer:
+        trainer = Trainer(
+            self.trained,
+            self.task,
+            lambda: inputs,
+            optimizer=settings.optimizer,
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+            validate=held_out and (lambda: self._validate(held_out)),
+            stream=self.stream,
         )
+        if after:
+            self.trained.values = _unstacked(after.values)
+            trainer.states = _unstacked(after.states)
+            trainer.epoch = max(after.report["history"]["epoch"])
+        return trainer
+
+    def _train(self, settings: Settings) -> pd.DataFrame:
+        trained, epochs = self.trained, iter(self._trainer)
         history = []
         running = np.ones(len(trained), bool)
         waited, best = np.zeros(len(trained), int), BestEpoch(trained)
         callbacks = self._callbacks(settings)
         callbacks.on_train_begin()
         name = " + ".join(stage.name for stage in self.stages)
-        for i in progress(range(settings.epochs), "epochs", settings.verbose, desc=name):
+        numbers = range(self._trainer.epoch, settings.epochs)
+        for i in progress(numbers, "epochs", settings.verbose, desc=name):
             callbacks.on_epoch_begin(i)
             epoch = next(epochs)
             rows = epoch.rows(trained.seeds)
@@ -293,6 +336,11 @@ class StageTraining:
         """A stage's trainable weights, matrices first, each stacked over members."""
         matrices_first = sorted(stage.trainable_variables, key=lambda v: len(v.shape) < 2)
         return {variable.path: self.trained.stacked(variable) for variable in matrices_first}
+
+
+def _unstacked(values: list[np.ndarray]) -> list[list]:
+    """For each member, the tensors that were stacked over members."""
+    return [[ops.convert_to_tensor(v) for v in own] for own in zip(*values, strict=True)]
 
 
 def _movement(before: dict, after: dict) -> dict[str, np.ndarray]:

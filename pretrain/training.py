@@ -40,10 +40,11 @@ class Epoch:
 
 
 class Trainer:
-    """Trains members on a task, in place: every iteration over it is a training, epoch by epoch.
+    """Trains members on a task, in place, epoch by epoch, for as long as somebody iterates over it.
 
     A training starts with the weights that the members have, a fresh optimizer for each, and
-    epoch 1. It has no end: whoever iterates breaks out.
+    epoch 1. Whoever sets `epoch`, the number of epochs so far, and `states`, the values of the
+    optimizer's variables for each member, goes on with an earlier training.
 
     Args:
         members: The members.
@@ -81,11 +82,13 @@ class Trainer:
         self._validate = validate
         self._stream = stream
         self._program = get_program(members.template, task, optimizer)
+        self.states = [self._program.optimizer_state(rate) for rate in self.rates]
+        self.epoch = 0
 
     def __iter__(self) -> Iterator[Epoch]:
-        states = [self._program.optimizer_state(rate) for rate in self.rates]
-        for number in itertools.count(1):
-            means = self._epoch(number, states)
+        for number in itertools.count(self.epoch + 1):
+            means = self._epoch(number, self.states)
+            self.epoch = number
             scores = dict(zip(self._names, means.T, strict=True))
             if self._validate:
                 validated = zip(self._names, self._validate().T, strict=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from keras import layers
-from pretrain_helpers import array, digest, sequential, uniform, values
+from pretrain_helpers import array, digest, uniform, values
 
 from pretrain import (
     Autoencoder,
@@ -204,32 +204,124 @@ def test_a_damaged_stage_is_trained_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    "change, named",
     [
-        {"x": HELD_OUT},
-        {"epochs": 4},
-        {"seed": 1},
-        {"objective": Autoencoder(reduction="sum")},
-        {"optimizer": keras.optimizers.SGD(0.1)},
-        {"learning_rate": 0.3},
-        {"validation_data": (HELD_OUT,)},
+        ({"x": HELD_OUT}, "data"),
+        ({"epochs": 2}, "epochs .3, more than 2"),
+        ({"seed": 1}, "seeds"),
+        ({"objective": Autoencoder(reduction="sum")}, "objective"),
+        ({"optimizer": keras.optimizers.SGD(0.1)}, "settings"),
+        ({"learning_rate": 0.3}, "settings"),
+        ({"validation_data": (HELD_OUT,)}, "data"),
     ],
-    ids=" ".join,
+    ids=str,
 )
-def test_stages_of_another_pretraining_are_refused(change, tmp_path):
+def test_stages_of_another_pretraining_are_refused(change, named, tmp_path):
     pretrained(model_of(), folder=tmp_path)
     model = model_of()
     before = digest(model.weights)
-    with pytest.raises(ValueError, match="other arguments.*Received: folder="):
+    with pytest.raises(ValueError, match=f"other arguments: other {named}.*Received: folder="):
         pretrained(model, folder=tmp_path, **change)
     assert digest(model.weights) == before
 
 
-def test_stages_of_another_model_are_refused(tmp_path):
-    pretrained(model_of(), folder=tmp_path)
-    other = sequential((6,), layers.Dense(5, "tanh"), layers.Dense(5, "sigmoid"), layers.Dense(3))
-    with pytest.raises(ValueError, match="another model"):
-        pretrained(other, folder=tmp_path)
+class Scaled(layers.Layer):
+    """A layer without a configuration, whose factor is an attribute."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x):
+        return self.factor * x
+
+
+def scaled(factor):
+    return lambda x: factor * x
+
+
+def stack_of(scale=1.0, slope=0.1, first=None, seed=0, **options):
+    keras.utils.set_random_seed(seed)
+    dense = layers.Dense(5, **options)
+    last = [layers.Dense(4, "sigmoid"), layers.Dense(3)]
+    scaling = first or layers.Rescaling(scale)
+    return keras.Sequential([keras.Input((6,)), scaling, dense, layers.LeakyReLU(slope), *last])
+
+
+OTHERS = {
+    "seed": {"seed": 1},
+    "preprocessing": {"scale": 0.5},
+    "slope": {"slope": 0.2},
+    "regularizer": {"kernel_regularizer": keras.regularizers.L2(0.1)},
+    "constraint": {"kernel_constraint": "non_neg"},
+    "initializer": {"kernel_initializer": "he_normal"},
+    "activation": {"activation": scaled(2.0)},
+    "frozen": {"trainable": False},
+    "layer": {"first": Scaled(2.0)},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_stages_of_another_model_are_refused(name, tmp_path):
+    base = {"activation": scaled(1.0)} if name == "activation" else {}
+    base = {"first": Scaled(1.0)} if name == "layer" else base
+    pretrained(stack_of(**base), epochs=1, stages=1, folder=tmp_path)
+    # The same model, made anew, is known.
+    again, recorder = stack_of(**base), Recorder()
+    pretrained(again, epochs=1, stages=1, folder=tmp_path, callbacks=[recorder])
+    assert not recorder.events
+    with pytest.raises(ValueError, match="another model|frozen"):
+        pretrained(stack_of(**OTHERS[name]), epochs=1, stages=1, folder=tmp_path)
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+
+    def __len__(self):
+        return len(self.x) // 16
+
+    def __getitem__(self, i):
+        return self.x[16 * i : 16 * i + 16]
+
+
+def test_a_dataset_that_differs_late_is_another_dataset(tmp_path):
+    pretrained(model_of(), Batches(X), epochs=1, stages=1, folder=tmp_path)
+    pretrained(model_of(), Batches(X[::-1]), epochs=1, stages=1, folder=tmp_path)
+    other = X.copy()
+    other[-1, -1] = 0.5
+    with pytest.raises(ValueError, match="other data.*other data"):
+        pretrained(model_of(), Batches(other), epochs=1, stages=1, folder=tmp_path)
+
+
+def test_more_stages_go_on_from_fewer(tmp_path):
+    whole, recorder = model_of(), Recorder()
+    pretrained(whole)
+    pretrained(model_of(), stages=1, folder=tmp_path)
+    pretrained(again := model_of(), folder=tmp_path, callbacks=[recorder])
+    assert [e[1] for e in recorder.events if e[0] == "begin"] == ["hidden_2"]
+    assert digest(again.weights) == digest(whole.weights)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("patience", [None, 9])
+def test_more_epochs_go_on_and_equal_all_at_once(optimizer, patience, tmp_path):
+    options = {"optimizer": optimizer, "objective": Autoencoder(tied=True), "patience": patience}
+    options["validation_data"] = (HELD_OUT,)
+    once, some, more = (Population(model_of, [0, 1]) for _ in range(3))
+    expected = pretrained(once, epochs=5, **options)
+    pretrained(some, epochs=2, folder=tmp_path, **options)
+    recorder = Recorder()
+    report = pretrained(more, epochs=5, folder=tmp_path, callbacks=[recorder], **options)
+    first = [e[0] for e in recorder.events][1:6]
+    assert first == ([2, 3, 4, "end", "begin"] if patience is None else [0, 1, 2, 3, 4])
+    for i in (0, 1):
+        assert digest(more.member(i).weights) == digest(once.member(i).weights)
+    pd.testing.assert_frame_equal(
+        report.to_frame().drop(columns="seconds"), expected.to_frame().drop(columns="seconds")
+    )
+    pd.testing.assert_frame_equal(report.history, expected.history, check_dtype=False)
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
