@@ -48,7 +48,7 @@ class Codes:
             return
         for blocks in self._read(self._rows()):
             for encoder in self._encoders:
-                blocks = _encode(encoder, blocks)
+                blocks = encode(encoder, blocks)
             yield on_device(blocks)
 
     def _read(self, rows: int | None) -> Iterator[list[Block]]:
@@ -66,7 +66,7 @@ class Codes:
             return
         blocks, rows = _arrays(previous), self._rows()
         self._kept = self._keep(
-            _encode(encoder, [block.take(start, start + rows) for block in blocks])
+            encode(encoder, [block.take(start, start + rows) for block in blocks])
             for start in range(0, len(blocks[0].x), rows)
         )
 
@@ -89,6 +89,10 @@ class Codes:
             codes = np.empty((0, *encoder.template.features_out), keras.config.floatx())
             rows.append(rows_within(self._max_memory, codes, self._multiple, self._members))
         return min(rows)
+
+    def sample(self, rows: int) -> list[Block]:
+        """The first examples, `rows` at most: a block for all members, or one for each."""
+        return [block.take(0, rows) for block in _arrays(next(iter(self)))]
 
     def moments(self) -> tuple[int, list[Moments]]:
         """Number of examples, and their moments for each array of inputs."""
@@ -123,7 +127,7 @@ class Codes:
         return all(b.x.min() >= 0 and b.x.max() <= 1 for blocks in self for b in _arrays(blocks))
 
 
-def _encode(encoder: Members, blocks: list[Block]) -> list[Block]:
+def encode(encoder: Members, blocks: list[Block]) -> list[Block]:
     """Examples with an encoder's outputs as inputs; a fixed encoder serves all members."""
     arrays = [block.x for block in blocks]
     if len(encoder) == 1:

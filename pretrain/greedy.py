@@ -94,15 +94,16 @@ def greedy_pretrain(
     )
     # All before the first is trained: what cannot be trained is found while nothing has moved.
     trainings = [
-        StageTraining(stack.population, objective, stack.learners(number), stream_name(number))
+        StageTraining(stack, objective, stack.learners(number), stream_name(number))
         for number, objective in enumerate(stack.objectives)
     ]
     report = Report(seeds=stack.population.seeds, layers=stack.layers)
     for number, (training, steps) in enumerate(zip(trainings, stack.between(), strict=True)):
         if number:
             stack.advance(data, steps)
+        place = (number + 1, len(trainings))
         found = kept and kept.read(number, continues=patience is None)
-        report.stages.append(_trained(training, settings, data, found or None))
+        report.stages.append(_trained(training, settings, data, place, found or None))
         if kept and not (found and found.finished):
             config = report.stages[-1].to_config()
             kept.write(number, training.values(), training.states(), config)
@@ -110,13 +111,17 @@ def greedy_pretrain(
 
 
 def _trained(
-    training: StageTraining, settings: Settings, data: list[Codes], found: KeptStage | None
+    training: StageTraining,
+    settings: Settings,
+    data: list[Codes],
+    place: tuple[int, int],
+    found: KeptStage | None,
 ) -> StageReport:
     """The report of a stage that is trained, or trained on, or was trained and is read."""
     if found and found.finished:
         training.restore(found.values)
         return StageReport.from_config(found.report, **training.models(0))
-    (report,) = training.run(settings, *data, encodes=True, after=found)
+    (report,) = training.run(settings, *data, encodes=True, place=place, after=found)
     return report
 
 

@@ -81,11 +81,18 @@ def functional_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimiz
             )
     if keras.backend.backend() == "tensorflow":
         kind = type(kind.__name__, (kind,), _without_tensorflow(kind))
+    return copied_optimizer(optimizer, kind)
+
+
+def copied_optimizer(
+    optimizer: keras.optimizers.Optimizer, kind: type | None = None
+) -> keras.optimizers.Optimizer:
+    """A copy of an optimizer, not built, of the optimizer's class or of another kind."""
     config = optimizer.get_config()
     if isinstance(config["learning_rate"], dict):
         # Keras would look by name for a schedule, which may be the user's own.
         config["learning_rate"] = optimizer._learning_rate
-    return kind.from_config(config)
+    return (kind or type(optimizer)).from_config(config)
 
 
 def _without_tensorflow(kind: type) -> dict[str, Callable]:

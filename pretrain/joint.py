@@ -101,7 +101,7 @@ def joint_pretrain(
     joint = JointObjective(tuple(stack.objectives))
     deep = [DeepLearner(joint, list(parts)) for parts in zip(*learners, strict=True)]
     # A stack of one stage is trained as greedily, with the random numbers of the first stage.
-    training = StageTraining(stack.population, joint, deep, stream_name(0))
+    training = StageTraining(stack, joint, deep, stream_name(0))
     trained = training.run(settings, *data, encodes=False)
     return Report(trained, stack.population.seeds, stack.layers, joint=True)
 

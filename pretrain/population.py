@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from pretrain.callbacks import Watched, check_callbacks
 from pretrain.checks import check_model, checked_optimizer, checked_rates, checked_seeds, positive
 from pretrain.examples import MAX_MEMORY, Examples, on_device, rows_within, split_validation
 from pretrain.members import Members, values_of, variables_of
@@ -133,6 +134,7 @@ class Population:
         metrics: Sequence[str | keras.metrics.Metric | Callable] = (),
         sample_weight: Any = None,
         validation_data: Any = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
         max_memory: int = MAX_MEMORY,
         verbose: str | int = "auto",
     ) -> pd.DataFrame:
@@ -155,12 +157,18 @@ class Population:
                 `(y_true, y_pred) -> (batch,)`.
             sample_weight: Weights of the loss (n,).
             validation_data: `(x, y)`, `(x, y, sample_weight)` or a dataset, evaluated each epoch.
+            callbacks: Keras callbacks, which see an epoch as one execution of all its batches. The
+                logs are means over members; `callback.model` is the first member. Weights that a
+                callback sets are the first member's; a learning rate that it sets changes the rates
+                of all members in proportion.
             max_memory: Bytes that a block of a dataset may take.
-            verbose: `"auto"` shows a progress bar in a terminal, 0 never.
+            verbose: As in Keras's `fit`: `"auto"` is a progress bar in a terminal or notebook, 1 a
+                bar anywhere, 2 a line for each epoch, 0 nothing.
 
         Returns:
             A row per member and epoch: `member`, `seed`, `epoch` (from 1), `learning_rate`,
-            `loss` (mean over the epoch's batches), the metrics, and each with `val_`.
+            `updates` (so far), `loss` (mean over the epoch's batches), the metrics, and each of
+            them with `val_`.
 
         Raises:
             ValueError: If an argument is out of range or data and model do not fit.
@@ -176,6 +184,7 @@ class Population:
             metrics=metrics,
             sample_weight=sample_weight,
             validation_data=validation_data,
+            callbacks=callbacks,
             max_memory=max_memory,
             verbose=verbose,
         )
@@ -197,6 +206,7 @@ class Population:
         metrics: Sequence[str | keras.metrics.Metric | Callable] = (),
         sample_weight: Any = None,
         validation_data: Any = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
         max_memory: int = MAX_MEMORY,
         verbose: str | int = "auto",
     ) -> Iterator[Epoch]:
@@ -222,6 +232,8 @@ class Population:
         Raises:
             ValueError: If an argument is out of range or data and model do not fit.
         """
+        epochs, callbacks = positive("epochs", epochs), check_callbacks(callbacks, len(self))
+        optimizer = checked_optimizer(optimizer)
         examples = Examples(x, y, sample_weight, members=len(self))
         validation = split_validation(validation_data, len(self))
         task = prediction_task(loss, metrics)
@@ -240,8 +252,19 @@ class Population:
             batch_size=batch_size,
             validate=held_out and (lambda: self.members.scores(task, held_out)),
         )
-        steps = progress(range(positive("epochs", epochs)), "epochs", verbose)
-        return (epoch for _, epoch in zip(steps, trainer, strict=False))
+        watched = Watched(
+            trainer, self.members, callbacks, lambda: self.template, optimizer, epochs
+        )
+        return self._watched(progress(watched, 0, epochs, verbose), watched)
+
+    def _watched(self, epochs: Iterator[Epoch], watched: Watched) -> Iterator[Epoch]:
+        try:
+            yield from epochs
+        except GeneratorExit:
+            # The caller has left the loop, which is early stopping.
+            watched.end()
+            raise
+        watched.end()
 
     def evaluate(
         self,

@@ -1,5 +1,6 @@
 """What pretraining did, stage by stage."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +11,16 @@ import pandas as pd
 
 from pretrain.objectives.objective import Objective
 
+# Shares of saturated values and of dead units above which a stage is reported.
+SATURATED = 0.9
+DEAD = 0.5
 
-@dataclass
+
+class PretrainingWarning(UserWarning):
+    """Something that pretraining did not do as one would expect."""
+
+
+@dataclass(repr=False)
 class StageReport:
     """What pretraining did to one stage.
 
@@ -24,13 +33,18 @@ class StageReport:
             baseline with the score `reconstruction` if the objective has that score, and with
             `loss` if not.
         history: A row per member and epoch, with columns `member`, `seed`, `epoch` (from 1),
-            `loss` and the objective's other scores. With validation data, every score has a second
-            column whose name starts with `val_`.
+            `updates` (so far), `loss` and the objective's other scores. With validation data,
+            every score has a second column whose name starts with `val_`.
         seconds: Wall-clock time of the stage, all members together.
         flops: FLOPs of each member, shape (members,). A multiply-add is 2 FLOPs, and a step of
             training costs 3 forward passes.
         movement: For each weight w by name, `||w - w_0|| / ||w_0||` of each member, shape
             (members,); w_0 is the weight before pretraining.
+        saturated: Share of the code's values that are within 1 % of an end of the range of the
+            stage's activation (sigmoid, tanh), for each member, shape (members,); NaN for other
+            activations. The first 1,000 examples are encoded for it.
+        dead: Share of the code's units that have the same value for all of these examples, for
+            each member, shape (members,). A unit of a convolution is a channel.
         decoders: The decoder of each member, a model from the code (or the latent variables) to
             the pre-activation of the reconstruction, which a sigmoid follows if the inputs are
             binary or in [0, 1]. A decoder is `None` if the objective reconstructs nothing.
@@ -47,8 +61,33 @@ class StageReport:
     seconds: float
     flops: np.ndarray
     movement: dict[str, np.ndarray]
+    saturated: np.ndarray
+    dead: np.ndarray
     decoders: list[keras.Model | None]
     heads: list[keras.Model | None]
+
+    def __repr__(self) -> str:
+        return f"<StageReport of {self.name}, {type(self.objective).__name__}, loss {self.loss}>"
+
+    def last(self) -> pd.DataFrame:
+        """A row of the history for each member, that of the member's last epoch."""
+        return self.history.groupby("member").tail(1).sort_values("member")
+
+    def problems(self, member: int) -> list[str]:
+        """What went wrong for a member, in words; nothing if the member has learned something.
+
+        Args:
+            member: Index of the member, from 0.
+        """
+        scores = self.last().iloc[member]
+        reached = scores["reconstruction"] if "reconstruction" in scores else scores["loss"]
+        found = {
+            "diverged": not np.isfinite(scores["loss"]),
+            "above baseline": reached > self.baseline[member],
+            "saturated": self.saturated[member] > SATURATED,
+            "dead": self.dead[member] > DEAD,
+        }
+        return [name for name, is_found in found.items() if is_found]
 
     def to_config(self) -> dict[str, Any]:
         """The report without its objective and models, as plain data for JSON."""
@@ -60,6 +99,8 @@ class StageReport:
             "seconds": self.seconds,
             "flops": self.flops.tolist(),
             "movement": {path: values.tolist() for path, values in self.movement.items()},
+            "saturated": self.saturated.tolist(),
+            "dead": self.dead.tolist(),
         }
 
     @classmethod
@@ -73,11 +114,13 @@ class StageReport:
             seconds=config["seconds"],
             flops=np.array(config["flops"]),
             movement={path: np.array(values) for path, values in config["movement"].items()},
+            saturated=np.array(config["saturated"]),
+            dead=np.array(config["dead"]),
             **models,
         )
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What pretraining did, stage by stage: `print` the report, or call its `to_frame()`.
 
@@ -85,6 +128,7 @@ class Report:
         stages: A report for each stage.
         seeds: Seed of each member.
         layers: Names of the layers of each stage; `None` if the caller did not name layers.
+        left_out: Names of the stages at the end of the model that were not pretrained.
         joint: Whether the stages were trained together. The loss, baseline, history and seconds of
             every stage are then those of all stages together.
     """
@@ -92,6 +136,7 @@ class Report:
     stages: list[StageReport] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     layers: Sequence[Sequence[str]] | None = None
+    left_out: Sequence[str] = ()
     joint: bool = False
 
     @property
@@ -108,25 +153,75 @@ class Report:
         """A row per stage and member.
 
         Returns:
-            Columns `stage`, `member`, `seed`, `loss_name`, `baseline`, the scores of the last
-            epoch, `seconds`, `flops` and the first weight matrix's `movement`; see `StageReport`.
+            Columns `stage`, `member`, `seed`, `loss_name`, `baseline`, the `updates` and scores of
+            the last epoch, `seconds`, `flops`, the first weight matrix's `movement`, `saturated`
+            and `dead`, see `StageReport`; and `problem`, a text that is empty where nothing is
+            wrong, and names what is wrong otherwise: `diverged`, `above baseline`, `saturated`
+            (more than 90 %) or `dead` (more than half of the units).
         """
         rows = []
         for stage in self.stages:
-            last = stage.history.groupby("member").tail(1).sort_values("member")
-            for i, (_, scores) in enumerate(last.iterrows()):
+            for i, (_, scores) in enumerate(stage.last().iterrows()):
                 row = {"stage": stage.name, "member": i, "seed": self.seeds[i]}
                 row |= {"loss_name": stage.loss, "baseline": stage.baseline[i]}
                 row |= scores.drop(["member", "seed", "epoch"]).to_dict()
                 row |= {"seconds": stage.seconds, "flops": stage.flops[i]}
-                rows.append({**row, "movement": next(iter(stage.movement.values()))[i]})
-        return pd.DataFrame(rows)
+                row |= {"movement": next(iter(stage.movement.values()))[i]}
+                row |= {"saturated": stage.saturated[i], "dead": stage.dead[i]}
+                rows.append({**row, "problem": ", ".join(stage.problems(i))})
+        return pd.DataFrame(rows).astype({"updates": int})
+
+    def __repr__(self) -> str:
+        names = ", ".join(stage.name for stage in self.stages)
+        return f"<Report of {len(self.stages)} stages ({names}), {len(self.seeds)} members>"
 
     def __str__(self) -> str:
+        return f"{self._shown().to_string(index=False, float_format=_short)}{self._note()}"
+
+    def _repr_html_(self) -> str:
+        return f"{self._shown().to_html(index=False, float_format=_short)}<p>{self._note()}</p>"
+
+    def _shown(self) -> pd.DataFrame:
         frame = self.to_frame()
-        if len(self.seeds) == 1:
-            frame = frame.drop(columns=["member", "seed"])
-        return frame.to_string(index=False, float_format=lambda v: f"{v:.4g}")
+        return frame.drop(columns=["member", "seed"]) if len(self.seeds) == 1 else frame
+
+    def _note(self) -> str:
+        return f"\nNot pretrained: {', '.join(self.left_out)}." if self.left_out else ""
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def warn_of(stages: Sequence[StageReport], advice: str) -> None:
+    """Warns of what went wrong in stages that were trained together."""
+    for stage in stages:
+        found = [stage.problems(i) for i in range(len(stage.baseline))]
+        names = dict.fromkeys(name for problems in found for name in problems)
+        if names:
+            told = [_told(stage, name, [name in problems for problems in found]) for name in names]
+            warnings.warn(
+                f"Stage {stage.name!r} {'; '.join(told)}. {advice}",
+                PretrainingWarning,
+                stacklevel=5,
+            )
+
+
+def _told(stage: StageReport, name: str, found: list[bool]) -> str:
+    """A problem of a stage in words, with its numbers for the first member that has it."""
+    i = found.index(True)
+    scores = stage.last().iloc[i]
+    reached = "reconstruction" if "reconstruction" in scores else "loss"
+    words = {
+        "diverged": f"diverged: its loss is not finite after {scores['updates']:.0f} updates",
+        "above baseline": f"learned nothing in {scores['updates']:.0f} updates: its {reached} "
+        f"{scores[reached]:.4g} is above {stage.baseline[i]:.4g}, the loss of the mean input",
+        "saturated": f"is saturated: {stage.saturated[i]:.1%} of its outputs are at an end of the "
+        "activation's range",
+        "dead": f"is dead: {stage.dead[i]:.0%} of its units have the same output for all examples",
+    }
+    members = "" if len(found) == 1 else f" (members {[j for j, f in enumerate(found) if f]})"
+    return words[name] + members
 
 
 def check_report(report: Any) -> None:

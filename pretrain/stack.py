@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -10,19 +11,28 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
+from pretrain.callbacks import Watched
 from pretrain.checks import checked_optimizer, positive
-from pretrain.codes import Codes
+from pretrain.codes import Codes, encode
 from pretrain.examples import Examples, split_validation
 from pretrain.kept import KeptStage, describe_graph, digest_of_arrays
-from pretrain.members import values_of, variables_of
+from pretrain.members import Members, values_of, variables_of
 from pretrain.objectives import DenoisingAutoencoder, Objective
 from pretrain.objectives.objective import Learner
 from pretrain.population import Population
-from pretrain.report import StageReport
+from pretrain.report import StageReport, warn_of
 from pretrain.seeds import derive
-from pretrain.stages import Stage, in_unit_interval, split_stages
+from pretrain.stages import Stage, in_unit_interval, split_stages, value_range
 from pretrain.task import check_inputs
-from pretrain.training import BestEpoch, Trainer, progress
+from pretrain.training import BestEpoch, Epoch, Trainer, progress
+from pretrain.unrolling import stacked
+
+# Examples whose codes are looked at.
+_SAMPLE = 1000
+_ADVICE = (
+    "Try a smaller or larger learning_rate, more epochs, or inputs on another scale: columns of a "
+    "table of mean 0 and variance 1, pixels from 0 to 1."
+)
 
 
 @dataclass
@@ -64,6 +74,7 @@ class Stack:
     ) -> None:
         single = not isinstance(model, Population)
         self.population = Population.from_models([model], [seed]) if single else model
+        self.single = single
         self.members = len(self.population)
         self.examples = Examples(x, y, members=self.members)
         self.validation = split_validation(validation, self.members)
@@ -178,21 +189,24 @@ class StageTraining:
     """The training of a layer, the learner of a stage or of several, for each member.
 
     The `task` and every learner have one of their `parts` for each stage. The members' learners are
-    equal but for their weights and tied copies. `stream` is the name of the random streams.
+    equal but for their weights and tied copies. `stream` is the name of the random streams. The
+    training of a `single` model ends where it diverges.
     """
 
     def __init__(
-        self, population: Population, task: Objective, learners: list[keras.Layer], stream: str
+        self, stack: Stack, task: Objective, learners: list[keras.layers.Layer], stream: str
     ) -> None:
-        self.population = population
+        self.population = stack.population
+        self.single = stack.single
         self.task = task
         self.learners = learners
         self.stream = stream
         self.stages = [part.stage for part in learners[0].parts]
+        self.name = " + ".join(stage.name for stage in self.stages)
         first = [id(variable) for variable in learners[0].own_variables]
         own = [values_of(learner.own_variables) for learner in learners]
         values = [dict(zip(first, each, strict=True)) for each in own]
-        self.trained = population.members.of_layer(learners[0], values)
+        self.trained = self.population.members.of_layer(learners[0], values)
 
     def run(
         self,
@@ -201,19 +215,20 @@ class StageTraining:
         held_out: Codes | None = None,
         *,
         encodes: bool,
+        place: tuple[int, int] = (1, 1),
         after: KeptStage | None = None,
     ) -> list[StageReport]:
         """Trains on inputs, validates on held-out ones, and gives the population the weights.
 
-        With `encodes`, the FLOPs of computing codes, once, are counted. The training goes on
-        `after` an earlier one. A report for each stage is returned; only its weights and FLOPs are
-        of the stage alone.
+        With `encodes`, the FLOPs of computing codes, once, are counted. The training is at `place`
+        (number, count) among the trainings. It goes on `after` an earlier one. A report for each
+        stage is returned; only its weights and FLOPs are of the stage alone.
         """
         start = time.perf_counter() - (after.report["seconds"] if after else 0)
         before = [self._weights(stage) for stage in self.stages]
         n, moments = inputs.moments()
         self._trainer = self._prepare(settings, inputs, held_out, after)
-        history = self._train(settings)
+        history = self._train(settings, place)
         if after:
             history = pd.concat([pd.DataFrame(after.report["history"]), history], ignore_index=True)
         whole = {
@@ -225,11 +240,14 @@ class StageTraining:
         self._finish()
         epochs = history.groupby("member")["epoch"].max().to_numpy()
         examples = n // settings.batch_size * settings.batch_size * epochs
-        return [
+        codes = self._codes(inputs)
+        reports = [
             StageReport(
                 name=stage.name,
                 flops=3 * part.flops * examples + encodes * stage.flops * n,
                 movement=_movement(weights, self._weights(stage)),
+                saturated=np.array([saturated_share(code, stage) for code in codes[i]]),
+                dead=np.array([dead_share(code) for code in codes[i]]),
                 **whole,
                 **self.models(i),
             )
@@ -237,6 +255,17 @@ class StageTraining:
                 zip(self.stages, before, self.learners[0].parts, strict=True)
             )
         ]
+        warn_of(reports, _ADVICE)
+        return reports
+
+    def _codes(self, inputs: Codes) -> list[list[np.ndarray]]:
+        """Every stage's codes of the first inputs, an array for each member."""
+        blocks, codes = inputs.sample(_SAMPLE), []
+        for number, stage in enumerate(self.stages):
+            for step in [stage.preamble, stage] if number and stage.preamble else [stage]:
+                blocks = encode(self.population.members.of_layer(step), blocks)
+            codes.append([block.x for block in blocks])
+        return codes
 
     def restore(self, values: list[np.ndarray]) -> None:
         """Puts weights, as `values` gave them, into the population instead of training."""
@@ -277,44 +306,54 @@ class StageTraining:
             self.trained.values = _unstacked(after.values)
             trainer.states = _unstacked(after.states)
             trainer.epoch = max(after.report["history"]["epoch"])
+            trainer.updates = max(after.report["history"]["updates"])
         return trainer
 
-    def _train(self, settings: Settings) -> pd.DataFrame:
-        trained, epochs = self.trained, iter(self._trainer)
-        history = []
-        running = np.ones(len(trained), bool)
-        waited, best = np.zeros(len(trained), int), BestEpoch(trained)
-        callbacks = self._callbacks(settings)
-        callbacks.on_train_begin()
-        name = " + ".join(stage.name for stage in self.stages)
-        numbers = range(self._trainer.epoch, settings.epochs)
-        for i in progress(numbers, "epochs", settings.verbose, desc=name):
-            callbacks.on_epoch_begin(i)
-            epoch = next(epochs)
-            rows = epoch.rows(trained.seeds)
-            history += [row for row, runs in zip(rows, running, strict=True) if runs]
-            if settings.patience:
-                better = best.update(epoch.scores["val_loss"], among=running)
-                waited = np.where(better, 0, waited + 1)
-                running &= waited < settings.patience
-            self._log(callbacks, i, rows)
-            if not running.any() or self.learners[0].stop_training:
+    def _train(self, settings: Settings, place: tuple[int, int]) -> pd.DataFrame:
+        trainer, trained = self._trainer, self.trained
+        watched = Watched(
+            trainer,
+            trained,
+            settings.callbacks,
+            self._model,
+            settings.optimizer,
+            settings.epochs,
+            {"stage": place[0]},
+        )
+        title = f"stage {place[0]} of {place[1]}: {self.name}"
+        history, finite, broken = [], list(trained.values), None
+        patience = Patience(trained, settings.patience)
+        for epoch in progress(watched, trainer.epoch, settings.epochs, settings.verbose, title):
+            rows = zip(epoch.rows(trained.seeds), patience.running, strict=True)
+            history += [row for row, runs in rows if runs]
+            if self.single and not _is_finite(epoch, trained):
+                broken, trained.values = epoch, finite
                 break
-        callbacks.on_train_end()
-        if settings.patience:
-            self.trained = best.members
+            finite = list(trained.values)
+            patience.update(epoch)
+            if not patience.running.any():
+                break
+        watched.end()
+        self.trained = patience.members
+        if broken and not watched.stopped:
+            self._finish()
+            raise FloatingPointError(self._divergence(broken, settings))
         return pd.DataFrame(history)
 
-    def _callbacks(self, settings: Settings) -> keras.callbacks.CallbackList:
-        self.learners[0].stop_training = False
-        return keras.callbacks.CallbackList(list(settings.callbacks), model=self.learners[0])
+    def _model(self) -> keras.Model:
+        """What callbacks see."""
+        trained = [SimpleNamespace(**self.models(i)) for i in range(len(self.stages))]
+        return stacked(self.stages, trained, "_".join(stage.name for stage in self.stages))
 
-    def _log(self, callbacks: keras.callbacks.CallbackList, epoch: int, rows: list[dict]) -> None:
-        if not callbacks.callbacks:
-            return
-        self.trained.assign(0, self.learners[0])
-        logs = pd.DataFrame(rows).drop(columns=["member", "seed", "epoch"]).mean().to_dict()
-        callbacks.on_epoch_end(epoch, logs)
+    def _divergence(self, epoch: Epoch, settings: Settings) -> str:
+        rate = self._trainer.rates[0]
+        return (
+            f"Stage {self.name!r} diverged: its loss or its weights became infinite or NaN in "
+            f"epoch {epoch.number}. The stage has the weights that it had before that epoch, and "
+            f"the stages after it are not trained. {_ADVICE} Received: learning_rate={rate}, "
+            f"optimizer={type(settings.optimizer).__name__}, loss {epoch.scores['loss'][0]} in "
+            f"epoch {epoch.number}"
+        )
 
     def _validate(self, held_out: Codes) -> np.ndarray:
         total, n = 0.0, 0
@@ -336,6 +375,58 @@ class StageTraining:
         """A stage's trainable weights, matrices first, each stacked over members."""
         matrices_first = sorted(stage.trainable_variables, key=lambda v: len(v.shape) < 2)
         return {variable.path: self.trained.stacked(variable) for variable in matrices_first}
+
+
+class Patience:
+    """Ends members whose validation loss has not fallen for so many epochs.
+
+    Without patience no member ends, and members are as they were trained last.
+    """
+
+    def __init__(self, trained: Members, patience: int | None) -> None:
+        self._trained = trained
+        self._patience = patience
+        self._best = BestEpoch(trained)
+        self._waited = np.zeros(len(trained), int)
+        self.running = np.ones(len(trained), bool)
+
+    def update(self, epoch: Epoch) -> None:
+        if self._patience is None:
+            return
+        better = self._best.update(epoch.scores["val_loss"], among=self.running)
+        self._waited = np.where(better, 0, self._waited + 1)
+        self.running = self.running & (self._waited < self._patience)
+
+    @property
+    def members(self) -> Members:
+        return self._trained if self._patience is None else self._best.members
+
+
+def _is_finite(epoch: Epoch, members: Members) -> bool:
+    """Whether loss and weights of the only member are finite."""
+    arrays = [ops.convert_to_numpy(value) for value in members.values[0]]
+    weights = [array for array in arrays if array.dtype.kind == "f"]
+    return bool(
+        np.isfinite(epoch.scores["loss"]).all() and all(np.isfinite(w).all() for w in weights)
+    )
+
+
+def saturated_share(code: np.ndarray, stage: Stage) -> float:
+    """Share of values within 1 % of an end of the range of a stage's activation, or NaN."""
+    ends = value_range([stage])
+    if ends is None:
+        return np.nan
+    low, high = ends
+    margin = (high - low) / 100
+    return float(((code < low + margin) | (code > high - margin)).mean())
+
+
+def dead_share(code: np.ndarray) -> float:
+    """Share of units that have the same value for all examples; NaN of a single example."""
+    units = code.reshape(-1, code.shape[-1]).astype("float64")
+    if len(units) < 2:
+        return np.nan
+    return float((np.ptp(units, axis=0) <= 1e-6 * np.abs(units).max(axis=0)).mean())
 
 
 def _unstacked(values: list[np.ndarray]) -> list[list]:

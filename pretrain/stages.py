@@ -34,6 +34,12 @@ _RANGE_KEEPING = (
     kl.Dropout,
 )
 
+# The values between which Keras's operations and activations of these names end.
+_RANGES = {
+    **dict.fromkeys(("Sigmoid", "HardSigmoid", "sigmoid", "hard_sigmoid"), (0, 1)),
+    **dict.fromkeys(("Tanh", "HardTanh", "Softsign", "tanh", "hard_tanh", "softsign"), (-1, 1)),
+}
+
 
 @keras.saving.register_keras_serializable("pretrain")
 class Segment(keras.layers.Layer):
@@ -141,12 +147,18 @@ def split_stages(
 
 def in_unit_interval(segments: Sequence[Segment]) -> bool:
     """Whether the output of consecutive segments comes from a sigmoid, and so lies in [0, 1]."""
+    return value_range(segments) == (0, 1)
+
+
+def value_range(segments: Sequence[Segment]) -> tuple[int, int] | None:
+    """The ends of the range of consecutive segments' output; `None` if no activation bounds it."""
     calls = [call for segment in segments for call in segment.graph.calls]
     operations = [c.operation for c in calls if not isinstance(c.operation, _RANGE_KEEPING)]
-    last = operations[-1]
-    sigmoids = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
-    named = type(last).__name__ in ("Sigmoid", "HardSigmoid")
-    return named or getattr(last, "activation", None) in sigmoids
+    if not operations:
+        return None
+    activation = getattr(operations[-1], "activation", None)
+    names = (type(operations[-1]).__name__, getattr(activation, "__name__", ""))
+    return next((_RANGES[name] for name in names if name in _RANGES), None)
 
 
 def _cut(flat: Graph, segments: list[list[Call]], head: int) -> list[Stage]:

@@ -1,6 +1,7 @@
 """The training loop: an iterable of epochs, whose caller may look at the members after each."""
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from pretrain.checks import checked_optimizer, checked_rates, positive
+from pretrain.checks import check_choice, checked_optimizer, checked_rates, positive
 from pretrain.examples import Block
 from pretrain.members import Members, get_program, key_of
 from pretrain.seeds import derive
@@ -23,17 +24,19 @@ class Epoch:
 
     Args:
         number: Number of the epoch, from 1.
+        updates: Number of updates so far, those of the epochs before included.
         scores: By name, `"loss"` first, the means over the epoch's batches, and with `"val_"` in
             front of the name those of the validation examples after it: arrays (members,).
     """
 
     number: int
+    updates: int
     scores: dict[str, np.ndarray]
 
     def rows(self, seeds: Sequence[int]) -> list[dict[str, Any]]:
         """Rows of a history, one for each member."""
         return [
-            {"member": i, "seed": seed, "epoch": self.number}
+            {"member": i, "seed": seed, "epoch": self.number, "updates": self.updates}
             | {name: values[i] for name, values in self.scores.items()}
             for i, seed in enumerate(seeds)
         ]
@@ -43,8 +46,9 @@ class Trainer:
     """Trains members on a task, in place, epoch by epoch, for as long as somebody iterates over it.
 
     A training starts with the weights that the members have, a fresh optimizer for each, and
-    epoch 1. Whoever sets `epoch`, the number of epochs so far, and `states`, the values of the
-    optimizer's variables for each member, goes on with an earlier training.
+    epoch 1. Whoever sets `epoch` and `updates`, the numbers of epochs and updates so far, and
+    `states`, the values of the optimizer's variables for each member, goes on with an earlier
+    training.
 
     Args:
         members: The members.
@@ -83,20 +87,23 @@ class Trainer:
         self._stream = stream
         self._program = get_program(members.template, task, optimizer)
         self.states = [self._program.optimizer_state(rate) for rate in self.rates]
-        self.epoch = 0
+        self.epoch = self.updates = 0
 
     def __iter__(self) -> Iterator[Epoch]:
         for number in itertools.count(self.epoch + 1):
-            means = self._epoch(number, self.states)
-            self.epoch = number
+            means, steps = self._epoch(number, self.states)
+            self.epoch, self.updates = number, self.updates + steps
             scores = dict(zip(self._names, means.T, strict=True))
             if self._validate:
                 validated = zip(self._names, self._validate().T, strict=True)
                 scores |= {f"val_{name}": values for name, values in validated}
-            yield Epoch(number, scores)
+            yield Epoch(number, self.updates, scores)
 
-    def _epoch(self, number: int, states: list[list]) -> np.ndarray:
-        """Trains on all examples once; returns mean scores over batches, (members, names)."""
+    def _epoch(self, number: int, states: list[list]) -> tuple[np.ndarray, int]:
+        """Trains on all examples once.
+
+        Returns the mean scores over batches (members, names), and the number of updates.
+        """
         steps = seen = 0
         totals = 0.0
         seeds = self._members.seeds
@@ -115,7 +122,7 @@ class Trainer:
                 "Expected at least one full batch of examples, since a partial one is dropped. "
                 f"Received: {seen} examples, batch_size={self._batch_size}"
             )
-        return totals / steps
+        return totals / steps, steps
 
     def _batches(self, n: int, seed: int, epoch: int, position: int) -> Any:
         """Batches (steps, batch) of a permutation of the examples of a block."""
@@ -165,6 +172,39 @@ class BestEpoch:
         return Members(self._members.template, self._members.seeds, list(self._values))
 
 
-def progress(steps: Any, unit: str, verbose: Any, **options: Any) -> Any:
-    """A progress bar over `steps`, in a terminal only, none if `verbose` is 0."""
-    return tqdm(steps, unit=f" {unit}", disable=None if verbose else True, **options)
+def progress(
+    epochs: Iterable[Epoch], done: int, total: int, verbose: str | int, title: str = "training"
+) -> Iterator[Epoch]:
+    """Yields epochs and shows their number, loss, validation loss and the time left.
+
+    Args:
+        epochs: The epochs, which may end early.
+        done: Number of epochs before the first.
+        total: Number of the last epoch.
+        verbose: As for Keras's `fit`: `"auto"` is a progress bar in a terminal or notebook, 1 a
+            bar anywhere, 2 a line for each epoch, 0 nothing.
+        title: What is trained.
+    """
+    check_choice("verbose", verbose, ("auto", 0, 1, 2))
+    bar = tqdm(
+        total=total,
+        initial=done,
+        unit=" epochs",
+        desc=title,
+        disable={"auto": _unseen(), 1: False}.get(verbose, True),
+    )
+    with bar:
+        for epoch in epochs:
+            losses = {k: v.mean() for k, v in epoch.scores.items() if k.endswith("loss")}
+            shown = {name: f"{value:.4g}" for name, value in losses.items()}
+            bar.set_postfix(shown, refresh=False)
+            bar.update()
+            if verbose == 2:
+                line = " - ".join(f"{name}: {value}" for name, value in shown.items())
+                print(f"{title} - epoch {epoch.number}/{total} - {line}")
+            yield epoch
+
+
+def _unseen() -> bool:
+    """Whether a progress bar would be seen neither in a notebook nor in a terminal."""
+    return tqdm.__module__ != "tqdm.notebook" and not sys.stderr.isatty()

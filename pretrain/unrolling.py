@@ -1,5 +1,6 @@
 """A pretrained stack unrolled into one deep autoencoder."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -219,17 +220,58 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
     """
     member = _checked_member(report, member)
     stages = _cut(model, report, member)
-    up, down = [], []
-    for stage, trained in zip(stages, report.stages, strict=True):
-        last = trained is report.stages[-1]
-        up += _encoding(stage, trained, member, last)
-        down = _decoding(stage, trained, member, last) + undoing(stage, stages[0]) + down
-    shape = (stages[0].preamble or stages[0]).features_in
+    first = stages[0]
+    up, down = _up_and_down(stages, report.stages, member)
+    up = [first.preamble, *up] if first.preamble else up
     dtype = model.inputs[0].dtype if getattr(model, "inputs", None) else None
-    encoder = keras.Sequential([keras.Input(shape, dtype=dtype), *up], name="encoder")
-    code = keras.Input(encoder.output_shape[1:])
-    decoder = keras.Sequential([code, *down], name="decoder")
-    return DeepAutoencoder(encoder, decoder, _is_variational(report.stages[-1]))
+    shape = (first.preamble or first).features_in
+    variational = _is_variational(report.stages[-1])
+    return _joined(keras.Input(shape, dtype=dtype), up, down + undoing(first, first), variational)
+
+
+def stacked(stages: list[Stage], trained: Sequence[Any], name: str) -> keras.Model:
+    """Stages in training as a model: a deep autoencoder, or a classifier of the stage's input.
+
+    Args:
+        stages: The stages, whose first is fed with its inputs.
+        trained: For each stage its `objective`, `decoders` and `heads`, as a report has them.
+        name: Name of the model.
+    """
+    start = keras.Input(stages[0].features_in)
+    if trained[0].decoders[0] is None:
+        return keras.Sequential([start, _segment(stages[0]), trained[0].heads[0]], name=name)
+    up, down = _up_and_down(stages, trained, 0)
+    return _joined(start, up, down, _is_variational(trained[-1]), name=name)
+
+
+def _up_and_down(
+    stages: list[Stage], trained: Sequence[Any], member: int
+) -> tuple[list[keras.Layer], list[keras.Layer]]:
+    """Layers from the first stage's input to the last code, and back to that input."""
+    up, down = [], []
+    for number, (stage, own) in enumerate(zip(stages, trained, strict=True)):
+        last = number == len(stages) - 1
+        up += [stage.preamble] if number and stage.preamble else []
+        up += [
+            _segment(stage),
+            *(_mean(own.heads[member]) if last and _is_variational(own) else []),
+        ]
+        undone = undoing(stage, stages[0]) if number else []
+        down = _decoding(stage, own, member, last) + undone + down
+    return up, down
+
+
+def _joined(
+    start: Any, up: list[keras.Layer], down: list[keras.Layer], variational: bool, **options: Any
+) -> DeepAutoencoder:
+    encoder = keras.Sequential([start, *up], name="encoder")
+    decoder = keras.Sequential([keras.Input(encoder.output_shape[1:]), *down], name="decoder")
+    return DeepAutoencoder(encoder, decoder, variational, **options)
+
+
+def _segment(stage: Stage) -> Segment:
+    """A stage as a layer that can be saved."""
+    return Segment(stage.graph, (None, *stage.features_out), name=stage.name)
 
 
 def _checked_member(report: Any, member: Any) -> int:
@@ -278,16 +320,8 @@ def _cut(model: Any, report: Report, member: int) -> list[Stage]:
     return stages
 
 
-def _is_variational(trained: StageReport) -> bool:
+def _is_variational(trained: Any) -> bool:
     return isinstance(trained.objective, VariationalAutoencoder)
-
-
-def _encoding(stage: Stage, trained: StageReport, member: int, last: bool) -> list[keras.Layer]:
-    """Layers from the previous stage's output to a stage's output, or to its latent variables."""
-    preamble = [stage.preamble] if stage.preamble else []
-    segment = Segment(stage.graph, (None, *stage.features_out), name=stage.name)
-    mean = _mean(trained.heads[member]) if last and _is_variational(trained) else []
-    return [*preamble, segment, *mean]
 
 
 def _decoding(stage: Stage, trained: StageReport, member: int, last: bool) -> list[keras.Layer]:

@@ -94,16 +94,16 @@ class Recorder(keras.callbacks.Callback):
         self.events, self.stop_after = [], stop_after
 
     def on_train_begin(self, logs=None):
-        self.events.append(("begin", self.model.stage.name))
+        self.events.append(("begin", self.model.name))
 
     def on_epoch_end(self, epoch, logs=None):
-        kernel = array(self.model.stage.projection.operation.kernel)
+        kernel = array(self.model.encoder.trainable_variables[0])
         self.events.append((epoch, logs, kernel))
         if self.stop_after == epoch + 1:
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
-        self.events.append(("end", self.model.stage.name))
+        self.events.append(("end", self.model.name))
 
 
 def test_callbacks_see_every_stage_as_a_training():
@@ -150,7 +150,7 @@ class Interrupter(keras.callbacks.Callback):
     """Ends the program in the second stage."""
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.model.stage.name == "hidden_2":
+        if self.model.name == "hidden_2":
             raise Interruption
 
 
