@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pretrain.objectives import VariationalAutoencoder as VariationalAutoencoder
     from pretrain.objectives import importance_weighted_bound as importance_weighted_bound
     from pretrain.population import Population as Population
+    from pretrain.report import PretrainingWarning as PretrainingWarning
     from pretrain.report import Report as Report
     from pretrain.report import StageReport as StageReport
     from pretrain.stages import Stage as Stage
@@ -47,7 +48,7 @@ _NAMES = {
     "objectives": "Autoencoder ContractiveAutoencoder DenoisingAutoencoder SparseAutoencoder "
     "RestrictedBoltzmannMachine SupervisedGreedy VariationalAutoencoder importance_weighted_bound",
     "population": "Population",
-    "report": "Report StageReport",
+    "report": "PretrainingWarning Report StageReport",
     "stages": "Stage split_stages",
     "training": "BestEpoch",
     "unrolling": "DeepAutoencoder unroll",

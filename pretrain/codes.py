@@ -33,7 +33,7 @@ class Codes:
         labeled: bool,
     ) -> None:
         self._examples = examples
-        self._dtype = dtype
+        self.dtype = dtype
         self._members = members
         self._max_memory = max_memory
         self._multiple = multiple
@@ -53,7 +53,7 @@ class Codes:
 
     def _read(self, rows: int | None) -> Iterator[list[Block]]:
         for blocks in self._examples.blocks(rows):
-            inputs = [block.x.astype(self._dtype, copy=False) for block in blocks]
+            inputs = [block.x.astype(self.dtype, copy=False) for block in blocks]
             targets = [block.y.astype("int32") if self._labeled else None for block in blocks]
             yield list(map(Block, inputs, targets))
 
@@ -94,11 +94,11 @@ class Codes:
         """The first examples, `rows` at most: a block for all members, or one for each."""
         return [block.take(0, rows) for block in _arrays(next(iter(self)))]
 
-    def moments(self) -> tuple[int, list[Moments]]:
-        """Number of examples, and their moments for each array of inputs."""
+    def moments(self, encoder: Members | None = None) -> tuple[int, list[Moments]]:
+        """Number of examples, and their moments for each array of inputs, maybe once encoded."""
         n, sums, counts = 0, None, None
         for blocks in self:
-            blocks = _arrays(blocks)
+            blocks = encode(encoder, _arrays(blocks)) if encoder else _arrays(blocks)
             n += len(blocks[0].x)
             arrays = [block.x.astype("float64") for block in blocks]
             new = np.stack([[x.sum(axis=0), (x**2).sum(axis=0)] for x in arrays])
@@ -122,9 +122,6 @@ class Codes:
             for row in zip(*parts, strict=True):
                 total += int.from_bytes(hashlib.sha256(b"".join(map(bytes, row))).digest())
         return f"{total % 2**256:x}"
-
-    def lie_in_unit_interval(self) -> bool:
-        return all(b.x.min() >= 0 and b.x.max() <= 1 for blocks in self for b in _arrays(blocks))
 
 
 def encode(encoder: Members, blocks: list[Block]) -> list[Block]:

@@ -20,8 +20,9 @@ from pretrain.objectives.autoencoder import Reconstruction
 from pretrain.objectives.objective import Moments
 from pretrain.objectives.variational import gaussian_divergence
 from pretrain.population import Population
-from pretrain.report import Report, check_report
-from pretrain.stack import Settings, Stack, StageTraining, stream_name
+from pretrain.report import Report, check_report, warn_of
+from pretrain.stack import Settings, Stack, stream_name
+from pretrain.stage_training import StageTraining
 from pretrain.unrolling import undoing
 
 
@@ -37,6 +38,7 @@ def joint_pretrain(
     learning_rate: float | Sequence[float] | None = None,
     seed: int = 0,
     stages: int | Sequence[Sequence[str]] | None = None,
+    head: int = 1,
     validation_data: Any = None,
     patience: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -72,7 +74,8 @@ def joint_pretrain(
         epochs, batch_size, optimizer, learning_rate: As in `greedy_pretrain`.
         seed: Seed of order, corruption and decoders; a `Population` has seeds of its own.
         stages: As in `greedy_pretrain`; `None` beside a `report`, which knows its stages.
-        validation_data, verbose: As in `greedy_pretrain`.
+        head, validation_data, verbose: As in `greedy_pretrain`; beside a `report`, which knows its
+            stages, `head` is not used.
         patience: As in `greedy_pretrain`, for all stages together.
         callbacks: As in `greedy_pretrain`; the callbacks see a single training.
         max_memory: Bytes that a block of a dataset may take.
@@ -90,8 +93,9 @@ def joint_pretrain(
     """
     if report is not None:
         objective, stages = _continued(report, objective, stages)
+        head = 0
     _check_autoencoders(objective)
-    stack = Stack(model, x, None, objective, stages, validation_data, seed)
+    stack = Stack(model, x, None, objective, stages, head, validation_data, seed)
     settings = Settings(epochs, batch_size, optimizer, learning_rate, patience, callbacks, verbose)
     _check_order(stack.objectives)
     data = stack.first_inputs(settings, max_memory)
@@ -102,8 +106,10 @@ def joint_pretrain(
     deep = [DeepLearner(joint, list(parts)) for parts in zip(*learners, strict=True)]
     # A stack of one stage is trained as greedily, with the random numbers of the first stage.
     training = StageTraining(stack, joint, deep, stream_name(0))
+    training.trace(settings.batch_size, data[0].dtype)
     trained = training.run(settings, *data, encodes=False)
-    return Report(trained, stack.population.seeds, stack.layers, joint=True)
+    warn_of(trained)
+    return Report(trained, stack.population.seeds, stack.layers, stack.left_out, joint=True)
 
 
 @dataclass(frozen=True)

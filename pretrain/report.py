@@ -15,6 +15,11 @@ from pretrain.objectives.objective import Objective
 SATURATED = 0.9
 DEAD = 0.5
 
+ADVICE = (
+    "learning_rate, more epochs, or inputs on another scale, such as the columns of a table with "
+    "mean 0 and variance 1, and pixels from 0 to 1."
+)
+
 
 class PretrainingWarning(UserWarning):
     """Something that pretraining did not do as one would expect."""
@@ -186,25 +191,30 @@ class Report:
         return frame.drop(columns=["member", "seed"]) if len(self.seeds) == 1 else frame
 
     def _note(self) -> str:
-        return f"\nNot pretrained: {', '.join(self.left_out)}." if self.left_out else ""
+        return f"\nNot pretrained: {listed(self.left_out)}." if self.left_out else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a text, of which a long list shows the first."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def _short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def warn_of(stages: Sequence[StageReport], advice: str) -> None:
+def warn_of(stages: Sequence[StageReport]) -> None:
     """Warns of what went wrong in stages that were trained together."""
     for stage in stages:
         found = [stage.problems(i) for i in range(len(stage.baseline))]
-        names = dict.fromkeys(name for problems in found for name in problems)
+        # The loss of stages that are trained together is one.
+        shared = ("diverged", "above baseline") if stage is not stages[0] else ()
+        names = dict.fromkeys(name for problems in found for name in problems if name not in shared)
         if names:
             told = [_told(stage, name, [name in problems for problems in found]) for name in names]
-            warnings.warn(
-                f"Stage {stage.name!r} {'; '.join(told)}. {advice}",
-                PretrainingWarning,
-                stacklevel=5,
-            )
+            message = f"Stage {stage.name!r} {'; '.join(told)}. Try another {ADVICE}"
+            warnings.warn(message, PretrainingWarning, stacklevel=3)
 
 
 def _told(stage: StageReport, name: str, found: list[bool]) -> str:
@@ -215,10 +225,10 @@ def _told(stage: StageReport, name: str, found: list[bool]) -> str:
     words = {
         "diverged": f"diverged: its loss is not finite after {scores['updates']:.0f} updates",
         "above baseline": f"learned nothing in {scores['updates']:.0f} updates: its {reached} "
-        f"{scores[reached]:.4g} is above {stage.baseline[i]:.4g}, the loss of the mean input",
+        f"{scores[reached]:.4g} is above the baseline {stage.baseline[i]:.4g}",
         "saturated": f"is saturated: {stage.saturated[i]:.1%} of its outputs are at an end of the "
         "activation's range",
-        "dead": f"is dead: {stage.dead[i]:.0%} of its units have the same output for all examples",
+        "dead": f"is dead: {stage.dead[i]:.0%} of its units have one output for all examples",
     }
     members = "" if len(found) == 1 else f" (members {[j for j, f in enumerate(found) if f]})"
     return words[name] + members

@@ -305,7 +305,7 @@ def _cut(model: Any, report: Report, member: int) -> list[Stage]:
                 f"stage {trained.name!r}, pretrained with {type(trained.objective).__name__}"
             )
     shape = report.stages[0].decoders[member].output_shape[1:]
-    stages = split_stages(model, stages=report.layers, input_shape=shape)[: len(report.stages)]
+    stages = split_stages(model, 0, report.layers, shape)[: len(report.stages)]
     found = [(stage.features_in, stage.features_out) for stage in stages]
     readers = [t.heads if _is_variational(t) else t.decoders for t in report.stages]
     expected = [

@@ -97,7 +97,7 @@ class Recorder(keras.callbacks.Callback):
         self.events.append(("begin", self.model.name))
 
     def on_epoch_end(self, epoch, logs=None):
-        kernel = array(self.model.encoder.trainable_variables[0])
+        kernel = array(self.model.trainable_variables[0])
         self.events.append((epoch, logs, kernel))
         if self.stop_after == epoch + 1:
             self.model.stop_training = True

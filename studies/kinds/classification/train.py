@@ -1,5 +1,6 @@
 """How classifiers are trained: the trials of a cell as one population."""
 
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pretrain import BestEpoch, Population, greedy_pretrain, networks, objectives
+from pretrain import (
+    BestEpoch,
+    Population,
+    PretrainingWarning,
+    greedy_pretrain,
+    networks,
+    objectives,
+)
 from pretrain.datasets import Dataset
 from pretrain.files import replacing
 from pretrain.objectives import Objective
@@ -67,17 +75,20 @@ def _pretrain(trials: tuple[Trial, ...], arm: Arm, cache: Path, load: Load) -> l
     """Pretrain a stack for each trial and keep it in the cache."""
     first, sets = trials[0], [load(trial) for trial in trials]
     models = [build(trial, arm, data) for trial, data in zip(trials, sets, strict=True)]
-    report = greedy_pretrain(
-        Population.from_models(models, [trial.seed for trial in trials]),
-        [data.train[0] for data in sets],
-        _objective(arm),
-        epochs=first.epochs,
-        batch_size=first.batch_size,
-        optimizer="sgd",
-        learning_rate=[trial.learning_rate for trial in trials],
-        validation_data=([data.validation[0] for data in sets],),
-        verbose=0,
-    )
+    with warnings.catch_warnings():
+        # Records tell what a stage did not learn.
+        warnings.simplefilter("ignore", PretrainingWarning)
+        report = greedy_pretrain(
+            Population.from_models(models, [trial.seed for trial in trials]),
+            [data.train[0] for data in sets],
+            _objective(arm),
+            epochs=first.epochs,
+            batch_size=first.batch_size,
+            optimizer="sgd",
+            learning_rate=[trial.learning_rate for trial in trials],
+            validation_data=([data.validation[0] for data in sets],),
+            verbose=0,
+        )
     for trial, model in zip(trials, models, strict=True):
         _save_stack(cache, trial, model)
     features = int(np.prod(sets[0].train[0].shape[1:]))

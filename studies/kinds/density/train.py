@@ -3,13 +3,21 @@
 Bounds are on log p(x), in nats, means over examples.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
 import keras
 import numpy as np
 
-from pretrain import Population, greedy_pretrain, objectives, split_stages, unroll
+from pretrain import (
+    Population,
+    PretrainingWarning,
+    greedy_pretrain,
+    objectives,
+    split_stages,
+    unroll,
+)
 from pretrain.datasets import Dataset
 from pretrain.objectives.variational import importance_weighted_bound
 from pretrain.report import Report
@@ -27,17 +35,20 @@ def train(cell: Cell, load: Callable[[DensityTrial], Dataset]) -> list[dict]:
     first, arm, sets = cell.trials[0], cell.arm, [load(trial) for trial in cell.trials]
     # The hidden layers are those of the encoder.
     models = [build(t, arm, data) for t, data in zip(cell.trials, sets, strict=True)]
-    report = greedy_pretrain(
-        Population.from_models(models, [trial.seed for trial in cell.trials]),
-        [data.train[0] for data in sets],
-        objectives.from_config(arm.objective | {"latent": first.latent}),
-        epochs=first.epochs,
-        batch_size=first.batch_size,
-        optimizer=arm.optimizer,
-        learning_rate=[trial.learning_rate for trial in cell.trials],
-        validation_data=([data.validation[0] for data in sets],),
-        verbose=0,
-    )
+    with warnings.catch_warnings():
+        # Records tell what a stage did not learn.
+        warnings.simplefilter("ignore", PretrainingWarning)
+        report = greedy_pretrain(
+            Population.from_models(models, [trial.seed for trial in cell.trials]),
+            [data.train[0] for data in sets],
+            objectives.from_config(arm.objective | {"latent": first.latent}),
+            epochs=first.epochs,
+            batch_size=first.batch_size,
+            optimizer=arm.optimizer,
+            learning_rate=[trial.learning_rate for trial in cell.trials],
+            validation_data=([data.validation[0] for data in sets],),
+            verbose=0,
+        )
     return [
         _result(trial, arm, model, report, i, data)
         for i, (trial, model, data) in enumerate(zip(cell.trials, models, sets, strict=True))
