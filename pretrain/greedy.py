@@ -40,9 +40,9 @@ def greedy_pretrain(
     """Pretrains a model's stages one after another, in place.
 
     Each stage is trained on the clean, inference-mode output of the stages before it, which is
-    computed once. Nothing outside the stage moves, with one exception: a batch normalization
-    between the stages, or before the first stage, that has never seen data gets the mean and
-    variance of its inputs. A finished stage is kept if a later one is interrupted.
+    computed once. Nothing outside the stage moves, with one exception: a batch normalization of the
+    model's input that has never seen data gets the mean and variance of its inputs. A finished
+    stage is kept if a later one is interrupted.
 
     A stage that ends above its baseline, saturated or with dead units is marked in the report, and
     a `PretrainingWarning` says so. If the loss of a stage is not finite, the stage gets its last

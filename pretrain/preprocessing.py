@@ -6,7 +6,7 @@ from keras import layers as kl
 from keras import ops
 
 from pretrain.codes import Codes
-from pretrain.graph import Graph
+from pretrain.graph import Graph, matrices
 from pretrain.members import Members, variables_of
 from pretrain.objectives.objective import Moments
 from pretrain.population import Population
@@ -14,13 +14,13 @@ from pretrain.stages import Segment
 
 
 def fit_preprocessing(population: Population, preamble: Segment, inputs: Codes) -> None:
-    """Gives batch normalizations that have never seen data the moments of their inputs.
+    """Gives batch normalizations of the model's input that have never seen data its moments.
 
     They are not trained with a stage, so that they would stay the identity.
 
     Args:
         population: The population that gets the moments.
-        preamble: Calls before a stage.
+        preamble: Calls before the first stage; those after a projection are left alone.
         inputs: What the first of these calls reads.
 
     Raises:
@@ -28,6 +28,8 @@ def fit_preprocessing(population: Population, preamble: Segment, inputs: Codes) 
     """
     for position, call in enumerate(preamble.graph.calls):
         layer = call.operation
+        if matrices(layer):
+            return
         if not _is_unfitted(layer, population.members):
             continue
         if isinstance(layer, kl.Normalization):

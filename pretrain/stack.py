@@ -101,6 +101,8 @@ class Stack:
         if self.validation is not None:
             data.append(Codes(self.validation, multiple=1, **options))
         between = self.between()
+        if self.stages[0].preamble:
+            fit_preprocessing(self.population, self.stages[0].preamble, data[0])
         self.advance(data, between[0])
         ranges = [_bounds(inputs) for inputs in data]
         raw = min(low for low, _ in ranges), max(high for _, high in ranges)
@@ -149,8 +151,6 @@ class Stack:
     def advance(self, data: list[Codes], steps: list) -> None:
         """Makes the inputs what `steps` compute of them."""
         for step in steps:
-            if not isinstance(step, Stage):
-                fit_preprocessing(self.population, step, data[0])
             for inputs in data:
                 inputs.advance(self.population.members.of_layer(step))
 

@@ -11,9 +11,14 @@ from pretrain import (
     DenoisingAutoencoder,
     Masking,
     Population,
+    PretrainingWarning,
+    RestrictedBoltzmannMachine,
+    VariationalAutoencoder,
     datasets,
     greedy_pretrain,
+    joint_pretrain,
     networks,
+    unroll,
 )
 
 N, BATCH, EPOCHS = 64, 16, 3
@@ -26,14 +31,14 @@ def small(seed=0, **options):
 
 
 def rich(dropout=0.0):
-    """A preamble that could learn, batch normalization, dropout; layers named for their stage."""
+    """A preamble that has seen data, batch normalization, dropout; layers named for their stage."""
     drop = [] if not dropout else [layers.Dropout(dropout, seed=1, name="1_dropout")]
 
     def dense(name, units, **options):
         initializer = keras.initializers.GlorotUniform(seed=units)
         return layers.Dense(units, kernel_initializer=initializer, name=name, **options)
 
-    return keras.Sequential(
+    model = keras.Sequential(
         [
             keras.Input((8,)),
             layers.BatchNormalization(name="0_norm"),
@@ -47,6 +52,8 @@ def rich(dropout=0.0):
             dense("4_head", 3),
         ]
     )
+    model.get_layer("0_norm").moving_mean.assign([0.1] * 8)
+    return model
 
 
 @pytest.fixture
@@ -195,13 +202,17 @@ def test_a_stage_follows_the_statistics_of_its_own_inputs(x):
 
 def test_the_report_is_a_table(x):
     report = greedy_pretrain(small(), x, validation_data=x[:10], **SETTINGS)
-    columns = ["stage", "member", "seed", "loss_name", "baseline", "loss", "val_loss"]
+    columns = ["stage", "member", "seed", "loss_name", "baseline", "updates", "loss", "val_loss"]
+    costs = ["seconds", "flops", "movement", "saturated", "dead", "problem"]
     table = report.to_frame()
-    assert list(table.columns) == [*columns, "seconds", "flops", "movement"]
+    assert list(table.columns) == [*columns, *costs]
+    assert list(table["updates"]) == [EPOCHS * N // BATCH] * 2
     assert list(table["stage"]) == ["hidden_1", "hidden_2"]
     assert (table["seconds"] > 0).all()
     history = report.history
-    assert list(history.columns) == ["stage", "member", "seed", "epoch", "loss", "val_loss"]
+    assert list(history.columns) == [
+        *("stage", "member", "seed", "epoch", "updates", "loss", "val_loss")
+    ]
     assert list(history["epoch"]) == [1, 2, 3, 1, 2, 3]
     last = history[history["epoch"] == EPOCHS]
     assert list(table["loss"]) == list(last["loss"])
@@ -211,10 +222,11 @@ def test_the_report_is_a_table(x):
 def test_the_report_can_be_read(x):
     report = greedy_pretrain(small(), x, **SETTINGS)
     lines = str(report).splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert lines[3] == "Not pretrained: head."
     assert lines[0].split()[0] == "stage"
     assert "member" not in lines[0]
-    assert [line.split()[0] for line in lines[1:]] == ["hidden_1", "hidden_2"]
+    assert [line.split()[0] for line in lines[1:3]] == ["hidden_1", "hidden_2"]
     assert f"{report.to_frame()['loss'][0]:.4g}" in lines[1]
 
 
@@ -615,23 +627,191 @@ def test_a_model_with_an_embedding_is_pretrained_behind_it():
 # What goes wrong
 
 
-@dataclasses.dataclass(frozen=True)
-class Interrupt:
-    """A corruption process during which the user presses Ctrl-C."""
+class Interrupt(keras.callbacks.Callback):
+    """The user presses Ctrl-C in the second stage."""
 
-    def __call__(self, x, seed):
-        raise KeyboardInterrupt
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.model.name == "hidden_2":
+            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("as_population", [False, True])
 def test_finished_stages_survive_an_interrupt(x, as_population):
     model, finished = small(), small()
     given = Population.from_models([model], [0]) if as_population else model
-    objectives = [DenoisingAutoencoder(), DenoisingAutoencoder(Interrupt())]
     with pytest.raises(KeyboardInterrupt):
-        greedy_pretrain(given, x, objectives, **SETTINGS)
+        greedy_pretrain(given, x, callbacks=[Interrupt()], **SETTINGS)
     greedy_pretrain(finished, x, stages=1, **SETTINGS)
     same(model, finished)
+
+
+DIVERGENCE = {"optimizer": "sgd", "learning_rate": 1e30, **SETTINGS}
+
+
+def test_a_stage_that_diverges_ends_with_its_last_finite_weights(x):
+    model, untouched = small(activation="relu"), small(activation="relu")
+    with pytest.raises(FloatingPointError, match="Stage 'hidden_1' diverged in epoch 1.*smaller"):
+        greedy_pretrain(model, x - 0.5, Autoencoder(), **DIVERGENCE)
+    same(model, untouched)
+
+
+def test_a_callback_may_stop_a_stage_that_diverges(x):
+    model, stop = small(activation="relu"), keras.callbacks.TerminateOnNaN()
+    with pytest.warns(PretrainingWarning, match="Stage 'hidden_1' diverged"):
+        report = greedy_pretrain(
+            model, x - 0.5, Autoencoder(), stages=1, callbacks=[stop], **DIVERGENCE
+        )
+    same(model, small(activation="relu"))
+    assert report.to_frame()["problem"].tolist() == ["diverged"]
+    assert len(report.history) == 1
+
+
+@pytest.mark.filterwarnings("ignore:(invalid|overflow)")
+def test_members_that_diverge_are_named(x):
+    rates = {**DIVERGENCE, "learning_rate": [0.01, 1e30]}
+    population = Population(lambda seed: small(seed, activation="relu"), [3, 5])
+    with pytest.warns(PretrainingWarning, match=r"Stage 'hidden_1'.*diverged.*\(members \[1\]\)"):
+        report = greedy_pretrain(population, x - 0.5, Autoencoder(), stages=1, **rates)
+    assert ["diverged" in text for text in report.to_frame()["problem"]] == [False, True]
+
+
+def test_raw_pixels_are_told_of():
+    pixels = np.random.default_rng(0).integers(0, 256, (N, 8)).astype("float32")
+    with pytest.warns(PretrainingWarning, match=r"in 12 updates: its loss.*; is saturated: \d"):
+        report = greedy_pretrain(small(), pixels, Autoencoder(), stages=1, **SETTINGS)
+    assert report.to_frame()["problem"][0].startswith("above baseline, saturated")
+    assert report.stages[0].saturated > 0.9
+
+
+def test_dead_units_are_counted(x):
+    model = small(activation="relu")
+    model.get_layer("hidden_1").bias.assign([-100] * 4 + [1] * 3)
+    with pytest.warns(PretrainingWarning, match="is dead: 57% of its units"):
+        report = greedy_pretrain(model, x, Autoencoder(), stages=1, **SETTINGS)
+    np.testing.assert_allclose(report.stages[0].dead, [4 / 7])
+    assert np.isnan(report.stages[0].saturated).all()
+
+
+def test_a_good_stage_is_not_told_of(x, recwarn):
+    report = greedy_pretrain(small(), x, epochs=60, batch_size=4, learning_rate=0.03, stages=1)
+    assert report.to_frame()["problem"].tolist() == [""]
+    assert not [w for w in recwarn if issubclass(w.category, PretrainingWarning)]
+
+
+@pytest.mark.parametrize("pretrain", [greedy_pretrain, joint_pretrain])
+def test_an_encoder_is_pretrained_to_its_last_layer(x, pretrain):
+    before = digest(small().variables)
+    report = pretrain(model := small(), x, Autoencoder(), head=0, **SETTINGS)
+    after = digest(model.variables)
+    assert all(before[name] != after[name] for name in before)
+    assert [stage.name for stage in report.stages] == ["hidden_1", "hidden_2", "head"]
+    assert unroll(model, report).encode(x).shape == (N, 3)
+    assert not report.left_out
+    with pytest.raises(ValueError, match="pass head=0, or name.*stages=3, head=1"):
+        pretrain(small(), x, Autoencoder(), stages=3, **SETTINGS)
+
+
+FORCED = {
+    "cross-entropy": (lambda: Autoencoder(loss="binary_crossentropy"), -0.5, "hidden_1"),
+    "denoising": (lambda: DenoisingAutoencoder(loss="binary_crossentropy"), 1.0, "hidden_1"),
+    "binary units": (lambda: RestrictedBoltzmannMachine(visible="binary"), -0.5, "hidden_1"),
+    "Bernoulli": (lambda: VariationalAutoencoder(output="bernoulli"), 1.0, "hidden_1"),
+    "above tanh": (
+        lambda: [Autoencoder(), Autoencoder(loss="binary_crossentropy")],
+        0.0,
+        "hidden_2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORCED)
+def test_a_forced_binary_loss_needs_binary_inputs(x, name):
+    objective, shift, stage = FORCED[name]
+    model = small(activation="tanh" if stage == "hidden_2" else "sigmoid")
+    before = digest(model.variables)
+    with pytest.raises(ValueError, match=rf"needs inputs in \[0, 1\].*inputs of stage '{stage}'"):
+        greedy_pretrain(model, x + shift, objective(), **SETTINGS)
+    assert digest(model.variables) == before
+
+
+def test_held_out_examples_are_not_binary_either(x):
+    report = greedy_pretrain(small(), x, validation_data=2 * x, stages=1, **SETTINGS)
+    assert report.stages[0].loss == "mean_squared_error"
+
+
+def test_a_stage_has_the_same_loss_alone(x):
+    # Rectified features happen to lie in [0, 1] before anything is trained.
+    def build():
+        return small(activation="relu")
+
+    hidden = [["hidden_1"], ["hidden_2"]]
+    together = greedy_pretrain(build(), 0.1 * x, Autoencoder(), stages=hidden, **SETTINGS)
+    alone = greedy_pretrain(build(), 0.1 * x, Autoencoder(), stages=hidden[1:], **SETTINGS)
+    assert alone.stages[0].loss == together.stages[1].loss == "mean_squared_error"
+
+
+def table():
+    return gaussian(N, 8) * np.arange(1, 9, dtype="float32") * 20 + 300
+
+
+def normalized_first():
+    stack = [layers.Dense(6, "tanh"), layers.Dense(3)]
+    return keras.Sequential([keras.Input((8,)), layers.BatchNormalization(), *stack])
+
+
+def test_batch_normalization_of_raw_columns_sees_them_first():
+    population = Population.from_models(models := [normalized_first(), normalized_first()])
+    own = [table(), 2 * table()]
+    report = greedy_pretrain(population, own, Autoencoder(), **SETTINGS)
+    for model, x in zip(models, own, strict=True):
+        norm = model.layers[0]
+        np.testing.assert_allclose(array(norm.moving_mean), x.mean(0), rtol=1e-4)
+        np.testing.assert_allclose(array(norm.moving_variance), x.var(0), rtol=1e-3)
+    np.testing.assert_allclose(report.stages[0].baseline, [1, 1], rtol=1e-3)
+
+
+def test_normalization_that_has_seen_data_stays():
+    model = normalized_first()
+    model.layers[0].moving_mean.assign(np.arange(8.0))
+    greedy_pretrain(model, table(), Autoencoder(), **SETTINGS)
+    np.testing.assert_array_equal(array(model.layers[0].moving_mean), np.arange(8.0))
+    stack = [layers.Normalization(), layers.Dense(6), layers.Dense(3)]
+    with pytest.raises(ValueError, match="call its adapt.x. first. Received: layer 'norm"):
+        greedy_pretrain(keras.Sequential([keras.Input((8,)), *stack]), table(), **SETTINGS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Misfit:
+    """A corruption process of images, which fails for vectors."""
+
+    def __call__(self, x, seed):
+        return x[:, :, 0]
+
+
+def test_an_objective_that_does_not_fit_is_refused_before_anything_moves(x):
+    model = small()
+    before = digest(model.variables)
+    objectives = [DenoisingAutoencoder(), DenoisingAutoencoder(Misfit())]
+    with pytest.raises(ValueError, match="does not fit stage 'hidden_2'.*shape .7,."):
+        greedy_pretrain(model, x, objectives, **SETTINGS)
+    assert digest(model.variables) == before
+
+
+@pytest.mark.parametrize("verbose, shown", [(0, ""), (1, "2/2"), (2, "")])
+def test_verbose_is_as_in_keras(x, verbose, shown, capsys):
+    options = {"epochs": 2, "batch_size": BATCH, "verbose": verbose}
+    greedy_pretrain(small(), x, validation_data=x, stages=1, **options)
+    out, err = capsys.readouterr()
+    assert ("stage 1 of 1: hidden_1 (without hidden_2, head)" in err + out) == (verbose > 0)
+    assert shown in err and ("val_loss" in err) == (verbose == 1)
+    assert len(out.splitlines()) == (2 if verbose == 2 else 0)
+
+
+def test_a_report_is_a_table_in_a_notebook_and_short_elsewhere(x):
+    report = greedy_pretrain(small(), x, **SETTINGS)
+    assert "<td>hidden_2</td>" in report._repr_html_()
+    assert repr(report) == "<Report of 2 stages (hidden_1, hidden_2), 1 members>"
+    assert "hidden_1" in repr(report.stages[0]) and len(repr(report.stages[0])) < 99
 
 
 def test_a_frozen_stage_is_refused_before_anything_moves(x):
