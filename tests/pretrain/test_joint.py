@@ -300,7 +300,7 @@ def test_a_callback_sees_one_training():
             self.model.stop_training = epoch == 1
 
     report = trained(model_of(), *STACKS["plain"], epochs=9, callbacks=[Stop()])
-    assert seen == [["loss", "reconstruction"]] * 2
+    assert seen == [["loss", "reconstruction", "stage"]] * 2
     assert len(report.history) == 2
 
 
