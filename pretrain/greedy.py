@@ -148,7 +148,9 @@ def _check_targets(
     if not classes:
         if y is not None:
             raise ValueError(
-                "None of the objectives uses targets: expected y=None. "
+                "None of the objectives uses targets, which are for SupervisedGreedy: expected "
+                "y=None. Instead of pairs of noisy and clean inputs, DenoisingAutoencoder takes "
+                "clean inputs and a corruption that makes the noise. "
                 f"Received: y of type {type(y).__name__}"
             )
         return

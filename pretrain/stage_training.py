@@ -113,10 +113,12 @@ class StageTraining:
         try:
             step.compute_output_spec(x, y, keras.KerasTensor((2,), "int32"))
         except Exception as error:
+            if step.error is None:
+                raise
             raise ValueError(
                 f"The objective does not fit stage {self.name!r}, whose inputs have the shape "
-                f"{self.stages[0].features_in}. Received: objective={self.task}, which fails with: "
-                f"{error}"
+                f"{self.stages[0].features_in}. Received: objective={self.task}, which fails with "
+                f"{type(step.error).__name__}: {step.error}"
             ) from error
 
     def restore(self, values: list[np.ndarray]) -> None:
@@ -230,16 +232,24 @@ class StageTraining:
 
 
 class _Step(keras.Operation):
-    """The forward half of a step of training, to be traced."""
+    """The forward half of a step of training, to be traced.
+
+    Keras words an error anew, so `error` is the one that was raised.
+    """
 
     def __init__(self, task: Objective, learner: keras.Layer) -> None:
         super().__init__()
         self._task = task
         self._learner = learner
+        self.error: Exception | None = None
 
     def call(self, x: Any, y: Any, key: Any) -> list:
-        outputs = self._learner(self._task.inputs(x, key), training=True)
-        return self._task.scores(x, y, outputs)
+        try:
+            outputs = self._learner(self._task.inputs(x, key), training=True)
+            return self._task.scores(x, y, outputs)
+        except Exception as error:
+            self.error = error
+            raise
 
 
 class Patience:

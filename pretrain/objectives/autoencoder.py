@@ -1,6 +1,8 @@
 """Autoencoders, which train a stage so that a decoder can reconstruct the stage's input."""
 
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras
@@ -125,6 +127,7 @@ class DenoisingAutoencoder(Autoencoder):
                 "`corruption` must be a process of pretrain.corruption, such as Masking(0.25). "
                 f"Received: corruption={self.corruption!r}"
             )
+        _check_signature(self.corruption)
         check_number("alpha", self.alpha)
         check_number("beta", self.beta)
         if self.emphasizes and not hasattr(self.corruption, "selected"):
@@ -153,6 +156,17 @@ class DenoisingAutoencoder(Autoencoder):
             return losses
         weights = ops.where(outputs["selected"], self.alpha, self.beta)
         return losses * ops.cast(weights, losses.dtype)
+
+
+def _check_signature(corruption: Callable) -> None:
+    """Refuses a corruption that cannot be called with examples and a seed."""
+    try:
+        inspect.signature(corruption).bind(None, None)
+    except TypeError as error:
+        raise ValueError(
+            "`corruption` must be a function (x, seed) of a batch and an integer array of shape "
+            f"(2,), which returns a corrupted batch. Received: a corruption with {error}"
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
