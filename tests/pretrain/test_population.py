@@ -559,6 +559,7 @@ def test_the_history_is_a_row_for_each_member_and_epoch(x, y):
         "seed",
         "epoch",
         "learning_rate",
+        "updates",
         "loss",
         "accuracy",
         "val_loss",
