@@ -122,6 +122,12 @@ class Report:
                 rows.append({**row, "movement": next(iter(stage.movement.values()))[i]})
         return pd.DataFrame(rows)
 
+    def plot(self) -> np.ndarray:
+        """Draws every stage's loss against its baseline, see `pretrain.plots.plot_report`."""
+        from pretrain.plots import plot_report
+
+        return plot_report(self)
+
     def __str__(self) -> str:
         frame = self.to_frame()
         if len(self.seeds) == 1:

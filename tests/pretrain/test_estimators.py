@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 from pretrain.estimators import (  # noqa: E402
-    PretrainedClassifier,
+    PretrainedClassifier,  # noqa: E402
     PretrainedRegressor,
     StackedAutoencoder,
 )
