@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 _MARKERS = "osD^vPX*<>"
 _QUANTITIES = {
-    "saturated": "saturated outputs (part)",
-    "dead": "dead units (part)",
+    "saturated": "saturated outputs\n(part of all)",
+    "dead": "dead units\n(part of all)",
     "backpropagated": "variance of the gradient\nby the layer's output",
     "weights": "variance of the gradient\nby the layer's weights",
     "largest": "largest singular value\nof the Jacobian",
     "mean": "mean singular value\nof the Jacobian",
     "smallest": "smallest singular value\nof the Jacobian",
-    "train_error": "training error of a linear probe\n(part)",
-    "test_error": "test error of a linear probe\n(part)",
+    "train_error": "training error\nof a linear probe (part of all)",
+    "test_error": "test error\nof a linear probe (part of all)",
 }
+_SHARES = ("saturated", "dead")
 # Quantities that differ by powers of ten from layer to layer.
 _LOGARITHMIC = ("backpropagated", "weights", "largest", "mean", "smallest")
 
@@ -50,12 +51,11 @@ def plot_report(report: "Report") -> np.ndarray:
     """
     stages = report.stages[:1] if report.joint else report.stages
     axes = _panels(len(stages), len(stages))
-    for ax, stage, (name, history) in zip(
-        axes, stages, report.history.groupby("stage", sort=False), strict=True
-    ):
-        score = "reconstruction" if "reconstruction" in history else "loss"
-        _draw_losses(ax, history, score, stage.baseline)
-        ax.set(title=name, xlabel="epoch", ylabel=f"{stage.loss.replace('_', ' ')}")
+    for ax, stage, name in zip(axes, stages, report.history["stage"].unique(), strict=True):
+        score = "reconstruction" if "reconstruction" in stage.history else "loss"
+        _draw_losses(ax, stage.history, score, stage.baseline)
+        label = stage.loss.replace("_", " ") if score == "loss" else "loss of the reconstruction"
+        ax.set(title=name, xlabel="epoch", ylabel=label)
     _legend(axes[-1])
     return axes
 
@@ -96,7 +96,7 @@ def plot_filters(
         images = np.stack([_rescaled(image) for image in images])
         ax, _ = _draw_images(images, columns, ax, "gray")
     else:
-        images = images.mean(axis=-1, keepdims=True)
+        images = _drawable(images)
         ax, drawn = _draw_images(images, columns, ax, "RdBu_r", np.abs(images).max())
         ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.8)
     ax.set_title(f"{len(images)} units of {found.name}")
@@ -133,10 +133,11 @@ def plot_reconstructions(
     x = np.asarray(x)[: positive("count", count)]
     reconstructions = keras.ops.convert_to_numpy(deep(x, training=False))
     shape = image_shape or x.shape[1:]
-    rows = [_rescaled(_as_images(images, shape)) for images in (x, reconstructions)]
+    rows = [_rescaled(_drawable(_as_images(images, shape))) for images in (x, reconstructions)]
     ax, _ = _draw_images(np.concatenate(rows), len(x), ax, "gray")
-    height = rows[0].shape[1] + 1
-    ax.set_yticks([height / 2, 3 * height / 2], ["input", "reconstruction"])
+    bottom, top = ax.get_ylim()
+    ax.set_yticks([0.75 * top + 0.25 * bottom, 0.25 * top + 0.75 * bottom])
+    ax.set_yticklabels(["input", "reconstruction"])
     return ax
 
 
@@ -169,7 +170,7 @@ def plot_codes(codes: ArrayLike, y: ArrayLike | None = None, *, ax: "Axes | None
     looks = zip(classes, _colors(len(classes)), itertools.cycle(_MARKERS))
     for label, color, marker in looks:
         chosen = points[labels == label].T
-        ax.scatter(*chosen, s=14, color=color, marker=marker, alpha=0.7, lw=0, label=str(label))
+        ax.scatter(*chosen, s=18, color=color, marker=marker, alpha=0.7, lw=0, label=str(label))
     ax.set(xlabel=names[0], ylabel=names[1])
     if y is not None:
         _legend(ax, "class")
@@ -196,6 +197,8 @@ def plot_diagnosis(table: pd.DataFrame) -> np.ndarray:
         values = means[quantity].unstack("layer", sort=False) if by_epoch else means[[quantity]]
         _draw_quantity(ax, values, by_epoch)
         ax.set(xlabel="epoch" if by_epoch else "", ylabel=_label(quantity))
+        if quantity in _SHARES:
+            ax.set_ylim(-0.03, 1.03)
         if quantity in _LOGARITHMIC and (values.to_numpy() > 0).any():
             ax.set_yscale("log")
     if by_epoch:
@@ -209,7 +212,7 @@ def _panels(count: int, columns: int) -> np.ndarray:
 
     columns = min(count, columns)
     rows = math.ceil(count / columns)
-    size = (3.6 * columns + 1.2, 3.2 * rows)
+    size = (3.6 * columns + 1.2, 3.2 * rows) if count > 1 else (6, 4.2)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat[count:]:
         ax.remove()
@@ -285,6 +288,11 @@ def _as_images(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return values.reshape(-1, *shape)
 
 
+def _drawable(images: np.ndarray) -> np.ndarray:
+    """Images of three channels as they are, and of others as the mean over the channels."""
+    return images if images.shape[-1] == 3 else images.mean(axis=-1, keepdims=True)
+
+
 def _rescaled(images: np.ndarray) -> np.ndarray:
     """Images from 0 to 1."""
     low, high = images.min(), images.max()
@@ -294,28 +302,41 @@ def _rescaled(images: np.ndarray) -> np.ndarray:
 def _draw_images(
     images: np.ndarray, columns: int, ax: "Axes | None", cmap: str, limit: float | None = None
 ) -> tuple["Axes", Any]:
-    """Draws images (n, height, width, channels) as one, in rows of `columns`, with lines between.
+    """Draws images (n, height, width, 1 or 3) in rows of `columns`; returns the axes and picture.
 
-    Values of one channel go from `-limit` to `limit`, or from 0 to 1. The axes and what is drawn
-    are returned.
+    Values of one channel go from `-limit` to `limit`, or from 0 to 1.
     """
-    if images.shape[-1] != 3:
-        images = images.mean(axis=-1, keepdims=True)
-    rows = math.ceil(len(images) / columns)
-    _, height, width, channels = images.shape
-    # What is not a number is not drawn: the background is seen between the images.
-    canvas = np.full((rows, columns, height + 1, width + 1, channels), np.nan)
-    for i, image in enumerate(images):
-        canvas[i // columns, i % columns, :height, :width] = image
-    canvas = canvas.swapaxes(1, 2).reshape(rows * (height + 1), columns * (width + 1), channels)
-    if channels == 3:
-        canvas = np.nan_to_num(canvas, nan=1.0)
-    ax = ax or _panels(1, 1)[0]
+    canvas = _mosaic(images, columns)
+    ax = ax or _image_axes(canvas)
     low, high = (-limit, limit) if limit else (0, 1)
     drawn = ax.imshow(canvas.squeeze(), cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return ax, drawn
+
+
+def _mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images (n, height, width, 1 or 3) as one, with lines of one pixel between them."""
+    larger = max(1, 20 // images.shape[1])  # Beside small images, a pixel is not a thin line.
+    images = images.repeat(larger, axis=1).repeat(larger, axis=2)
+    n, height, width, channels = images.shape
+    rows = math.ceil(n / columns)
+    # White in color; what is not a number is not drawn, so that the background is seen.
+    line = 1.0 if channels == 3 else np.nan
+    canvas = np.full((rows * columns, height + 1, width + 1, channels), line)
+    canvas[:n, :height, :width] = images
+    canvas = canvas.reshape(rows, columns, *canvas.shape[1:]).swapaxes(1, 2)
+    return canvas.reshape(rows * (height + 1), columns * (width + 1), channels)[:-1, :-1]
+
+
+def _image_axes(canvas: np.ndarray) -> "Axes":
+    """Axes of a new figure of the shape of an image."""
+    from matplotlib import pyplot as plt
+
+    height, width, _ = canvas.shape
+    scale = 5 / max(height, width)
+    size = (width * scale + 1.5, height * scale + 0.6)
+    return plt.subplots(figsize=size, layout="constrained")[1]
 
 
 def _plane(codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -325,5 +346,5 @@ def _plane(codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
     centered = codes - codes.mean(axis=0)
     left, singular, _ = np.linalg.svd(centered, full_matrices=False)
     parts = singular**2 / max((singular**2).sum(), 1e-300)
-    names = [f"principal component {i + 1} ({parts[i]:.0%} of the variance)" for i in range(2)]
+    names = [f"principal component {i + 1}\n({parts[i]:.0%} of the variance)" for i in range(2)]
     return left[:, :2] * singular[:2], names
