@@ -406,11 +406,16 @@ def _last_activation(stage: Stage) -> str | None:
 
 
 def _dead(stage: Stage, outputs: np.ndarray) -> float:
-    """Part of the units whose output is the same for every example, at every place."""
+    """Part of the units whose output is the same for every example, at every place.
+
+    A single output says nothing: the part is NaN.
+    """
     data_format = getattr(stage.projection.operation, "data_format", None)
     if data_format == "channels_first" and outputs.ndim > 2:
         outputs = np.moveaxis(outputs, 1, -1)
     units = outputs.reshape(-1, outputs.shape[-1])
+    if len(units) < 2:
+        return math.nan
     return float((np.ptp(units, axis=0) == 0).mean())
 
 

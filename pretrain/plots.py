@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pretrain.report import Report
     from pretrain.unrolling import DeepAutoencoder
 
-_MARKERS = "osD^vPX*<>"
+# Not as many as there are colors: the eleventh class repeats a color, but has another marker.
+_MARKERS = "osD^vPX*<"
 _QUANTITIES = {
     "saturated": "saturated outputs\n(part of all)",
     "dead": "dead units\n(part of all)",
