@@ -210,17 +210,25 @@ def linear_probes(
 def follow(epochs: Iterable[Epoch], diagnosis: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """Repeats a diagnosis before a training of a population, and after every epoch.
 
-    ```python
-    loop = population.epochs(x, y, loss=loss, epochs=10)
-    table = diagnostics.follow(loop, lambda: diagnostics.activations(population, x[:500]))
-    ```
-
     Args:
         epochs: The training, as `Population.epochs` returns it.
         diagnosis: Function without arguments that returns a table.
 
     Returns:
         The tables one below the other, with a column `epoch` in front, 0 before the training.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from pretrain import Population, diagnostics, networks
+    >>> x, y = np.random.RandomState(0).random((64, 6)), np.arange(64) % 3
+    >>> population = Population(lambda seed: networks.mlp((6,), 3, seed=seed), seeds=[0, 1])
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> loop = population.epochs(x, y, loss=loss, epochs=2, verbose=0)
+    >>> table = diagnostics.follow(loop, lambda: diagnostics.activations(population, x))
+    >>> table["epoch"].unique().tolist()
+    [0, 1, 2]
     """
     tables = [_at_epoch(0, diagnosis())]
     tables += [_at_epoch(epoch.number, diagnosis()) for epoch in epochs]
@@ -230,14 +238,21 @@ def follow(epochs: Iterable[Epoch], diagnosis: Callable[[], pd.DataFrame]) -> pd
 class Watch(keras.callbacks.Callback):
     """A Keras callback that repeats a diagnosis before a training, and after every epoch.
 
-    ```python
-    watch = diagnostics.Watch(lambda: diagnostics.activations(model, x[:500]))
-    model.fit(x, y, epochs=10, callbacks=[watch])
-    plots.plot_diagnosis(watch.table)
-    ```
-
     Args:
         diagnosis: Function without arguments that returns a table.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from pretrain import diagnostics, networks
+    >>> x, y = np.random.RandomState(0).random((64, 6)), np.arange(64) % 3
+    >>> model = networks.mlp((6,), 3, depth=2, seed=0)
+    >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> watch = diagnostics.Watch(lambda: diagnostics.jacobians(model, x[:3]))
+    >>> history = model.fit(x, y, epochs=2, callbacks=[watch], verbose=0)
+    >>> watch.table["epoch"].unique().tolist()
+    [0, 1, 2]
     """
 
     def __init__(self, diagnosis: Callable[[], pd.DataFrame]) -> None:

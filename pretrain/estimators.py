@@ -161,12 +161,6 @@ class _Predictor(_Estimator):
 class PretrainedClassifier(ClassifierMixin, _Predictor):
     """A classifier that is pretrained layer by layer, then fine-tuned on the labels.
 
-    ```python
-    classifier = PretrainedClassifier(hidden_layer_sizes=(200, 200), random_state=0)
-    pipeline = make_pipeline(StandardScaler(), classifier)
-    GridSearchCV(pipeline, {"pretrainedclassifier__pretraining_epochs": [0, 10]}).fit(X, y)
-    ```
-
     Args:
         hidden_layer_sizes: Widths of the hidden layers of a multilayer perceptron, from the input
             to the output. Only used if `model` is `None`.
@@ -191,6 +185,21 @@ class PretrainedClassifier(ClassifierMixin, _Predictor):
         history_: A row per epoch of the fine-tuning, with columns `epoch` (from 1) and `loss`.
         n_features_in_: Number of columns of X.
         feature_names_in_: Names of the columns of X, if all are strings, shape (n_features,).
+
+    Example:
+
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from pretrain.estimators import PretrainedClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = PretrainedClassifier((8,), epochs=2, random_state=0)
+    >>> pipeline = make_pipeline(StandardScaler(), classifier)
+    >>> grid = {"pretrainedclassifier__pretraining_epochs": [0, 1]}  # Does pretraining pay?
+    >>> search = GridSearchCV(pipeline, grid, cv=2).fit(X, y)
+    >>> search.predict_proba(X).shape
+    (150, 3)
     """
 
     def fit(
@@ -238,8 +247,7 @@ class PretrainedClassifier(ClassifierMixin, _Predictor):
 class PretrainedRegressor(RegressorMixin, _Predictor):
     """A regressor that is pretrained layer by layer, then fine-tuned on the squared error.
 
-    Scale targets that are not of the order of 1:
-    `TransformedTargetRegressor(PretrainedRegressor(), transformer=StandardScaler())`.
+    Scale targets that are not of the order of 1, see the example.
 
     Args:
         model: Function from the shape of one input, the number of targets and a seed to a built
@@ -251,6 +259,18 @@ class PretrainedRegressor(RegressorMixin, _Predictor):
 
     Attributes:
         model_, report_, history_, n_features_in_, feature_names_in_: As in `PretrainedClassifier`.
+
+    Example:
+
+    >>> from sklearn.compose import TransformedTargetRegressor
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from pretrain.estimators import PretrainedRegressor
+    >>> X, y = load_diabetes(return_X_y=True)  # y goes from 25 to 346
+    >>> regressor = PretrainedRegressor((8,), pretraining_epochs=1, epochs=2, random_state=0)
+    >>> scaled = TransformedTargetRegressor(regressor, transformer=StandardScaler())
+    >>> scaled.fit(X, y).predict(X).shape
+    (442,)
     """
 
     def fit(
@@ -292,11 +312,6 @@ class PretrainedRegressor(RegressorMixin, _Predictor):
 class StackedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Estimator):
     """A transformer from inputs to the codes of autoencoders that are stacked layer by layer.
 
-    ```python
-    features = StackedAutoencoder(hidden_layer_sizes=(200, 50), random_state=0)
-    make_pipeline(MinMaxScaler(), features, LogisticRegression()).fit(X, y)
-    ```
-
     Args:
         hidden_layer_sizes: Widths of the layers of the encoder, from the input to the code. Only
             used if `model` is `None`.
@@ -312,6 +327,16 @@ class StackedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Est
         autoencoder_: The deep autoencoder, from inputs to reconstructions.
         report_: The report of the pretraining.
         n_features_in_, feature_names_in_: As in `PretrainedClassifier`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain.estimators import StackedAutoencoder
+    >>> X = np.random.RandomState(0).random((100, 6))
+    >>> features = StackedAutoencoder(hidden_layer_sizes=(5, 2), epochs=1, random_state=0)
+    >>> codes = features.fit_transform(X)
+    >>> codes.shape, features.inverse_transform(codes).shape
+    ((100, 2), (100, 6))
     """
 
     def __init__(
