@@ -332,29 +332,31 @@ class _Member(NamedTuple):
 
     def gradients(self, task: Any, x: np.ndarray, y: np.ndarray) -> list[dict[str, float]]:
         """For each stage, the variances of the gradients."""
-        members, stages = self.layers.members, self.layers.stages
-        x = ops.convert_to_tensor(x.astype(keras.config.floatx(), copy=False))
+        by_outputs, by_matrices = self._slopes(task, x, y)
+        return [
+            {"backpropagated": _variance([len(x) * by_output]), "weights": _variance(by_matrix)}
+            for by_output, by_matrix in zip(by_outputs, by_matrices, strict=True)
+        ]
+
+    def _slopes(self, task: Any, x: np.ndarray, y: np.ndarray) -> tuple[list, list[list]]:
+        """Gradients of the mean loss by each stage's outputs, and by each stage's matrices."""
+        stages = self.layers.stages
+        inputs = ops.convert_to_tensor(x.astype(keras.config.floatx(), copy=False))
         matrices = [[v for v in s.trainable_variables if len(v.shape) > 1] for s in stages]
         variables = [v for of_stage in matrices for v in of_stage]
         # A gradient by what is added to an output is the gradient by the output.
         added = [ops.zeros((len(x), *stage.features_out)) for stage in stages]
 
         def mean_loss(values: list) -> tuple:
-            weights, additions = values[: len(variables)], values[len(variables) :]
-            with self.weights(zip(variables, weights, strict=True)):
-                outputs = _run(stages, x, additions)
-                return task.batch_loss(x, ops.convert_to_tensor(y), outputs, None), 0.0
+            with self.weights(zip(variables, values, strict=False)):
+                outputs = _run(stages, inputs, values[len(variables) :])
+                return task.batch_loss(inputs, ops.convert_to_tensor(y), outputs, None), 0.0
 
-        values = [members.value(self.number, v) for v in variables]
-        found = list(map(ops.convert_to_numpy, value_and_gradients(mean_loss, values + added)[2]))
-        by_weight = dict(zip(map(id, variables), found, strict=False))
-        return [
-            {
-                "backpropagated": float(np.var(len(x) * by_output.astype("float64"))),
-                "weights": _variance([by_weight[id(v)] for v in of_stage]),
-            }
-            for by_output, of_stage in zip(found[len(variables) :], matrices, strict=True)
-        ]
+        values = [self.layers.members.value(self.number, v) for v in variables]
+        gradients = value_and_gradients(mean_loss, values + added)[2]
+        found = iter(list(map(ops.convert_to_numpy, gradients)))
+        by_matrices = [[next(found) for _ in of_stage] for of_stage in matrices]
+        return list(found), by_matrices
 
     def jacobian(self, stage: Stage, example: np.ndarray) -> np.ndarray:
         """The Jacobian of a stage's output at an example, shape (outputs, inputs)."""

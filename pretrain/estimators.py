@@ -247,15 +247,13 @@ class PretrainedClassifier(ClassifierMixin, _Predictor):
 class PretrainedRegressor(RegressorMixin, _Predictor):
     """A regressor that is pretrained layer by layer, then fine-tuned on the squared error.
 
-    Scale targets that are not of the order of 1, see the example.
+    Scale targets that are not of the order of 1, see the example. All arguments except `model` are
+    those of `PretrainedClassifier`.
 
     Args:
         model: Function from the shape of one input, the number of targets and a seed to a built
             Keras model, in the place of the multilayer perceptron. The model returns a number for
             each target. A function of a module can be pickled.
-        hidden_layer_sizes, activation, objective, pretraining_epochs, pretraining_rate, epochs,
-            learning_rate, batch_size, optimizer, random_state, verbose: As in
-            `PretrainedClassifier`.
 
     Attributes:
         model_, report_, history_, n_features_in_, feature_names_in_: As in `PretrainedClassifier`.
