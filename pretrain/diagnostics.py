@@ -19,7 +19,7 @@ from pretrain.examples import Examples
 from pretrain.members import variables_of
 from pretrain.population import Population
 from pretrain.stages import Stage, split_stages
-from pretrain.task import check_inputs, check_labeled, check_targets, prediction_task
+from pretrain.task import check_inputs, check_labeled, prediction_task
 from pretrain.training import Epoch
 
 # The ends of the range of activations that have two ends.
@@ -116,10 +116,8 @@ def gradients(
     layers = _Layers(model, x, stages, y)
     task = prediction_task(loss, ())
     check_labeled(layers.members.template, task, layers.examples)
-    blocks = check_targets(layers.members.template, task, layers.blocks)
-    members = [_Member(layers, i) for i in range(len(layers.members))]
-    shared = blocks * len(members) if len(blocks) == 1 else blocks
-    rows = [m.gradients(task, b.x, b.y) for m, b in zip(members, shared, strict=True)]
+    blocks = layers.of_each(layers.blocks)
+    rows = [_Member(layers, i).gradients(task, b.x, b.y) for i, b in enumerate(blocks)]
     return layers.table(zip(layers.stages, zip(*rows, strict=True), strict=True))
 
 
@@ -290,9 +288,9 @@ class _Layers:
         """Inputs for all members, or of each."""
         return [block.x.astype(keras.config.floatx(), copy=False) for block in self.blocks]
 
-    def of_each(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """An array for each member, from one for all members or one for each."""
-        return arrays * len(self.members) if len(arrays) == 1 else arrays
+    def of_each(self, parts: list) -> list:
+        """A block or an array for each member, from one for all members or one for each."""
+        return parts * len(self.members) if len(parts) == 1 else parts
 
     def codes(self) -> Iterator[tuple[Stage, list[np.ndarray], list[np.ndarray]]]:
         """Every stage with the inputs and the outputs of each member, in inference mode."""
