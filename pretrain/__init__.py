@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     # Editors and type checkers read these imports instead of the lazy ones below.
     from pretrain import corruption as corruption
     from pretrain import datasets as datasets
+    from pretrain import diagnostics as diagnostics
+    from pretrain import estimators as estimators
     from pretrain import initializers as initializers
     from pretrain import networks as networks
     from pretrain import objectives as objectives
+    from pretrain import plots as plots
     from pretrain import seeds as seeds
     from pretrain.corruption import Gaussian as Gaussian
     from pretrain.corruption import Masking as Masking
@@ -54,9 +57,13 @@ _NAMES = {
     "unrolling": "DeepAutoencoder unroll",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
-_SUBMODULES = ("corruption", "datasets", "initializers", "networks", "objectives", "seeds")
+_SUBMODULES = (
+    *("corruption", "datasets", "diagnostics", "estimators", "initializers", "networks"),
+    *("objectives", "plots", "seeds"),
+)
 
-__all__ = [*_MODULES, *_SUBMODULES]
+# A star import does not need what the estimators need, scikit-learn.
+__all__ = [name for name in (*_MODULES, *_SUBMODULES) if name != "estimators"]
 __version__ = "0.1.0"
 
 
@@ -71,4 +78,4 @@ if not TYPE_CHECKING:  # A type checker would take any name for a name of this m
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "estimators"])

@@ -180,6 +180,12 @@ class Report:
         names = ", ".join(stage.name for stage in self.stages)
         return f"<Report of {len(self.stages)} stages ({names}), {len(self.seeds)} members>"
 
+    def plot(self) -> np.ndarray:
+        """Draws every stage's loss against its baseline, see `pretrain.plots.plot_report`."""
+        from pretrain.plots import plot_report
+
+        return plot_report(self)
+
     def __str__(self) -> str:
         return f"{self._shown().to_string(index=False, float_format=_short)}{self._note()}"
 
