@@ -187,6 +187,11 @@ def maxima(x: Any, axes: tuple[int, ...]) -> Any:
     return maximum(x)
 
 
+def as_floats(values: Any) -> Any:
+    """Values in Keras's default precision, in which objectives compute whatever the layers' is."""
+    return keras.ops.cast(values, keras.config.floatx())
+
+
 def repeat(steps: int, body: Callable, state: Any) -> Any:
     """`for i in range(steps): state = body(i, state)`, as one loop of the program."""
     if not _TENSORFLOW:

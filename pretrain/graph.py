@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from pretrain.internals import Node, functional, layers_of, nodes
+from pretrain.internals import Node, functional, in_inference_mode, layers_of, nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,14 @@ class Call:
     def run(self, tensors: dict[int, Any], training: bool | None) -> None:
         """Computes the call's outputs from `tensors`, by number, and adds the outputs to `tensors`.
 
-        Dropout and augmentation are off.
+        Dropout and augmentation are off, also those inside a layer whose batch normalization is in
+        training mode.
         """
         args, kwargs = self.arguments(lambda symbol: tensors[self.inputs[id(symbol)]])
         if takes_training(self.operation):
-            kwargs = {**kwargs, "training": bool(training) and not _draws_noise(self.operation)}
-        outputs = keras.tree.flatten(self.operation(*args, **kwargs))
+            kwargs = {**kwargs, "training": bool(training)}
+        with in_inference_mode(_noisy_layers(self.operation)):
+            outputs = keras.tree.flatten(self.operation(*args, **kwargs))
         tensors.update(zip(self.outputs, outputs, strict=True))
 
     def arguments(self, value_of: Callable[[keras.KerasTensor], Any]) -> tuple[tuple, dict]:
@@ -54,6 +56,8 @@ class Call:
     @property
     def flops(self) -> int:
         """FLOPs per example, 2 per multiply-add of every weight of rank 2 or more."""
+        if isinstance(self.operation, keras.layers.Embedding):
+            return 0
         size = sum(math.prod(w.shape) for w in matrices(self.operation))
         transposed = "Transpose" in type(self.operation).__name__
         by_output = is_convolution(self.operation) and not transposed
@@ -189,6 +193,12 @@ def _input_dtype(graph: Graph) -> str:
     return next(symbol.dtype for call, symbol in read if call.inputs[id(symbol)] == graph.input)
 
 
+def reads_integers(graph: Graph) -> bool:
+    """Whether the input is of integers, other than those of an image's pixels."""
+    dtype = keras.backend.standardize_dtype(_input_dtype(graph))
+    return dtype != "uint8" and "int" in dtype
+
+
 def _replay(config: dict[str, Any], operation: Any, tensors: dict[int, Any]) -> Call:
     """Calls an operation on symbolic tensors, by number, and adds its outputs to the tensors."""
     inputs, outputs = config["inputs"], tuple(config["outputs"])
@@ -256,13 +266,16 @@ def takes_training(operation: keras.Operation) -> bool:
     return "training" in inspect.signature(operation.call).parameters
 
 
-def _draws_noise(operation: keras.Layer) -> bool:
-    """Whether a layer is, or holds, dropout or augmentation."""
-    return any(
-        isinstance(value, keras.random.SeedGenerator)
-        for layer in layers_of(operation)
-        for value in vars(layer).values()
-    )
+def _noisy_layers(operation: keras.Operation) -> list[keras.Layer]:
+    """The layers of dropout, of noise and of augmentation that an operation is or holds."""
+    if not isinstance(operation, keras.layers.Layer):
+        return []
+    layers = dict.fromkeys(layers_of(operation))
+    return [layer for layer in layers if _draws(layer) and takes_training(layer)]
+
+
+def _draws(layer: keras.Layer) -> bool:
+    return any(isinstance(value, keras.random.SeedGenerator) for value in vars(layer).values())
 
 
 def _describe_operation(operation: keras.Operation) -> list:

@@ -99,6 +99,23 @@ class Stage(Segment):
         """The first call with a projection."""
         return next(call for call in self.graph.calls if graph.matrices(call.operation))
 
+    @property
+    def convolution(self) -> keras.Layer | None:
+        """The first convolution, which may be inside another layer; `None` if there is none."""
+        return next(filter(graph.is_convolution, self._projecting_layers), None)
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the inputs are integers: by their data type, or since an embedding reads them."""
+        embeds = any(isinstance(layer, kl.Embedding) for layer in self._projecting_layers)
+        # Behind an axis of features, an embedding is one of positions.
+        return graph.reads_integers(self.graph) or (embeds and len(self.features_in) < 2)
+
+    @property
+    def _projecting_layers(self) -> list[keras.Layer]:
+        projections = [c.operation for c in self.graph.calls if graph.matrices(c.operation)]
+        return [layer for operation in projections for layer in layers_of(operation)]
+
 
 def split_stages(
     model: keras.Model,
@@ -262,11 +279,6 @@ def _stage(flat: Graph, preamble: Segment | None) -> Stage:
         raise ValueError(
             "Expected a layer with a weight matrix in every stage. Received: a stage of "
             f"{[call.operation.name for call in flat.calls]}"
-        )
-    if any(isinstance(operation, kl.Embedding) for operation in projections):
-        raise ValueError(
-            "A stage cannot reconstruct integer inputs. Expected `stages` to name only the stages "
-            f"after the embedding. Received: a stage with Embedding layer {projections[0].name!r}"
         )
     return Stage(flat, flat.calls[-1].output_shape, preamble, projections[0].name)
 

@@ -355,6 +355,44 @@ def test_dropout_and_augmentation_are_off_and_normalization_is_not():
     np.testing.assert_allclose(outputs, gamma * normalized + beta, rtol=1e-4, atol=1e-5)
 
 
+class NormalizedBlock(layers.Layer):
+    """A custom layer with dropout and batch normalization inside."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.project, self.drop = layers.Dense(5), layers.Dropout(0.9)
+        self.norm = layers.BatchNormalization()
+
+    def build(self, input_shape):
+        self.project.build(input_shape)
+        self.norm.build((*input_shape[:-1], 5))
+
+    def call(self, x, training=False):
+        x = self.drop(self.project(x), training=training)
+        return self.norm(x, training=training)
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_dropout_is_off_and_normalization_is_not_inside_one_layer(frames):
+    inner = keras.Sequential(
+        [layers.Dense(5), layers.Dropout(0.9), layers.BatchNormalization()], name="inner"
+    )
+    layer = layers.TimeDistributed(inner) if frames else NormalizedBlock()
+    shape = (4, 6) if frames else (6,)
+    (stage,) = split_stages(sequential(shape, layer, layers.Flatten(), dense(3, "head")))
+    x = ops.convert_to_tensor(gaussian(200, *shape))
+    norm = inner.layers[-1] if frames else layer.norm
+    norm.moving_mean.assign(np.full(5, 9.0))
+    before = array(norm.moving_mean)
+    first, second = (array(stage(x, training=True)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    gamma, beta = map(array, (norm.gamma, norm.beta))
+    steps = first[:, 0] if frames else first
+    np.testing.assert_allclose(steps.mean(0), beta, atol=1e-3)
+    np.testing.assert_allclose(steps.std(0), gamma, rtol=1e-2)
+    assert not np.allclose(array(norm.moving_mean), before)
+
+
 # Stages by name
 
 
@@ -491,10 +529,6 @@ def two_outputs():
         (lambda: keras.Sequential([dense(3, "a")]), "built.*Received: model="),
         (chain_model, "Sequential or functional model.*Received: model=.*Chain"),
         (lambda: sequential(VECTOR, layers.ReLU()), "more than head=.*Received: .* 0 stages"),
-        (
-            lambda: sequential((4,), layers.Embedding(9, 3), layers.Flatten(), dense(3, "head")),
-            "integer inputs.*Received: .*embedding",
-        ),
     ],
 )
 def test_models_without_stages_are_refused(build, message):
