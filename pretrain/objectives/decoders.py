@@ -240,6 +240,11 @@ class Tied(keras.layers.Layer):
         inputs = self.encoder.kernel.shape[-2]
         self.bias = self.add_weight(shape=(inputs,), initializer="zeros", name="bias")
 
+    @property
+    def kernel(self) -> Tensor:
+        """The encoder's kernel, whose precision may be another."""
+        return ops.cast(self.encoder.kernel, self.compute_dtype)
+
     def get_config(self) -> dict[str, Any]:
         encoder = keras.saving.serialize_keras_object(self.encoder)
         return {**super().get_config(), "encoder": encoder}
@@ -255,7 +260,7 @@ class TiedDense(Tied):
     """The transpose of a Dense layer, with a bias of its own."""
 
     def call(self, x: Tensor) -> Tensor:
-        return ops.matmul(x, ops.transpose(self.encoder.kernel)) + self.bias
+        return ops.matmul(x, ops.transpose(self.kernel)) + self.bias
 
 
 @keras.saving.register_keras_serializable("pretrain")
@@ -283,7 +288,7 @@ class TiedConvolution(Tied):
     def call(self, x: Tensor) -> Tensor:
         layer = self.encoder
         # TensorFlow transposes dilated convolutions on some processors only.
-        kernel = _spread(layer.kernel, layer.dilation_rate)
+        kernel = _spread(self.kernel, layer.dilation_rate)
         padded = ops.conv_transpose(x, kernel, layer.strides, "valid")
         # Pixels that the encoder padded are cut off. Pixels that it did not reach become zero.
         ends = [m + n for m, n in zip(self.margins, self.size, strict=True)]

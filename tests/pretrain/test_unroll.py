@@ -340,11 +340,9 @@ def test_saved_models_are_loaded_in_another_process(imports, tmp_path):
     deep = unroll(model := stack(5, 4), pretrained(model, *[Autoencoder(tied=True)] * 2))
     deep.save(tmp_path / "deep.keras")
     networks.mlp((6,), depth=2, shortcut="skip_init").save(tmp_path / "skip.keras")
-    load = "".join(
-        f"\nkeras.saving.load_model({str(tmp_path / name)!r})"
-        for name in ("deep.keras", "skip.keras")
-    )
-    subprocess.run([sys.executable, "-c", f"{imports}\nimport keras{load}"], check=True)
+    paths = [str(tmp_path / "deep.keras"), str(tmp_path / "skip.keras")]
+    load = f"import keras\nfor path in {paths}: keras.saving.load_model(path)"
+    subprocess.run([sys.executable, "-c", f"{imports}\n{load}"], check=True)
 
 
 def test_the_model_is_left_as_it_was():
