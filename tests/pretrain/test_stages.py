@@ -355,6 +355,58 @@ def test_dropout_and_augmentation_are_off_and_normalization_is_not():
     np.testing.assert_allclose(outputs, gamma * normalized + beta, rtol=1e-4, atol=1e-5)
 
 
+def padded(n=12, steps=6, features=3):
+    """Sequences of unequal lengths, padded by zeros."""
+    x = gaussian(n, steps, features)
+    x[np.arange(steps) >= 1 + np.arange(n)[:, None] % steps] = 0
+    return x
+
+
+MASKED = {
+    "two recurrent layers": lambda: [
+        layers.Masking(),
+        layers.LSTM(5, return_sequences=True, name="a"),
+        layers.GRU(4, name="b"),
+    ],
+    "zeros that are no padding": lambda: [
+        layers.Masking(),
+        layers.Dense(4, "relu", bias_initializer=keras.initializers.Constant(-1), name="a"),
+        layers.LSTM(4, name="b"),
+    ],
+    "frames and pooling": lambda: [
+        layers.Masking(),
+        layers.TimeDistributed(layers.Dense(5), name="a"),
+        layers.GlobalAveragePooling1D(),
+        layers.Dense(4, name="b"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("stages", [None, [["a"], ["b"]]])
+def test_stages_behind_a_mask_ignore_the_padding_as_the_model_does(name, stages):
+    stack = MASKED[name]()
+    model = keras.Sequential([keras.Input((6, 3)), *stack, dense(3, "head")])
+    if stages and len(stack) == 4:
+        stages = [["a"], [stack[2].name, "b"]]
+    cut = split_stages(model, stages=stages)
+    assert [stage.name for stage in cut] == ["a", "b"]
+    x = ops.convert_to_tensor(padded())
+    own = keras.Model(model.inputs, model.get_layer("b").output)(x)
+    np.testing.assert_allclose(array(run(cut, x)), array(own), atol=1e-6)
+
+
+def test_words_behind_an_embedding_are_a_stage_that_ignores_the_padding():
+    words = np.array([[1, 2, 0, 0], [3, 4, 5, 6], [7, 0, 0, 0]])
+    embedding = layers.Embedding(9, 3, mask_zero=True, name="embedding")
+    model = keras.Sequential(
+        [keras.Input((4,), dtype="int32"), embedding, layers.LSTM(5, name="a"), dense(3, "head")]
+    )
+    (stage,) = split_stages(model, stages=[["a"]])
+    own = keras.Model(model.inputs, model.get_layer("a").output)(words)
+    np.testing.assert_allclose(array(run([stage], words)), array(own), atol=1e-6)
+
+
 class NormalizedBlock(layers.Layer):
     """A custom layer with dropout and batch normalization inside."""
 
