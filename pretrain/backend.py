@@ -3,6 +3,7 @@
 Everything else in the package is written in `keras.ops`.
 """
 
+import contextlib
 import itertools
 import math
 import os
@@ -143,6 +144,25 @@ def directional_derivative(function: Callable, x: Any, direction: Any) -> tuple[
         value = function(x)
     derivative = accumulator.jvp(value, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return value, derivative
+
+
+def _register_second_derivative() -> None:
+    """Gives TensorFlow what it lacks: XLA's derivative of a slice can be differentiated in turn."""
+
+    def gradients(op: Any, slope: Any) -> tuple:
+        _, update, start = op.inputs
+        start, size = tf.cast(start, "int32"), tf.shape(update)
+        margins = tf.stack([start, tf.shape(slope) - start - size], axis=1)
+        outside = tf.pad(tf.zeros_like(update), margins, constant_values=1)
+        return slope * outside, tf.slice(slope, start, size), None
+
+    # Another version of TensorFlow may have it.
+    with contextlib.suppress(KeyError):
+        tf.RegisterGradient("XlaDynamicUpdateSlice")(gradients)
+
+
+if _TENSORFLOW:
+    _register_second_derivative()
 
 
 def maxima(x: Any, axes: tuple[int, ...]) -> Any:

@@ -155,7 +155,22 @@ def flatten(model: keras.Model) -> Graph:
     start = flattener.number(function.inputs[0])
     flattener.walk(function)
     end = flattener.numbers[id(function.outputs[0])]
-    return Graph(flattener.calls, start, end, tuple(function.inputs[0].shape))
+    return Graph(_masks_first(flattener.calls), start, end, tuple(function.inputs[0].shape))
+
+
+def _masks_first(calls: list[Call]) -> list[Call]:
+    """The calls, of which those that compute masks come as soon as their inputs are known."""
+    ordered: list[Call] = []
+    for call in calls:
+        place = len(ordered)
+        while (
+            call.makes_mask
+            and place
+            and set(call.inputs.values()).isdisjoint(ordered[place - 1].outputs)
+        ):
+            place -= 1
+        ordered.insert(place, call)
+    return ordered
 
 
 def chain(layers: Iterable[keras.Layer], input_shape: tuple, dtype: str) -> Graph:

@@ -57,6 +57,20 @@ def sharing_objects() -> contextlib.AbstractContextManager:
 
 
 @contextlib.contextmanager
+def unrolled(layers: list[keras.Layer]) -> Iterator[None]:
+    """Runs the recurrent layers among some step by step instead of in a loop of the program."""
+    loops = [layer for layer in layers if getattr(layer, "unroll", None) is False]
+    with _replacing:
+        try:
+            for layer in loops:
+                layer.unroll = True
+            yield
+        finally:
+            for layer in loops:
+                layer.unroll = False
+
+
+@contextlib.contextmanager
 def in_inference_mode(layers: list[keras.Layer]) -> Iterator[None]:
     """Runs layers in inference mode, whatever the mode of the layers that call them.
 

@@ -42,14 +42,19 @@ _RANGE_KEEPING = (
 _MARKED = -1
 
 
+class _EndOfMask(keras.layers.Layer):
+    """A layer whose output carries no mask: a mask crosses a cut by what `MarkPadding` does."""
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        return None
+
+
 @keras.saving.register_keras_serializable("pretrain")
-class MarkPadding(keras.layers.Layer):
+class MarkPadding(_EndOfMask):
     """Sets the padded steps of sequences to 0, so that their mask can be read from their values.
 
     A value of 0 at any other step becomes the smallest positive number.
     """
-
-    supports_masking = True
 
     def call(self, x: Tensor, mask: Tensor) -> Tensor:
         smallest = np.finfo("float16" if x.dtype == "float16" else "float32").smallest_normal
@@ -62,10 +67,8 @@ class MarkPadding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("pretrain")
-class ReadMask(keras.layers.Layer):
+class ReadMask(_EndOfMask):
     """The mask of sequences whose padded steps are 0: booleans (batch, steps)."""
-
-    supports_masking = True
 
     def call(self, x: Tensor) -> Tensor:
         return ops.any(x != 0, axis=tuple(range(2, len(x.shape))))
@@ -75,7 +78,7 @@ class ReadMask(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("pretrain")
-class Segment(keras.layers.Layer):
+class Segment(_EndOfMask):
     """A piece of a model's graph with one input and one output, run as a layer.
 
     A segment shares the layers, and so the weights, of the model that the segment was cut from.
@@ -304,7 +307,8 @@ def _cuts(flat: Graph) -> dict[int, _Cut]:
     for i, call in enumerate(flat.calls):
         live = {n for n in live | set(call.outputs) if last_use.get(n, -1) > i}
         values, beside = live - masks, live & masks
-        if len(values) == 1 and len(beside) <= 1:
+        steps = all(len(symbols[n].shape) == 2 for n in beside)
+        if len(values) == 1 and len(beside) <= 1 and steps:
             pairs = ((symbols[n], n) for n in (*values, *beside))
             cuts[i + 1] = _Cut(*itertools.chain(*pairs))
     return cuts

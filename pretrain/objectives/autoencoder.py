@@ -11,6 +11,7 @@ from scipy.special import xlog1py, xlogy
 from pretrain.backend import Tensor, as_floats, directional_derivative, normal
 from pretrain.checks import check_choice, check_number, positive
 from pretrain.corruption import Gaussian, Masking, PatchMasking, SaltAndPepper
+from pretrain.internals import layers_of, unrolled
 from pretrain.objectives.decoders import build_decoder, dense_stage
 from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.stages import Stage, in_unit_interval
@@ -243,6 +244,12 @@ class ContractiveAutoencoder(Autoencoder):
             positive("samples", self.samples)
 
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
+        if any(getattr(layer, "stateful", False) for layer in layers_of(stage)):
+            raise ValueError(
+                "The contractive penalty encodes more examples than are in a batch, which a "
+                "stateful layer cannot do: use stateful=False or another objective. "
+                f"Received: stage {stage.name!r}"
+            )
         decoder = build_decoder(stage, self.tied, seed, copy)
         return ContractiveReconstruction(stage, decoder, self.samples)
 
@@ -294,7 +301,9 @@ class ContractiveReconstruction(Reconstruction):
         def encode(x):
             return self.stage(x, training=False)
 
-        return as_floats(directional_derivative(encode, x, directions)[1])
+        # TensorFlow has no derivative along a direction of a loop.
+        with unrolled(layers_of(self.stage)):
+            return as_floats(directional_derivative(encode, x, directions)[1])
 
 
 def reconstruction_losses(binary: bool, x: Tensor, reconstruction: Tensor) -> Tensor:

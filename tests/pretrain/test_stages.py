@@ -397,7 +397,7 @@ def test_stages_behind_a_mask_ignore_the_padding_as_the_model_does(name, stages)
 
 
 def test_words_behind_an_embedding_are_a_stage_that_ignores_the_padding():
-    words = np.array([[1, 2, 0, 0], [3, 4, 5, 6], [7, 0, 0, 0]])
+    words = ops.convert_to_tensor([[1, 2, 0, 0], [3, 4, 5, 6], [7, 0, 0, 0]], "int32")
     embedding = layers.Embedding(9, 3, mask_zero=True, name="embedding")
     model = keras.Sequential(
         [keras.Input((4,), dtype="int32"), embedding, layers.LSTM(5, name="a"), dense(3, "head")]
