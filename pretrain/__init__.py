@@ -1,10 +1,13 @@
 """Layer-wise pretraining of your own Keras models.
 
 Names are loaded when first used, so that `pretrain.datasets` and `pretrain.seeds` can be imported
-without Keras.
+without Keras. Keras loads saved models of this package once Keras and then this package, or any
+name of it that needs Keras, are imported.
 """
 
+import contextlib
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,12 +70,24 @@ __all__ = [name for name in (*_MODULES, *_SUBMODULES) if name != "estimators"]
 __version__ = "0.1.0"
 
 
+def _register() -> None:
+    """Imports the classes that Keras meets in saved models."""
+    # With another backend of Keras, the names of this package cannot be used anyway.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pretrain.networks")
+        importlib.import_module("pretrain.unrolling")
+
+
+if "keras" in sys.modules:
+    _register()
+
 if not TYPE_CHECKING:  # A type checker would take any name for a name of this module.
 
     def __getattr__(name: str) -> Any:
         if name in _SUBMODULES:
             return importlib.import_module(f"pretrain.{name}")
         if name in _MODULES:
+            _register()
             return getattr(importlib.import_module(f"pretrain.{_MODULES[name]}"), name)
         raise AttributeError(f"module 'pretrain' has no attribute {name!r}")
 

@@ -3,6 +3,7 @@
 Everything else in the package is written in `keras.ops`.
 """
 
+import contextlib
 import itertools
 import math
 import os
@@ -147,6 +148,25 @@ def directional_derivative(function: Callable, x: Any, direction: Any) -> tuple[
     return value, derivative
 
 
+def _register_second_derivative() -> None:
+    """Gives TensorFlow what it lacks: XLA's derivative of a slice can be differentiated in turn."""
+
+    def gradients(op: Any, slope: Any) -> tuple:
+        _, update, start = op.inputs
+        start, size = tf.cast(start, "int32"), tf.shape(update)
+        margins = tf.stack([start, tf.shape(slope) - start - size], axis=1)
+        outside = tf.pad(tf.zeros_like(update), margins, constant_values=1)
+        return slope * outside, tf.slice(slope, start, size), None
+
+    # Another version of TensorFlow may have it.
+    with contextlib.suppress(KeyError):
+        tf.RegisterGradient("XlaDynamicUpdateSlice")(gradients)
+
+
+if _TENSORFLOW:
+    _register_second_derivative()
+
+
 def maxima(x: Any, axes: tuple[int, ...]) -> Any:
     """Maxima of an array along axes; the derivative is that of the first of equal elements."""
     ops, sizes = keras.ops, [x.shape[axis] if axis in axes else 1 for axis in range(len(x.shape))]
@@ -187,6 +207,11 @@ def maxima(x: Any, axes: tuple[int, ...]) -> Any:
         return maximum(x), jax.numpy.sum(slopes, axes)
 
     return maximum(x)
+
+
+def as_floats(values: Any) -> Any:
+    """Values in Keras's default precision, in which objectives compute whatever the layers' is."""
+    return keras.ops.cast(values, keras.config.floatx())
 
 
 def repeat(steps: int, body: Callable, state: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from pretrain.internals import Node, functional, layers_of, nodes
+from pretrain.internals import Node, functional, in_inference_mode, layers_of, nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,8 @@ class Call:
 
     `args` and `kwargs` may hold symbolic tensors. For the `id` of each symbolic tensor, `inputs`
     has the number of the tensor that it stands for. `outputs` are the numbers of the tensors that
-    the call produces. The shapes are of the first input and output, batch axis included.
+    the call produces. The shapes are of the first input and output, batch axis included; the data
+    type is that of the first output.
     """
 
     operation: keras.Operation
@@ -35,17 +36,34 @@ class Call:
     outputs: tuple[int, ...]
     input_shape: tuple
     output_shape: tuple
+    dtype: str
+
+    @classmethod
+    def of(cls, node: Node, symbols: list[Any], numbers: list[int], outputs: tuple) -> "Call":
+        """The call of a node whose symbolic tensors stand for tensors of the numbers."""
+        inputs = dict(zip(map(id, symbols), numbers, strict=True))
+        first, result = symbols[0], node.outputs[0]
+        shapes = tuple(first.shape), tuple(result.shape)
+        dtype = keras.backend.standardize_dtype(result.dtype)
+        return cls(node.operation, node.args, node.kwargs, inputs, outputs, *shapes, dtype)
 
     def run(self, tensors: dict[int, Any], training: bool | None) -> None:
         """Computes the call's outputs from `tensors`, by number, and adds the outputs to `tensors`.
 
-        Dropout and augmentation are off.
+        Dropout and augmentation are off, also those inside a layer whose batch normalization is in
+        training mode.
         """
         args, kwargs = self.arguments(lambda symbol: tensors[self.inputs[id(symbol)]])
         if takes_training(self.operation):
-            kwargs = {**kwargs, "training": bool(training) and not _draws_noise(self.operation)}
-        outputs = keras.tree.flatten(self.operation(*args, **kwargs))
+            kwargs = {**kwargs, "training": bool(training)}
+        with in_inference_mode(_noisy_layers(self.operation)):
+            outputs = keras.tree.flatten(self.operation(*args, **kwargs))
         tensors.update(zip(self.outputs, outputs, strict=True))
+
+    @property
+    def makes_mask(self) -> bool:
+        """Whether the call is one of those by which Keras computes the mask of sequences."""
+        return self.dtype == "bool" and not isinstance(self.operation, keras.layers.Layer)
 
     def arguments(self, value_of: Callable[[keras.KerasTensor], Any]) -> tuple[tuple, dict]:
         """The arguments with a value in the place of each symbolic tensor."""
@@ -54,6 +72,8 @@ class Call:
     @property
     def flops(self) -> int:
         """FLOPs per example, 2 per multiply-add of every weight of rank 2 or more."""
+        if isinstance(self.operation, keras.layers.Embedding):
+            return 0
         size = sum(math.prod(w.shape) for w in matrices(self.operation))
         transposed = "Transpose" in type(self.operation).__name__
         by_output = is_convolution(self.operation) and not transposed
@@ -101,10 +121,9 @@ class _Flattener:
                 self.numbers[id(symbol)] = self.numbers[id(result)]
 
     def add(self, node: Node, symbols: list[keras.KerasTensor]) -> None:
-        inputs = {id(symbol): self.numbers[id(symbol)] for symbol in symbols}
+        numbers = [self.numbers[id(symbol)] for symbol in symbols]
         outputs = tuple(map(self.number, node.outputs))
-        shapes = tuple(symbols[0].shape), tuple(node.outputs[0].shape)
-        self.calls.append(Call(node.operation, node.args, node.kwargs, inputs, outputs, *shapes))
+        self.calls.append(Call.of(node, symbols, numbers, outputs))
 
 
 def _symbols(arguments: Any) -> list[keras.KerasTensor]:
@@ -136,7 +155,22 @@ def flatten(model: keras.Model) -> Graph:
     start = flattener.number(function.inputs[0])
     flattener.walk(function)
     end = flattener.numbers[id(function.outputs[0])]
-    return Graph(flattener.calls, start, end, tuple(function.inputs[0].shape))
+    return Graph(_masks_first(flattener.calls), start, end, tuple(function.inputs[0].shape))
+
+
+def _masks_first(calls: list[Call]) -> list[Call]:
+    """The calls, of which those that compute masks come as soon as their inputs are known."""
+    ordered: list[Call] = []
+    for call in calls:
+        place = len(ordered)
+        while (
+            call.makes_mask
+            and place
+            and set(call.inputs.values()).isdisjoint(ordered[place - 1].outputs)
+        ):
+            place -= 1
+        ordered.insert(place, call)
+    return ordered
 
 
 def chain(layers: Iterable[keras.Layer], input_shape: tuple, dtype: str) -> Graph:
@@ -189,6 +223,12 @@ def _input_dtype(graph: Graph) -> str:
     return next(symbol.dtype for call, symbol in read if call.inputs[id(symbol)] == graph.input)
 
 
+def reads_integers(graph: Graph) -> bool:
+    """Whether the input is of integers, other than those of an image's pixels."""
+    dtype = keras.backend.standardize_dtype(_input_dtype(graph))
+    return dtype != "uint8" and "int" in dtype
+
+
 def _replay(config: dict[str, Any], operation: Any, tensors: dict[int, Any]) -> Call:
     """Calls an operation on symbolic tensors, by number, and adds its outputs to the tensors."""
     inputs, outputs = config["inputs"], tuple(config["outputs"])
@@ -197,9 +237,36 @@ def _replay(config: dict[str, Any], operation: Any, tensors: dict[int, Any]) -> 
     args, kwargs = _replaced(saved, lambda _: tensors[next(numbers)])
     results = keras.tree.flatten(operation(*args, **kwargs))
     tensors.update(zip(outputs, results, strict=True))
-    read = {id(tensors[number]): number for number in inputs}
-    shapes = tuple(tensors[inputs[0]].shape), tuple(results[0].shape)
-    return Call(operation, tuple(args), kwargs, read, outputs, *shapes)
+    node = Node(operation, tuple(args), kwargs, results)
+    return Call.of(node, [tensors[number] for number in inputs], inputs, outputs)
+
+
+def tensors(graph: Graph) -> dict[int, keras.KerasTensor]:
+    """Symbolic tensors by number: the input, and the first output of every call."""
+    first = keras.KerasTensor(graph.input_shape, _input_dtype(graph))
+    calls = {c.outputs[0]: keras.KerasTensor(c.output_shape, c.dtype) for c in graph.calls}
+    return {graph.input: first, **calls}
+
+
+def masks(graph: Graph) -> set[int]:
+    """The numbers of the tensors that say which steps of a sequence are padding, and of no other.
+
+    Keras makes a mask from the input of an `Embedding` or `Masking` layer, and passes the mask on
+    to all layers behind that take one.
+    """
+    found = {n for call in graph.calls if call.dtype == "bool" for n in call.outputs}
+    for call in reversed(graph.calls):
+        if not found.issuperset(call.outputs):
+            given = [value for name, value in call.kwargs.items() if name.endswith("mask")]
+            found -= set(call.inputs.values()) - {call.inputs[id(s)] for s in _symbols(given)}
+    return found
+
+
+def call_of(operation: keras.Operation, symbols: dict[int, keras.KerasTensor], output: int) -> Call:
+    """The call of an operation on tensors by number, whose output gets a number."""
+    inputs = list(symbols.values())
+    node = Node(operation, tuple(inputs), {}, [operation.compute_output_spec(*inputs)])
+    return Call.of(node, inputs, list(symbols), (output,))
 
 
 def architecture_text(calls: list[Call]) -> str:
@@ -256,13 +323,16 @@ def takes_training(operation: keras.Operation) -> bool:
     return "training" in inspect.signature(operation.call).parameters
 
 
-def _draws_noise(operation: keras.Layer) -> bool:
-    """Whether a layer is, or holds, dropout or augmentation."""
-    return any(
-        isinstance(value, keras.random.SeedGenerator)
-        for layer in layers_of(operation)
-        for value in vars(layer).values()
-    )
+def _noisy_layers(operation: keras.Operation) -> list[keras.Layer]:
+    """The layers of dropout, of noise and of augmentation that an operation is or holds."""
+    if not isinstance(operation, keras.layers.Layer):
+        return []
+    layers = dict.fromkeys(layers_of(operation))
+    return [layer for layer in layers if _draws(layer) and takes_training(layer)]
+
+
+def _draws(layer: keras.Layer) -> bool:
+    return any(isinstance(value, keras.random.SeedGenerator) for value in vars(layer).values())
 
 
 def _describe_operation(operation: keras.Operation) -> list:

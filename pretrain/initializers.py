@@ -43,8 +43,8 @@ class DeltaOrthogonal(keras.initializers.Orthogonal):
     A convolution with such a kernel, strides of 1 and `padding="same"` applies the matrix at each
     position, and so multiplies the norm of its input by `gain`. The center of an even extent k is
     tap (k - 1) // 2, which the padding puts on the output's own position. A kernel of rank 2
-    (Dense) has no positions and is drawn by Keras's `Orthogonal`. Import `pretrain.initializers`
-    before you load a saved model with this initializer.
+    (Dense) has no positions and is drawn by Keras's `Orthogonal`. Import `pretrain` before you load
+    a saved model with this initializer.
 
     Args:
         gain: Factor of the matrix: 1 for linear units and tanh, sqrt(2) for ReLU.

@@ -44,6 +44,57 @@ def layers_of(layer: keras.Layer) -> list[keras.Layer]:
     return layer._flatten_layers()
 
 
+def sharing_objects() -> contextlib.AbstractContextManager:
+    """Lets objects that Keras serializes or deserializes twice stay one object.
+
+    While a model is saved or loaded this is so already.
+    """
+    from keras.src.backend.common import global_state
+    from keras.src.saving.serialization_lib import ObjectSharingScope
+
+    active = global_state.get_global_attribute("shared_objects/id_to_obj_map") is not None
+    return contextlib.nullcontext() if active else ObjectSharingScope()
+
+
+@contextlib.contextmanager
+def unrolled(layers: list[keras.Layer]) -> Iterator[None]:
+    """Runs the recurrent layers among some step by step instead of in a loop of the program."""
+    loops = [layer for layer in layers if getattr(layer, "unroll", None) is False]
+    with _replacing:
+        try:
+            for layer in loops:
+                layer.unroll = True
+            yield
+        finally:
+            for layer in loops:
+                layer.unroll = False
+
+
+@contextlib.contextmanager
+def in_inference_mode(layers: list[keras.Layer]) -> Iterator[None]:
+    """Runs layers in inference mode, whatever the mode of the layers that call them.
+
+    Where a layer is called, Keras looks up its method `call`, which is another one meanwhile.
+    """
+    # Two threads at once would put back each other's methods.
+    with _replacing:
+        try:
+            for layer in layers:
+                # Keras's own way to set attributes would track the method.
+                object.__setattr__(layer, "call", _without_training(layer.call))
+            yield
+        finally:
+            for layer in layers:
+                object.__delattr__(layer, "call")
+
+
+def _without_training(call: Callable) -> Callable:
+    def inference(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **{**kwargs, "training": False})
+
+    return inference
+
+
 def metric_function(metric: Any) -> Callable:
     """The function `(y_true, y_pred) -> (batch,)` whose mean a Keras metric is.
 

@@ -140,8 +140,8 @@ class SkipInit(layers.Layer):
     """The end of a residual branch: a trainable scalar, initially 0, times the branch.
 
     A residual block that ends in this layer is the identity at first, so that networks of any depth
-    can be trained without normalization. Import `pretrain.networks` before you load a saved model
-    with this layer.
+    can be trained without normalization. Import `pretrain` before you load a saved model with this
+    layer.
 
     Reference:
         [De & Smith, 2020](https://arxiv.org/abs/2002.10444)

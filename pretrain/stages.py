@@ -1,10 +1,13 @@
 """Cut a Keras model into stages: what "a layer" means in layer-wise pretraining."""
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import layers as kl
+from keras import ops
 
 from pretrain import graph
 from pretrain.backend import Tensor
@@ -41,8 +44,47 @@ _RANGES = {
 }
 
 
+# The number of a tensor that is in no model's graph.
+_MARKED = -1
+
+
+class _EndOfMask(keras.layers.Layer):
+    """A layer whose output carries no mask: a mask crosses a cut by what `MarkPadding` does."""
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        return None
+
+
 @keras.saving.register_keras_serializable("pretrain")
-class Segment(keras.layers.Layer):
+class MarkPadding(_EndOfMask):
+    """Sets the padded steps of sequences to 0, so that their mask can be read from their values.
+
+    A value of 0 at any other step becomes the smallest positive number.
+    """
+
+    def call(self, x: Tensor, mask: Tensor) -> Tensor:
+        smallest = np.finfo("float16" if x.dtype == "float16" else "float32").smallest_normal
+        marked = ops.where(x == 0, ops.cast(smallest, x.dtype), x)
+        mask = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(x.shape) - len(mask.shape))))
+        return ops.where(mask, marked, ops.zeros_like(x))
+
+    def compute_output_spec(self, x: Any, mask: Any) -> keras.KerasTensor:
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+@keras.saving.register_keras_serializable("pretrain")
+class ReadMask(_EndOfMask):
+    """The mask of sequences whose padded steps are 0: booleans (batch, steps)."""
+
+    def call(self, x: Tensor) -> Tensor:
+        return ops.any(x != 0, axis=tuple(range(2, len(x.shape))))
+
+    def compute_output_spec(self, x: Any) -> keras.KerasTensor:
+        return keras.KerasTensor(x.shape[:2], "bool")
+
+
+@keras.saving.register_keras_serializable("pretrain")
+class Segment(_EndOfMask):
     """A piece of a model's graph with one input and one output, run as a layer.
 
     A segment shares the layers, and so the weights, of the model that the segment was cut from.
@@ -105,6 +147,23 @@ class Stage(Segment):
         """The first call with a projection."""
         return next(call for call in self.graph.calls if graph.matrices(call.operation))
 
+    @property
+    def convolution(self) -> keras.Layer | None:
+        """The first convolution, which may be inside another layer; `None` if there is none."""
+        return next(filter(graph.is_convolution, self._projecting_layers), None)
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the inputs are integers: by their data type, or since an embedding reads them."""
+        embeds = any(isinstance(layer, kl.Embedding) for layer in self._projecting_layers)
+        # Behind an axis of features, an embedding is one of positions.
+        return graph.reads_integers(self.graph) or (embeds and len(self.features_in) < 2)
+
+    @property
+    def _projecting_layers(self) -> list[keras.Layer]:
+        projections = [c.operation for c in self.graph.calls if graph.matrices(c.operation)]
+        return [layer for operation in projections for layer in layers_of(operation)]
+
 
 def split_stages(
     model: keras.Model,
@@ -153,7 +212,8 @@ def in_unit_interval(segments: Sequence[Segment]) -> bool:
 def value_range(segments: Sequence[Segment]) -> tuple[int, int] | None:
     """The ends of the range of consecutive segments' output; `None` if no activation bounds it."""
     calls = [call for segment in segments for call in segment.graph.calls]
-    operations = [c.operation for c in calls if not isinstance(c.operation, _RANGE_KEEPING)]
+    kept = (*_RANGE_KEEPING, MarkPadding)
+    operations = [call.operation for call in calls if not isinstance(call.operation, kept)]
     if not operations:
         return None
     activation = getattr(operations[-1], "activation", None)
@@ -198,7 +258,10 @@ def _named(flat: Graph, segments: list[list[Call]], names: Sequence[Sequence[str
     for stage in names:
         held = [i for i, s in enumerate(segments) if {c.operation.name for c in s} & set(stage)]
         first, last = held[0], held[-1]
-        inside = {c.operation.name for s in segments[first : last + 1] for c in s}
+        # Keras adds the operations that compute a mask, which the caller did not name.
+        inside = {
+            c.operation.name for s in segments[first : last + 1] for c in s if not c.makes_mask
+        }
         if first < position or not inside <= set(stage):
             left_out = sorted(inside - set(stage))
             raise ValueError(
@@ -232,40 +295,71 @@ def _chain_stages(
     return result
 
 
-def _segments(flat: Graph) -> list[list[Call]]:
-    """Cuts the calls wherever a single tensor is left that later calls read."""
+class _Cut(NamedTuple):
+    """A point of a graph: the tensor that later calls read, and the mask of its steps, if any."""
+
+    value: keras.KerasTensor
+    number: int
+    mask: keras.KerasTensor | None = None
+    mask_number: int | None = None
+
+
+def _cuts(flat: Graph) -> dict[int, _Cut]:
+    """The points between calls at which a single tensor is left that later calls read.
+
+    A mask beside the tensor does not count. The keys say how many calls are before a point.
+    """
     last_use = {flat.output: len(flat.calls)}
     for i, call in enumerate(flat.calls):
         for number in call.inputs.values():
             last_use[number] = max(last_use.get(number, 0), i)
-    segments: list[list[Call]] = [[]]
+    masks, symbols = graph.masks(flat), graph.tensors(flat)
+    cuts = {0: _Cut(symbols[flat.input], flat.input)}
     live = {flat.input}
     for i, call in enumerate(flat.calls):
-        segments[-1].append(call)
         live = {n for n in live | set(call.outputs) if last_use.get(n, -1) > i}
-        if len(live) == 1:
-            segments.append([])
-    return segments[:-1]
+        values, beside = live - masks, live & masks
+        steps = all(len(symbols[n].shape) == 2 for n in beside)
+        if len(values) == 1 and len(beside) <= 1 and steps:
+            pairs = ((symbols[n], n) for n in (*values, *beside))
+            cuts[i + 1] = _Cut(*itertools.chain(*pairs))
+    return cuts
+
+
+def _segments(flat: Graph) -> list[list[Call]]:
+    """Cuts the calls wherever a single tensor is left that later calls read."""
+    points = sorted(_cuts(flat))
+    return [flat.calls[start:stop] for start, stop in itertools.pairwise(points)]
 
 
 def _build(flat: Graph, pieces: list[tuple[list[Call], list[Call]]]) -> list[Stage]:
     """Makes stages of `(preamble calls, stage calls)` pairs."""
-    result = []
-    number, shape = flat.input, flat.input_shape
+    cuts, result = _cuts(flat), []
     for gap, calls in pieces:
-        preamble = None
-        if gap:
-            piece, number, shape = _piece(gap, number, shape)
-            preamble = Segment(piece, shape)
-        piece, number, shape = _piece(calls, number, shape)
+        preamble = Segment(*_piece(flat, cuts, gap)) if gap else None
+        piece, _ = _piece(flat, cuts, calls)
         result.append(_stage(piece, preamble))
     return result
 
 
-def _piece(calls: list[Call], number: int, shape: tuple) -> tuple[Graph, int, tuple]:
-    """A graph of calls that starts at a tensor, and the number and shape of its last tensor."""
-    end = calls[-1]
-    return Graph(calls, number, end.outputs[0], shape), end.outputs[0], end.output_shape
+def _piece(flat: Graph, cuts: dict[int, _Cut], calls: list[Call]) -> tuple[Graph, tuple]:
+    """A graph of the calls between two cuts, and the shape of its output.
+
+    Where a mask crosses a cut, the piece before it marks the padded steps of its output, and the
+    piece behind it reads the mask from the marks.
+    """
+    start, stop = flat.calls.index(calls[0]), flat.calls.index(calls[-1]) + 1
+    first, last = cuts[start], cuts[stop]
+    output = last.number
+    if first.mask is not None:
+        read = graph.call_of(ReadMask(), {first.number: first.value}, first.mask_number)
+        calls = [read, *calls]
+    if last.mask is not None:
+        output = _MARKED
+        symbols = {last.number: last.value, last.mask_number: last.mask}
+        calls = [*calls, graph.call_of(MarkPadding(), symbols, output)]
+    shape = tuple(last.value.shape)
+    return Graph(calls, first.number, output, tuple(first.value.shape)), shape
 
 
 def _stage(flat: Graph, preamble: Segment | None) -> Stage:
@@ -274,11 +368,6 @@ def _stage(flat: Graph, preamble: Segment | None) -> Stage:
         raise ValueError(
             "Expected a layer with a weight matrix in every stage. Received: a stage of "
             f"{[call.operation.name for call in flat.calls]}"
-        )
-    if any(isinstance(operation, kl.Embedding) for operation in projections):
-        raise ValueError(
-            "A stage cannot reconstruct integer inputs. Expected `stages` to name only the stages "
-            f"after the embedding. Received: a stage with Embedding layer {projections[0].name!r}"
         )
     return Stage(flat, flat.calls[-1].output_shape, preamble, projections[0].name)
 

@@ -13,7 +13,7 @@ from pretrain import graph
 from pretrain.backend import Tensor
 from pretrain.checks import positive
 from pretrain.graph import Call
-from pretrain.internals import layers_of
+from pretrain.internals import layers_of, sharing_objects
 from pretrain.objectives import VariationalAutoencoder
 from pretrain.objectives.decoders import Tied, build_decoder
 from pretrain.report import Report, StageReport, check_report
@@ -28,8 +28,8 @@ _IDENTITIES = (kl.Dropout, kl.GaussianDropout, kl.GaussianNoise, kl.Identity)
 class DeepAutoencoder(keras.Model):
     """An encoder and a decoder as one model from inputs to reconstructions.
 
-    A deep autoencoder can be compiled, trained, saved and loaded as any Keras model. Import this
-    class, or `unroll`, before `keras.saving.load_model`.
+    A deep autoencoder can be compiled, trained, saved, loaded, cloned and exported as any Keras
+    model. Import `pretrain` after Keras before `keras.saving.load_model`.
 
     Args:
         encoder: Model from inputs to codes.
@@ -48,7 +48,8 @@ class DeepAutoencoder(keras.Model):
         self.encoder = encoder
         self.decoder = decoder
         self.variational = variational
-        self.built = True
+        # Keras exports a model only after a call.
+        self(keras.KerasTensor(encoder.input_shape, encoder.inputs[0].dtype))
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         return self.decoder(self.encoder(x, training=training), training=training)
@@ -164,19 +165,21 @@ class DeepAutoencoder(keras.Model):
     def get_config(self) -> dict[str, Any]:
         # A tied decoder shares the encoder's layer. Keras only keeps a layer shared if the layer
         # was serialized before, so the shared layers are serialized here a first time.
-        for layer in _tied_layers(self.decoder):
-            keras.saving.serialize_keras_object(layer.encoder)
-        return {
-            **super().get_config(),
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "decoder": keras.saving.serialize_keras_object(self.decoder),
-            "variational": self.variational,
-        }
+        with sharing_objects():
+            for layer in _tied_layers(self.decoder):
+                keras.saving.serialize_keras_object(layer.encoder)
+            return {
+                **super().get_config(),
+                "encoder": keras.saving.serialize_keras_object(self.encoder),
+                "decoder": keras.saving.serialize_keras_object(self.decoder),
+                "variational": self.variational,
+            }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DeepAutoencoder":
-        encoder = keras.saving.deserialize_keras_object(config["encoder"])
-        decoder = keras.saving.deserialize_keras_object(config["decoder"])
+        with sharing_objects():
+            encoder = keras.saving.deserialize_keras_object(config["encoder"])
+            decoder = keras.saving.deserialize_keras_object(config["decoder"])
         return cls(**{**config, "encoder": encoder, "decoder": decoder})
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from keras import ops
 from scipy.special import xlog1py, xlogy
 
-from pretrain.backend import Tensor, directional_derivative, normal
+from pretrain.backend import Tensor, as_floats, directional_derivative, normal
 from pretrain.checks import check_choice, check_number, positive
 from pretrain.corruption import Gaussian, Masking, PatchMasking, SaltAndPepper
+from pretrain.internals import layers_of, unrolled
 from pretrain.objectives.decoders import build_decoder, dense_stage
 from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.stages import Stage, in_unit_interval
@@ -213,7 +214,7 @@ class SparseAutoencoder(Autoencoder):
         return super().build(stage, seed, copy)
 
     def penalty(self, outputs: dict[str, Tensor]) -> Tensor:
-        code = ops.cast(outputs["code"], keras.config.floatx())
+        code = as_floats(outputs["code"])
         if self.norm == "l1":
             return self.weight * sum_of_features(ops.abs(code))
         # The divergence from a mean of exactly 0 or 1 is infinite.
@@ -257,6 +258,12 @@ class ContractiveAutoencoder(Autoencoder):
             positive("samples", self.samples)
 
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
+        if any(getattr(layer, "stateful", False) for layer in layers_of(stage)):
+            raise ValueError(
+                "The contractive penalty encodes more examples than are in a batch, which a "
+                "stateful layer cannot do: use stateful=False or another objective. "
+                f"Received: stage {stage.name!r}"
+            )
         decoder = build_decoder(stage, self.tied, seed, copy)
         return ContractiveReconstruction(stage, decoder, self.samples)
 
@@ -264,7 +271,7 @@ class ContractiveAutoencoder(Autoencoder):
         return {"x": x, "key": key}
 
     def penalty(self, outputs: dict[str, Tensor]) -> Tensor:
-        return self.weight * ops.cast(outputs["contraction"], keras.config.floatx())
+        return self.weight * outputs["contraction"]
 
 
 class ContractiveReconstruction(Reconstruction):
@@ -285,8 +292,8 @@ class ContractiveReconstruction(Reconstruction):
             return self._exact(x) if self._samples is None else self._estimated(x, key)
         a = parts.pre_activation(x)
         _, slopes = directional_derivative(parts.activate, a, ops.ones_like(a))
-        norms = ops.sum(ops.square(parts.dense.kernel), axis=0)
-        return sum_of_features(ops.square(slopes) * norms)
+        norms = ops.sum(ops.square(as_floats(parts.dense.kernel)), axis=0)
+        return sum_of_features(ops.square(as_floats(slopes)) * norms)
 
     def _exact(self, x: Tensor) -> Tensor:
         """The sum over the features of the squared norm of the Jacobian's column."""
@@ -308,7 +315,9 @@ class ContractiveReconstruction(Reconstruction):
         def encode(x):
             return self.stage(x, training=False)
 
-        return directional_derivative(encode, x, directions)[1]
+        # TensorFlow has no derivative along a direction of a loop.
+        with unrolled(layers_of(self.stage)):
+            return as_floats(directional_derivative(encode, x, directions)[1])
 
 
 def reconstruction_losses(binary: bool, x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -316,7 +325,7 @@ def reconstruction_losses(binary: bool, x: Tensor, reconstruction: Tensor) -> Te
 
     The loss is the cross-entropy if the inputs are `binary`, and the squared error if not.
     """
-    x, outputs = (ops.cast(values, keras.config.floatx()) for values in (x, reconstruction))
+    x, outputs = as_floats(x), as_floats(reconstruction)
     if binary:
         return ops.binary_crossentropy(x, outputs, from_logits=True)
     return ops.square(x - outputs)

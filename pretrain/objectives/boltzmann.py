@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pretrain.backend import Tensor, normal, subkey, uniform
+from pretrain.backend import Tensor, as_floats, normal, subkey, uniform
 from pretrain.checks import check_choice, positive
 from pretrain.objectives.autoencoder import reconstruction_losses, sum_of_features, trivial_losses
 from pretrain.objectives.decoders import build_decoder, dense_stage
@@ -120,7 +120,7 @@ class BoltzmannMachine(Learner):
         if self._chains is not None:
             energies = ops.mean(energies) * ops.ones(x.shape[0], energies.dtype)
             if training:
-                self._chains.assign(end)
+                self._chains.assign(ops.cast(end, self._chains.dtype))
         return {
             "free_energy": self.free_energy(x),
             "free_energy_of_chains": energies,
@@ -129,7 +129,8 @@ class BoltzmannMachine(Learner):
 
     def free_energy(self, v: Tensor) -> Tensor:
         """Free energy of states of the visible units, shape (batch,)."""
-        bias = self.decoder(ops.zeros((1, *self.stage.features_out), v.dtype))
+        v = as_floats(v)
+        bias = as_floats(self.decoder(ops.zeros((1, *self.stage.features_out), v.dtype)))
         energy = -v * bias if self._objective.binary else ops.square(v - bias) / 2
         hidden = ops.softplus(dense_stage(self.stage).pre_activation(v))
         return sum_of_features(energy) - sum_of_features(hidden)
@@ -137,8 +138,8 @@ class BoltzmannMachine(Learner):
     def gibbs(self, v: Tensor, key: Tensor) -> Tensor:
         """States of the visible units after `k` steps of Gibbs sampling from states v."""
         for step in range(self._objective.k):
-            h = _sample(self.stage(v), subkey(key, 2 * step))
-            v = self._visible(self.decoder(h), subkey(key, 2 * step + 1))
+            h = _sample(as_floats(self.stage(v)), subkey(key, 2 * step))
+            v = self._visible(as_floats(self.decoder(h)), subkey(key, 2 * step + 1))
         return v
 
     def _visible(self, pre_activation: Tensor, key: Tensor) -> Tensor:

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import activations, ops
 from keras import layers as kl
 
 from pretrain import graph
-from pretrain.backend import Tensor
+from pretrain.backend import Tensor, as_floats
 from pretrain.stages import Stage, of_rank
 
+# Half a gibibyte in single precision, and as much again for its gradient and each of its moments.
+_LARGEST = 2**27
+_LAST = {"data_format": "channels_last"}
 _ARRANGING = (kl.Flatten, kl.Reshape, kl.Permute)
 # With these activations, an output depends on a single pre-activation.
 _ELEMENTWISE = tuple(
@@ -27,59 +31,146 @@ _ELEMENTWISE = tuple(
 def build_decoder(stage: Stage, tied: bool, seed: int, copy: bool = False) -> keras.Model:
     """A decoder for a stage, from code to pre-activation of the reconstruction.
 
-    The decoder of a dense stage is a dense layer. The decoder of a convolution is an upsampling to
-    the size of the convolution's input, followed by a convolution. The weights of a `tied` decoder
-    are the transposed weights of the stage's projection, or with `copy` (see `Objective.build`) of
-    a copy of the projection; a tied decoder has a bias of its own.
+    Where code and input have the same spatial axes (or steps), the decoder repeats or cuts the
+    code's pixels to the size of the input and convolves. Other decoders are dense layers. The
+    weights of a `tied` decoder are the transposed weights of the stage's projection, or with `copy`
+    (see `Objective.build`) of a copy of the projection; a tied decoder has a bias of its own.
     """
-    if None in stage.features_in + stage.features_out:
-        raise ValueError(
-            "A decoder needs fixed sizes. Expected a model with a fixed input shape. Received: "
-            f"stage {stage.name!r} from {stage.features_in} to {stage.features_out}"
-        )
+    _refuse_unknown_sizes(stage)
+    _refuse_tokens(stage)
+    orders = [channels_last(stage, shape) for shape in (stage.features_out, stage.features_in)]
+    source, target = (
+        arranged(stage.features_out, orders[0]),
+        arranged(stage.features_in, orders[1]),
+    )
+    transposed = _tied_layer(stage, source, target, copy) if tied else None
     initializer = keras.initializers.GlorotUniform(seed)
-    transposed = _tied_layer(stage, copy) if tied else None
-    build = _convolutional if _is_spatial(stage) else _dense
-    layers = build(stage, transposed, initializer)
+    layers = [
+        *permutation(orders[0]),
+        *(
+            _tied(transposed, stage, source, target)
+            if tied
+            else _free(stage, source, target, initializer)
+        ),
+        *permutation(np.argsort(orders[1])),
+    ]
     return keras.Sequential(
         [keras.Input(stage.features_out), *layers], name=f"{stage.name}_decoder"
     )
 
 
-def _is_spatial(stage: Stage) -> bool:
-    """Whether a stage maps images (or sequences, or volumes) to images by convolution."""
-    return (
-        graph.is_convolution(stage.projection.operation)
-        and len(stage.features_in) == len(stage.features_out)
-        and stage.projection.operation.data_format == "channels_last"
-    )
+def _refuse_unknown_sizes(stage: Stage) -> None:
+    if None in stage.features_in + stage.features_out:
+        raise ValueError(
+            "A decoder needs fixed sizes. Expected a model with a fixed input shape. Received: "
+            f"stage {stage.name!r} from {stage.features_in} to {stage.features_out}"
+        )
 
 
-def _dense(
-    stage: Stage, transposed: keras.Layer | None, initializer: keras.Initializer
+def _refuse_tokens(stage: Stage) -> None:
+    if stage.reads_tokens:
+        raise ValueError(
+            "A stage cannot reconstruct integer inputs, such as numbers of words. Expected "
+            "`stages` to name the stages behind the embedding, or SupervisedGreedy, which "
+            f"reconstructs nothing. Received: stage {stage.name!r} of "
+            f"{[operation.name for operation in stage.operations]}, whose inputs of shape "
+            f"{stage.features_in} are integers"
+        )
+
+
+def _refuse_gigantic(stage: Stage, weights: int) -> None:
+    """Refuses a decoder that is larger than memory allows and than its stage makes plausible."""
+    if weights > max(_LARGEST, 2 * sum(math.prod(w.shape) for w in stage.weights)):
+        raise ValueError(
+            f"A dense decoder of this stage would have {weights:,} weights "
+            f"({4 * weights / 1024**3:,.1f} GiB). Expected a stage whose output has the spatial "
+            "axes of its input, so that a convolution can decode it: name smaller stages with "
+            "`stages`, or use SupervisedGreedy, which has no decoder. Received: "
+            f"stage {stage.name!r} from {stage.features_in} to {stage.features_out}"
+        )
+
+
+def channels_last(stage: Stage, shape: tuple) -> list[int]:
+    """The order of axes that puts the channels of a stage's input or output last."""
+    axes, layer = list(range(len(shape))), stage.convolution
+    if layer is None or layer.data_format == "channels_last":
+        return axes
+    # Axes in front of the channels are those of time.
+    channels = max(0, len(shape) - 1 - len(layer.kernel_size))
+    return [*axes[:channels], *axes[channels + 1 :], channels]
+
+
+def arranged(shape: tuple, order: list[int]) -> tuple:
+    return tuple(shape[axis] for axis in order)
+
+
+def permutation(order: Sequence[int]) -> list[keras.Layer]:
+    kept = list(order) == sorted(order)
+    return [] if kept else [kl.Permute(tuple(int(axis) + 1 for axis in order))]
+
+
+def _free(
+    stage: Stage, source: tuple, target: tuple, initializer: keras.Initializer
 ) -> list[keras.Layer]:
-    source, target = stage.features_out, stage.features_in
-    if transposed is not None:
-        return [TiedDense(transposed), kl.Reshape(target)]
-    if source[:-1] == target[:-1]:
+    """The layers of a decoder with weights of its own, between shapes with channels last."""
+    if stage.convolution is None and source[:-1] == target[:-1]:
         return [kl.Dense(target[-1], kernel_initializer=initializer)]
-    flatten = [kl.Flatten()] if len(source) > 1 else []
-    dense = kl.Dense(math.prod(target), kernel_initializer=initializer)
-    return [*flatten, dense, kl.Reshape(target)]
+    if len(source) == 2 < len(target) and (grid := _grid(source[0], target[:-1])):
+        pixels = (*grid, source[1])
+        return [kl.Reshape(pixels), *_free(stage, pixels, target, initializer)]
+    if len(source) == len(target) and 2 <= len(source) <= 4:
+        return _convolutional(stage, source, target, initializer)
+    if len(target) == len(source) + 1 and _ends_sequences_of_images(stage, source):
+        steps, *size, channels = target
+        layers = _convolutional(stage, source, (*size, steps * channels), initializer)
+        first = (len(target) - 1, *range(1, len(target) - 1), len(target))
+        return [*layers, kl.Reshape((*size, steps, channels)), kl.Permute(first)]
+    return _dense(stage, source, target, initializer)
+
+
+def _grid(count: int, size: Sequence[int]) -> tuple | None:
+    """The sizes of a grid of so many patches of an image of a size, if there is such a grid."""
+    scale = (count / math.prod(size)) ** (1 / len(size))
+    grid = tuple(round(n * scale) for n in size)
+    return grid if math.prod(grid) == count and len(size) <= 3 else None
+
+
+def _ends_sequences_of_images(stage: Stage, source: tuple) -> bool:
+    """Whether a stage reads sequences of images and returns what it makes of the last."""
+    return stage.convolution is not None and len(source) == len(stage.convolution.kernel_size) + 1
 
 
 def _convolutional(
-    stage: Stage, transposed: keras.Layer | None, initializer: keras.Initializer
+    stage: Stage, source: tuple, target: tuple, initializer: keras.Initializer
 ) -> list[keras.Layer]:
-    projection = stage.projection
-    *size, channels = stage.features_in
-    if transposed is not None:
-        unpooled = _resize(stage.features_out[:-1], projection.output_shape[1:-1])
-        return [*unpooled, TiedConvolution(transposed, size)]
+    *size, channels = target
+    own = (3,) * len(size) if stage.convolution is None else stage.convolution.kernel_size
+    # A kernel does not reach beyond the image of a time.
+    kernel_size = ((1,) * len(size) + tuple(own))[-len(size) :]
     convolution = of_rank("Conv", len(size))(
-        channels, projection.operation.kernel_size, padding="same", kernel_initializer=initializer
+        channels, kernel_size, padding="same", kernel_initializer=initializer, **_LAST
     )
-    return [*_resize(stage.features_out[:-1], size), convolution]
+    return [*_resize(source[:-1], size), convolution]
+
+
+def _dense(
+    stage: Stage, source: tuple, target: tuple, initializer: keras.Initializer
+) -> list[keras.Layer]:
+    frames = isinstance(stage.projection.operation, kl.TimeDistributed) and source[0] == target[0]
+    kept = source[: int(frames)]
+    inputs, outputs = math.prod(source) // math.prod(kept), math.prod(target) // math.prod(kept)
+    _refuse_gigantic(stage, inputs * outputs)
+    flatten = kl.Reshape((*kept, inputs)) if kept else kl.Flatten()
+    dense = kl.Dense(outputs, kernel_initializer=initializer)
+    return [*([flatten] if len(source) > 1 + len(kept) else []), dense, kl.Reshape(target)]
+
+
+def _tied(transposed: keras.Layer, stage: Stage, source: tuple, target: tuple) -> list[keras.Layer]:
+    if isinstance(transposed, kl.Dense):
+        return [TiedDense(transposed), kl.Reshape(target)]
+    call = stage.projection
+    shape = arranged(call.output_shape[1:], channels_last(stage, call.output_shape[1:]))
+    return [*_resize(source[:-1], shape[:-1]), TiedConvolution(transposed, target[:-1])]
 
 
 def _resize(source: Sequence[int], target: Sequence[int]) -> list[keras.Layer]:
@@ -89,12 +180,17 @@ def _resize(source: Sequence[int], target: Sequence[int]) -> list[keras.Layer]:
     excess = [s * f - t for s, f, t in zip(source, factors, target, strict=True)]
     layers = []
     if max(factors) > 1:
-        layers.append(of_rank("UpSampling", rank)(_one_or_tuple(factors)))
+        layers.append(_resizing("UpSampling", rank, _one_or_tuple(factors)))
     if min(excess) < 0:
-        layers.append(of_rank("ZeroPadding", rank)(_sides([max(0, -e) for e in excess])))
+        layers.append(_resizing("ZeroPadding", rank, _sides([max(0, -e) for e in excess])))
     if max(excess) > 0:
-        layers.append(of_rank("Cropping", rank)(_sides([max(0, e) for e in excess])))
+        layers.append(_resizing("Cropping", rank, _sides([max(0, e) for e in excess])))
     return layers
+
+
+def _resizing(name: str, rank: int, amounts: Any) -> keras.Layer:
+    # Along one axis, Keras's layers know no other order than channels last.
+    return of_rank(name, rank)(amounts, **(_LAST if rank > 1 else {}))
 
 
 def _sides(amounts: list[int]) -> Any:
@@ -105,18 +201,19 @@ def _one_or_tuple(values: list) -> Any:
     return values[0] if len(values) == 1 else tuple(values)
 
 
-def _tied_layer(stage: Stage, copy: bool) -> keras.Layer:
+def _tied_layer(stage: Stage, source: tuple, target: tuple, copy: bool) -> keras.Layer:
     """The one projection of a stage, if its transpose decodes the stage's output."""
     projections = [c.operation for c in stage.graph.calls if graph.matrices(c.operation)]
     layer = projections[0]
-    kinds = (kl.Conv1D, kl.Conv2D, kl.Conv3D) if _is_spatial(stage) else (kl.Dense,)
+    images = len(source) == len(target) and graph.is_convolution(layer)
+    kinds = (kl.Conv1D, kl.Conv2D, kl.Conv3D) if images else (kl.Dense,)
     fits = (
         len(projections) == 1
         and type(layer) in kinds
         and getattr(layer, "groups", 1) == 1
         and getattr(layer, "padding", "valid") in ("valid", "same")
         and not any(isinstance(operation, kl.Permute) for operation in stage.operations)
-        and layer.kernel.shape[-1] == stage.features_out[-1]
+        and layer.kernel.shape[-1] == source[-1]
         and math.prod(stage.projection.input_shape[1:]) == math.prod(stage.features_in)
     )
     if not fits:
@@ -143,6 +240,11 @@ class Tied(keras.layers.Layer):
         inputs = self.encoder.kernel.shape[-2]
         self.bias = self.add_weight(shape=(inputs,), initializer="zeros", name="bias")
 
+    @property
+    def kernel(self) -> Tensor:
+        """The encoder's kernel, whose precision may be another."""
+        return ops.cast(self.encoder.kernel, self.compute_dtype)
+
     def get_config(self) -> dict[str, Any]:
         encoder = keras.saving.serialize_keras_object(self.encoder)
         return {**super().get_config(), "encoder": encoder}
@@ -158,7 +260,7 @@ class TiedDense(Tied):
     """The transpose of a Dense layer, with a bias of its own."""
 
     def call(self, x: Tensor) -> Tensor:
-        return ops.matmul(x, ops.transpose(self.encoder.kernel)) + self.bias
+        return ops.matmul(x, ops.transpose(self.kernel)) + self.bias
 
 
 @keras.saving.register_keras_serializable("pretrain")
@@ -186,7 +288,7 @@ class TiedConvolution(Tied):
     def call(self, x: Tensor) -> Tensor:
         layer = self.encoder
         # TensorFlow transposes dilated convolutions on some processors only.
-        kernel = _spread(layer.kernel, layer.dilation_rate)
+        kernel = _spread(self.kernel, layer.dilation_rate)
         padded = ops.conv_transpose(x, kernel, layer.strides, "valid")
         # Pixels that the encoder padded are cut off. Pixels that it did not reach become zero.
         ends = [m + n for m, n in zip(self.margins, self.size, strict=True)]
@@ -215,8 +317,8 @@ class DenseStage(NamedTuple):
         """The stage's pre-activation, from its inputs."""
         for layer in self.before:
             x = layer(x)
-        x = ops.matmul(x, self.dense.kernel)
-        return x if self.dense.bias is None else x + self.dense.bias
+        x = ops.matmul(as_floats(x), as_floats(self.dense.kernel))
+        return x if self.dense.bias is None else x + as_floats(self.dense.bias)
 
     def activate(self, pre_activation: Tensor) -> Tensor:
         """The stage's output, from its pre-activation."""

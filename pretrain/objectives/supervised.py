@@ -1,5 +1,7 @@
 """Greedy supervised training, which trains a stage together with a small classifier on top."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -7,9 +9,9 @@ from keras import layers as kl
 from keras import ops
 from scipy.special import entr
 
-from pretrain import graph
-from pretrain.backend import Tensor
+from pretrain.backend import Tensor, as_floats
 from pretrain.checks import positive
+from pretrain.objectives.decoders import arranged, channels_last, permutation
 from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.seeds import derive
 from pretrain.stages import Stage, of_rank
@@ -21,9 +23,9 @@ class SupervisedGreedy(Objective):
 
     The objective is to minimize -log p(y | h), where p is the softmax of a head on the stage's
     output h. The head has k - 1 rectified layers of the stage's width and a linear layer. On
-    images, the rectified layers are 3 x 3 convolutions, and the linear layer reads means over the
-    image. With k = 1 and dense stages this is the greedy supervised training of Bengio et al.
-    (2006). The objective needs labels `y`.
+    images, the rectified layers are 3 x 3 convolutions. On images and sequences, the linear layer
+    reads means over the pixels or steps. With k = 1 and dense stages this is the greedy supervised
+    training of Bengio et al. (2006). The objective needs labels `y`.
 
     The scores are the loss and the `accuracy`. The baseline is the entropy of the classes'
     frequencies.
@@ -52,7 +54,7 @@ class SupervisedGreedy(Objective):
 
     def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
         labels = ops.cast(y, "int32")
-        logits = ops.cast(outputs["logits"], keras.config.floatx())
+        logits = as_floats(outputs["logits"])
         losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         hits = ops.cast(ops.argmax(logits, axis=-1), "int32") == labels
         return [losses, ops.cast(hits, losses.dtype)]
@@ -71,20 +73,26 @@ class Classifier(Learner):
 
 
 def _head(stage: Stage, classes: int, k: int, seed: int) -> keras.Model:
-    rank = len(stage.features_out) - 1
-    images = rank > 0 and graph.is_convolution(stage.projection.operation)
-    layers = [_hidden(stage, images, derive("head", i, seed)) for i in range(k - 1)]
-    if rank:
-        layers.append(of_rank("GlobalAveragePooling", rank)() if images else kl.Flatten())
+    order = channels_last(stage, stage.features_out)
+    *size, width = arranged(stage.features_out, order)
+    layers = [_hidden(stage, len(size), width, derive("head", i, seed)) for i in range(k - 1)]
+    means = _means(size, width) if size else []
     initializer = keras.initializers.GlorotUniform(derive("head", "logits", seed))
     logits = kl.Dense(classes, kernel_initializer=initializer, name="logits")
-    layers = [keras.Input(stage.features_out), *layers, logits]
+    layers = [keras.Input(stage.features_out), *permutation(order), *layers, *means, logits]
     return keras.Sequential(layers, name=f"{stage.name}_head")
 
 
-def _hidden(stage: Stage, images: bool, seed: int) -> keras.Layer:
-    *size, width = stage.features_out
+def _means(size: Sequence[int], width: int) -> list[keras.Layer]:
+    """Layers that take means over all axes but the last."""
+    if len(size) <= 3:
+        return [of_rank("GlobalAveragePooling", len(size))(data_format="channels_last")]
+    return [kl.Reshape((math.prod(size), width)), kl.GlobalAveragePooling1D("channels_last")]
+
+
+def _hidden(stage: Stage, rank: int, width: int, seed: int) -> keras.Layer:
     settings = {"activation": "relu", "kernel_initializer": keras.initializers.HeNormal(seed)}
-    if images:
-        return of_rank("Conv", len(size))(width, 3, padding="same", **settings)
-    return kl.Dense(width, **settings)
+    if stage.convolution is None or not 1 <= rank <= 3:
+        return kl.Dense(width, **settings)
+    options = {"padding": "same", "data_format": "channels_last", **settings}
+    return of_rank("Conv", rank)(width, 3, **options)

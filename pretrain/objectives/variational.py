@@ -9,7 +9,7 @@ from keras import layers as kl
 from keras import ops
 from numpy.typing import ArrayLike
 
-from pretrain.backend import Tensor, normal
+from pretrain.backend import Tensor, as_floats, normal
 from pretrain.checks import check_choice, check_number, positive
 from pretrain.objectives.autoencoder import (
     Reconstruction,
@@ -118,7 +118,7 @@ class Variational(Reconstruction):
         Each of the three has the shape (batch, latent).
         """
         code = self.stage(inputs["x"], training=training)
-        mean, log_variance = ops.unstack(self.head(code), 2, axis=1)
+        mean, log_variance = ops.unstack(as_floats(self.head(code)), 2, axis=1)
         noise = ops.cast(normal(mean.shape, inputs["key"]), mean.dtype)
         z = mean + ops.exp(log_variance / 2) * noise
         return {"mean": mean, "log_variance": log_variance, "code": z}
@@ -160,7 +160,7 @@ def importance_weighted_bound(
     if objective.output == "auto":
         raise ValueError(f"`output` must be one of {OUTPUTS}. Received: output='auto'")
     x = ops.convert_to_tensor(x)
-    mean, log_variance = ops.unstack(head(ops.convert_to_tensor(code)), 2, axis=1)
+    mean, log_variance = ops.unstack(as_floats(head(ops.convert_to_tensor(code))), 2, axis=1)
     total = None
     for sample in range(positive("samples", samples)):
         noise = ops.cast(normal(mean.shape, derive("bound", seed, sample)), mean.dtype)

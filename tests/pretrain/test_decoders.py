@@ -4,7 +4,7 @@ import pytest
 from keras import layers, ops
 from pretrain_helpers import array, gaussian, sequential, uniform
 
-from pretrain import Autoencoder, split_stages
+from pretrain import Autoencoder, SupervisedGreedy, VariationalAutoencoder, split_stages
 
 
 def stage_of(input_shape, *stack):
@@ -176,3 +176,163 @@ def test_sizes_must_be_known():
     (stage,) = split_stages(model)
     with pytest.raises(ValueError, match="fixed sizes.*Received: stage .*None"):
         reconstruction(stage)
+
+
+class Block(layers.Layer):
+    """A custom layer around convolutions, whose inside cannot be cut."""
+
+    def __init__(self, filters, data_format="channels_last", **options):
+        super().__init__(**options)
+        self.a = layers.Conv2D(filters, 3, padding="same", data_format=data_format)
+        self.b = layers.Conv2D(filters, 3, strides=2, padding="same", data_format=data_format)
+
+    def build(self, input_shape):
+        self.a.build(input_shape)
+        self.b.build(self.a.compute_output_shape(input_shape))
+
+    def call(self, x):
+        return self.b(keras.ops.relu(self.a(x)))
+
+
+def frames(*stack):
+    return layers.TimeDistributed(keras.Sequential(list(stack)))
+
+
+CHANNELS_FIRST = {"data_format": "channels_first", "padding": "same"}
+BY_SHAPES = {
+    "custom block": ((8, 6, 2), lambda: [Block(4)]),
+    "custom block, channels first": ((2, 8, 6), lambda: [Block(4, "channels_first")]),
+    "channels first": ((2, 8, 6), lambda: [layers.Conv2D(4, 3, strides=2, **CHANNELS_FIRST)]),
+    "channels first, one axis": (
+        (2, 8),
+        lambda: [layers.Conv1D(4, 3, strides=2, **CHANNELS_FIRST)],
+    ),
+    "wrapped": ((8, 6, 2), lambda: [layers.SpectralNormalization(layers.Conv2D(4, 3))]),
+    "frames": ((3, 8, 6, 2), lambda: [layers.TimeDistributed(layers.Conv2D(4, 3, strides=2))]),
+    "steps of images": ((3, 8, 6, 2), lambda: [layers.ConvLSTM2D(4, 3, return_sequences=True)]),
+    "last of images": ((3, 8, 6, 2), lambda: [layers.ConvLSTM2D(4, 3)]),
+    "last of signals": ((3, 8, 2), lambda: [layers.ConvLSTM1D(4, 3)]),
+    "patches": ((8, 12, 2), lambda: [layers.Conv2D(4, 4, strides=4), layers.Reshape((6, 4))]),
+    "pooled steps": (
+        (8, 2),
+        lambda: [layers.LSTM(4, return_sequences=True), layers.MaxPooling1D()],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_SHAPES)
+def test_decoders_of_images_convolve_whatever_the_layer(name):
+    input_shape, build = BY_SHAPES[name]
+    stage = stage_of(input_shape, *build())
+    decoder = reconstruction(stage).decoder
+    assert decoder.output_shape[1:] == input_shape
+    # A matrix of all outputs by all inputs would have more weights for larger images.
+    assert decoder.count_params() < 500
+    assert tuple(decoder(ops.zeros((2, *stage.features_out))).shape) == (2, *input_shape)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_decoders_do_not_depend_on_the_order_of_axes(data_format, tied):
+    shape = (7, 6, 2) if data_format == "channels_last" else (2, 7, 6)
+    convolution = layers.Conv2D(4, 3, strides=2, padding="same", data_format=data_format)
+    convolution.build((None, *shape))
+    convolution.kernel.assign(uniform(3, 3, 2, 4))
+    stage = split_stages(sequential(shape, convolution), head=0)[0]
+    decoder = reconstruction(stage, tied=tied).decoder
+    code = uniform(2, 4, 3, 4)
+    moved = code if data_format == "channels_last" else np.moveaxis(code, -1, 1)
+    image = array(decoder(ops.convert_to_tensor(moved)))
+    image = image if data_format == "channels_last" else np.moveaxis(image, 1, -1)
+    model = sequential((7, 6, 2), layers.Conv2D(4, 3, strides=2, padding="same"))
+    plain = split_stages(model, head=0)[0]
+    plain.projection.operation.kernel.assign(convolution.kernel)
+    expected = reconstruction(plain, tied=tied).decoder(ops.convert_to_tensor(code))
+    np.testing.assert_allclose(image, array(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_frames_are_decoded_one_by_one():
+    for stack in ([layers.Conv2D(4, 3, strides=2)], [layers.Flatten(), layers.Dense(5)]):
+        stage = stage_of((3, 8, 6, 2), frames(*stack))
+        decoder = reconstruction(stage).decoder
+        code = uniform(1, *stage.features_out)
+        before = array(decoder(ops.convert_to_tensor(code)))
+        code[0, 1] += 1
+        changed = (array(decoder(ops.convert_to_tensor(code))) != before).any(axis=(0, 2, 3, 4))
+        assert changed.tolist() == [False, True, False]
+
+
+class Global(layers.Layer):
+    """A layer that is small itself but would need a gigantic matrix for a decoder."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], 4), name="kernel")
+
+    def call(self, x):
+        return keras.ops.reshape(keras.ops.matmul(x, self.kernel), (-1, 300 * 300 * 4))
+
+
+def test_gigantic_decoders_are_refused_with_their_size():
+    stage = split_stages(sequential((300, 300, 3), Global(name="wide")), head=0)[0]
+    words = r"97,200,000,000 weights \(362.1 GiB\).*SupervisedGreedy.*Received: stage 'wide'"
+    for objective in (Autoencoder(), VariationalAutoencoder()):
+        with pytest.raises(ValueError, match=words):
+            objective.build(stage, 0)
+
+
+@pytest.mark.parametrize("name", ["custom block", "custom block, channels first", "frames"])
+def test_the_head_of_images_reads_means(name):
+    input_shape, build = BY_SHAPES[name]
+    stage = stage_of(input_shape, *build())
+    for k in (1, 2):
+        head = SupervisedGreedy(3, k=k).build(stage, 0).head
+        assert head.output_shape == (None, 3)
+        assert head.layers[-1].kernel.shape == (4, 3)
+
+
+class Tokens(layers.Layer):
+    """An embedding of tokens and of their positions."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.tokens, self.positions = layers.Embedding(9, 3), layers.Embedding(4, 3)
+
+    def build(self, input_shape):
+        self.tokens.build(input_shape)
+        self.positions.build((4,))
+
+    def call(self, x):
+        return self.tokens(x) + self.positions(ops.arange(4))
+
+
+class Positions(layers.Layer):
+    """A projection to which an embedding of the positions is added."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.project, self.positions = layers.Dense(3), layers.Embedding(4, 3)
+
+    def build(self, input_shape):
+        self.project.build(input_shape)
+        self.positions.build((4,))
+
+    def call(self, x):
+        return self.project(x) + self.positions(ops.arange(4))
+
+
+@pytest.mark.parametrize("embed", [lambda: Tokens(), lambda: layers.Embedding(9, 3)])
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_integers_are_not_reconstructed(embed, dtype):
+    inputs = keras.Input((4,), dtype=dtype)
+    model = keras.Sequential([inputs, embed(), layers.Flatten(), layers.Dense(2)])
+    stage = split_stages(model)[0]
+    for objective in (Autoencoder(), VariationalAutoencoder()):
+        with pytest.raises(ValueError, match="cannot reconstruct integer inputs.*SupervisedGreedy"):
+            objective.build(stage, 0)
+    learner = SupervisedGreedy(3).build(stage, 0)
+    assert tuple(learner({"x": np.ones((2, 4), dtype)})["logits"].shape) == (2, 3)
+
+
+def test_embeddings_of_positions_read_no_integers():
+    layer = reconstruction(stage_of((4, 5), Positions()))
+    assert tuple(reconstructed(layer, uniform(2, 4, 5)).shape) == (2, 4, 5)

@@ -92,6 +92,16 @@ def test_layers_are_found_at_any_depth():
     assert {"inner", "last"} <= {layer.name for layer in found}
 
 
+def test_layers_in_inference_mode_are_put_back():
+    dropout, x = layers.Dropout(0.9), np.ones((4, 50), "float32")
+    attributes = set(vars(dropout))
+    with pytest.raises(RuntimeError), internals.in_inference_mode([dropout]):
+        np.testing.assert_array_equal(dropout(x, training=True), x)
+        raise RuntimeError
+    assert (keras.ops.convert_to_numpy(dropout(x, training=True)) == 0).any()
+    assert set(vars(dropout)) == attributes
+
+
 def test_the_function_of_a_metric_is_not_reduced():
     metric = keras.metrics.get("sparse_categorical_accuracy")
     function = internals.metric_function(metric)

@@ -355,6 +355,96 @@ def test_dropout_and_augmentation_are_off_and_normalization_is_not():
     np.testing.assert_allclose(outputs, gamma * normalized + beta, rtol=1e-4, atol=1e-5)
 
 
+def padded(n=12, steps=6, features=3):
+    """Sequences of unequal lengths, padded by zeros."""
+    x = gaussian(n, steps, features)
+    x[np.arange(steps) >= 1 + np.arange(n)[:, None] % steps] = 0
+    return x
+
+
+MASKED = {
+    "two recurrent layers": lambda: [
+        layers.Masking(),
+        layers.LSTM(5, return_sequences=True, name="a"),
+        layers.GRU(4, name="b"),
+    ],
+    "zeros that are no padding": lambda: [
+        layers.Masking(),
+        layers.Dense(4, "relu", bias_initializer=keras.initializers.Constant(-1), name="a"),
+        layers.LSTM(4, name="b"),
+    ],
+    "frames and pooling": lambda: [
+        layers.Masking(),
+        layers.TimeDistributed(layers.Dense(5), name="a"),
+        layers.GlobalAveragePooling1D(),
+        layers.Dense(4, name="b"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("stages", [None, [["a"], ["b"]]])
+def test_stages_behind_a_mask_ignore_the_padding_as_the_model_does(name, stages):
+    stack = MASKED[name]()
+    model = keras.Sequential([keras.Input((6, 3)), *stack, dense(3, "head")])
+    if stages and len(stack) == 4:
+        stages = [["a"], [stack[2].name, "b"]]
+    cut = split_stages(model, stages=stages)
+    assert [stage.name for stage in cut] == ["a", "b"]
+    x = ops.convert_to_tensor(padded())
+    own = keras.Model(model.inputs, model.get_layer("b").output)(x)
+    np.testing.assert_allclose(array(run(cut, x)), array(own), atol=1e-6)
+
+
+def test_words_behind_an_embedding_are_a_stage_that_ignores_the_padding():
+    words = ops.convert_to_tensor([[1, 2, 0, 0], [3, 4, 5, 6], [7, 0, 0, 0]], "int32")
+    embedding = layers.Embedding(9, 3, mask_zero=True, name="embedding")
+    model = keras.Sequential(
+        [keras.Input((4,), dtype="int32"), embedding, layers.LSTM(5, name="a"), dense(3, "head")]
+    )
+    (stage,) = split_stages(model, stages=[["a"]])
+    own = keras.Model(model.inputs, model.get_layer("a").output)(words)
+    np.testing.assert_allclose(array(run([stage], words)), array(own), atol=1e-6)
+
+
+class NormalizedBlock(layers.Layer):
+    """A custom layer with dropout and batch normalization inside."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.project, self.drop = layers.Dense(5), layers.Dropout(0.9)
+        self.norm = layers.BatchNormalization()
+
+    def build(self, input_shape):
+        self.project.build(input_shape)
+        self.norm.build((*input_shape[:-1], 5))
+
+    def call(self, x, training=False):
+        x = self.drop(self.project(x), training=training)
+        return self.norm(x, training=training)
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_dropout_is_off_and_normalization_is_not_inside_one_layer(frames):
+    inner = keras.Sequential(
+        [layers.Dense(5), layers.Dropout(0.9), layers.BatchNormalization()], name="inner"
+    )
+    layer = layers.TimeDistributed(inner) if frames else NormalizedBlock()
+    shape = (4, 6) if frames else (6,)
+    (stage,) = split_stages(sequential(shape, layer, layers.Flatten(), dense(3, "head")))
+    x = ops.convert_to_tensor(gaussian(200, *shape))
+    norm = inner.layers[-1] if frames else layer.norm
+    norm.moving_mean.assign(np.full(5, 9.0))
+    before = array(norm.moving_mean)
+    first, second = (array(stage(x, training=True)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    gamma, beta = map(array, (norm.gamma, norm.beta))
+    steps = first[:, 0] if frames else first
+    np.testing.assert_allclose(steps.mean(0), beta, atol=1e-3)
+    np.testing.assert_allclose(steps.std(0), gamma, rtol=1e-2)
+    assert not np.allclose(array(norm.moving_mean), before)
+
+
 # Stages by name
 
 
@@ -491,10 +581,6 @@ def two_outputs():
         (lambda: keras.Sequential([dense(3, "a")]), "built.*Received: model="),
         (chain_model, "Sequential or functional model.*Received: model=.*Chain"),
         (lambda: sequential(VECTOR, layers.ReLU()), "more than head=.*Received: .* 0 stages"),
-        (
-            lambda: sequential((4,), layers.Embedding(9, 3), layers.Flatten(), dense(3, "head")),
-            "integer inputs.*Received: .*embedding",
-        ),
     ],
 )
 def test_models_without_stages_are_refused(build, message):

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pandas as pd
@@ -307,6 +310,39 @@ def test_tied_weights_are_one_variable_through_fine_tuning_and_files(tmp_path):
         np.testing.assert_allclose(loaded.reconstruct(x), deep.reconstruct(x), **CLOSE)
         np.testing.assert_allclose(loaded.decode(loaded.encode(x)), deep.reconstruct(x), **CLOSE)
         deep = loaded
+
+
+@pytest.mark.parametrize(
+    "copy", [keras.models.clone_model, lambda m: m.from_config(m.get_config())]
+)
+def test_a_copy_of_a_tied_model_is_tied(copy):
+    deep = unroll(model := stack(5, 4), pretrained(model, *[Autoencoder(tied=True)] * 2))
+    copied = copy(deep)
+    assert [w.shape for w in copied.weights] == [w.shape for w in deep.weights]
+    copied.set_weights(deep.get_weights())
+    x = uniform(3, 6)
+    np.testing.assert_allclose(copied.reconstruct(x), deep.reconstruct(x), **CLOSE)
+    deep.encoder.weights[0].assign(uniform(6, 5, seed=9))
+    assert not np.allclose(copied.reconstruct(x), deep.reconstruct(x))
+
+
+def test_a_tied_model_is_exported(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    deep = unroll(model := stack(5, 4), pretrained(model, *[Autoencoder(tied=True)] * 2))
+    deep.export(str(tmp_path), verbose=False)
+    exported, x = tf.saved_model.load(str(tmp_path)), uniform(3, 6)
+    np.testing.assert_allclose(exported.serve(x), deep.reconstruct(x), **CLOSE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("imports", ["import keras, pretrain", "from pretrain import split_stages"])
+def test_saved_models_are_loaded_in_another_process(imports, tmp_path):
+    deep = unroll(model := stack(5, 4), pretrained(model, *[Autoencoder(tied=True)] * 2))
+    deep.save(tmp_path / "deep.keras")
+    networks.mlp((6,), depth=2, shortcut="skip_init").save(tmp_path / "skip.keras")
+    paths = [str(tmp_path / "deep.keras"), str(tmp_path / "skip.keras")]
+    load = f"import keras\nfor path in {paths}: keras.saving.load_model(path)"
+    subprocess.run([sys.executable, "-c", f"{imports}\n{load}"], check=True)
 
 
 def test_the_model_is_left_as_it_was():
