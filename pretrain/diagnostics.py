@@ -18,17 +18,11 @@ from pretrain.backend import Tensor, value_and_gradients
 from pretrain.examples import Examples
 from pretrain.members import variables_of
 from pretrain.population import Population
+from pretrain.stage_training import dead_share, saturated_share
 from pretrain.stages import Stage, split_stages
 from pretrain.task import check_inputs, check_labeled, prediction_task
 from pretrain.training import Epoch
 
-# The ends of the range of activations that have two ends.
-_RANGES = {
-    **{"sigmoid": (0, 1), "hard_sigmoid": (0, 1)},
-    **{"tanh": (-1, 1), "hard_tanh": (-1, 1), "softsign": (-1, 1)},
-}
-# An output is saturated if it is this near to an end, as a part of the range.
-_NEAR = 0.01
 # Entries of a Jacobian that are computed at once, and of a whole Jacobian.
 _AT_ONCE = 2**22
 _LARGEST = 2**26
@@ -74,7 +68,8 @@ def activations(
     def row(stage: Stage, outputs: np.ndarray) -> dict[str, float]:
         values = np.percentile(outputs, percentiles)
         named = {f"p{q:g}": value for q, value in zip(percentiles, values, strict=True)}
-        return {**named, "saturated": _saturated(stage, outputs), "dead": _dead(stage, outputs)}
+        shares = {"saturated": saturated_share(outputs, stage), "dead": dead_share(outputs, stage)}
+        return named | shares
 
     return layers.table(
         (stage, [row(stage, o) for o in outputs]) for stage, _, outputs in layers.codes()
@@ -399,39 +394,6 @@ def _variance(arrays: list[np.ndarray]) -> float:
     """Variance over the entries of all arrays; NaN if there are none, in a frozen layer."""
     entries = [array.astype("float64").ravel() for array in arrays]
     return float(np.var(np.concatenate(entries))) if entries else math.nan
-
-
-def _saturated(stage: Stage, outputs: np.ndarray) -> float:
-    """Part of the outputs that are near to an end of the range of the stage's activation."""
-    activation = _last_activation(stage)
-    if activation not in _RANGES:
-        return math.nan
-    low, high = _RANGES[activation]
-    near = _NEAR * (high - low)
-    return float(((outputs < low + near) | (outputs > high - near)).mean())
-
-
-def _last_activation(stage: Stage) -> str | None:
-    """Name of the activation whose values, pooled perhaps, a stage returns; `None` if none."""
-    for call in reversed(stage.graph.calls):
-        activation = getattr(call.operation, "activation", None)
-        if activation is not None or len(call.inputs) > 1 or getattr(call.operation, "weights", []):
-            return getattr(activation, "__name__", None)
-    return None
-
-
-def _dead(stage: Stage, outputs: np.ndarray) -> float:
-    """Part of the units whose output is the same for every example, at every place.
-
-    A single output says nothing: the part is NaN.
-    """
-    data_format = getattr(stage.projection.operation, "data_format", None)
-    if data_format == "channels_first" and outputs.ndim > 2:
-        outputs = np.moveaxis(outputs, 1, -1)
-    units = outputs.reshape(-1, outputs.shape[-1])
-    if len(units) < 2:
-        return math.nan
-    return float((np.ptp(units, axis=0) == 0).mean())
 
 
 def _check_size(stage: Stage) -> None:

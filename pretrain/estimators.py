@@ -378,8 +378,10 @@ class StackedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Est
         """
         X = validate_data(self, X, **_inputs_are())
         seed = self._seed()
-        model = self._with_head(X.shape[1:], seed)
-        self.report_ = self._pretrain(model, X, self.epochs, self.learning_rate, seed=seed)
+        model = self.model(X.shape[1:], seed) if self.model else self._mlp(X.shape[1:], 1, seed)
+        # A network of ours ends in a classifier, and a user's encoder does not.
+        options = {"seed": seed, "head": 0 if self.model else 1}
+        self.report_ = self._pretrain(model, X, self.epochs, self.learning_rate, **options)
         self.autoencoder_ = unroll(model, self.report_)
         return self
 
@@ -411,12 +413,6 @@ class StackedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Est
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = [keras.config.floatx()]
         return tags
-
-    def _with_head(self, input_shape: tuple, seed: int) -> keras.Model:
-        """The encoder with a last layer, which pretraining takes for the classifier."""
-        if self.model is None:
-            return self._mlp(input_shape, 1, seed)
-        return keras.Sequential([self.model(input_shape, seed), keras.layers.Dense(1)])
 
 
 def _inputs_are() -> dict[str, Any]:

@@ -87,7 +87,7 @@ class StageTraining:
                 flops=3 * part.flops * examples + encodes * stage.flops * n,
                 movement=_movement(weights, self._weights(stage)),
                 saturated=np.array([saturated_share(code, stage) for code in codes[i]]),
-                dead=np.array([dead_share(code) for code in codes[i]]),
+                dead=np.array([dead_share(code, stage) for code in codes[i]]),
                 **whole,
                 **self.models(i),
             )
@@ -296,8 +296,11 @@ def saturated_share(code: np.ndarray, stage: Stage) -> float:
     return float(((code < low + margin) | (code > high - margin)).mean())
 
 
-def dead_share(code: np.ndarray) -> float:
-    """Share of units that have the same value for all examples; NaN of a single example."""
+def dead_share(code: np.ndarray, stage: Stage) -> float:
+    """Share of units with the same value for all examples and places; NaN of a single value."""
+    projection = stage.projection.operation
+    if getattr(projection, "data_format", None) == "channels_first" and code.ndim > 2:
+        code = np.moveaxis(code, 1, -1)
     units = code.reshape(-1, code.shape[-1]).astype("float64")
     if len(units) < 2:
         return np.nan
