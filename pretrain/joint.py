@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from pretrain.backend import Tensor, subkey
+from pretrain.checks import brief
 from pretrain.examples import MAX_MEMORY
 from pretrain.objectives import (
     Autoencoder,
@@ -32,12 +33,14 @@ def joint_pretrain(
     *,
     report: Report | None = None,
     epochs: int = 10,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     optimizer: Any = "adam",
     learning_rate: float | Sequence[float] | None = None,
     seed: int = 0,
     stages: int | Sequence[Sequence[str]] | None = None,
+    sample_weight: Any = None,
     validation_data: Any = None,
+    validation_split: float = 0.0,
     patience: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     max_memory: int = MAX_MEMORY,
@@ -72,10 +75,10 @@ def joint_pretrain(
         epochs, batch_size, optimizer, learning_rate: As in `greedy_pretrain`.
         seed: Seed of order, corruption and decoders; a `Population` has seeds of its own.
         stages: As in `greedy_pretrain`; `None` beside a `report`, which knows its stages.
-        validation_data, verbose: As in `greedy_pretrain`.
+        sample_weight, validation_data, validation_split, verbose: As in `greedy_pretrain`.
         patience: As in `greedy_pretrain`, for all stages together.
         callbacks: As in `greedy_pretrain`; the callbacks see a single training.
-        max_memory: Bytes that a block of a dataset may take.
+        max_memory: As in `greedy_pretrain`.
 
     Returns:
         A report with all decoders. Every stage has the loss, history and seconds of all stages
@@ -91,10 +94,21 @@ def joint_pretrain(
     if report is not None:
         objective, stages = _continued(report, objective, stages)
     _check_autoencoders(objective)
-    stack = Stack(model, x, None, objective, stages, validation_data, seed)
-    settings = Settings(epochs, batch_size, optimizer, learning_rate, patience, callbacks, verbose)
+    stack = Stack(
+        model,
+        x,
+        None,
+        objective,
+        stages,
+        validation_data,
+        seed,
+        sample_weight=sample_weight,
+        validation_split=validation_split,
+    )
+    size = stack.examples.batch_size(batch_size, default=128)
+    settings = Settings(epochs, size, optimizer, learning_rate, patience, callbacks, verbose)
     _check_order(stack.objectives)
-    data = stack.first_inputs(settings, max_memory)
+    data = stack.first_inputs([settings], max_memory)
     learners = [stack.learners(number) for number in range(len(stack.stages))]
     if report is not None:
         _take_over(learners, report)
@@ -197,7 +211,7 @@ def _continued(report: Any, objective: Any, stages: Any) -> tuple[Any, Any]:
     if stages is not None:
         raise ValueError(
             "Expected stages=None beside a report, which knows its stages. "
-            f"Received: stages={stages!r}"
+            f"Received: stages={brief(stages)}"
         )
     own = [stage.objective for stage in report.stages]
     return objective or own, report.layers or len(report.stages)

@@ -1,5 +1,6 @@
 """What greedy and joint pretraining share: arguments made ready, the loop, the reports."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,23 +11,25 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
-from pretrain.checks import checked_optimizer, positive
+from pretrain.checks import brief, checked_optimizer, positive
 from pretrain.codes import Codes
 from pretrain.examples import Examples, split_validation
 from pretrain.members import values_of, variables_of
-from pretrain.objectives import DenoisingAutoencoder, Objective
+from pretrain.objectives import DenoisingAutoencoder, Objective, of_name
 from pretrain.objectives.objective import Learner
 from pretrain.population import Population
 from pretrain.report import StageReport
 from pretrain.seeds import derive
 from pretrain.stages import Stage, in_unit_interval, split_stages
-from pretrain.task import check_inputs
 from pretrain.training import BestEpoch, Trainer, progress
+
+# Columns of a history that are no scores.
+_COUNTS = ["member", "seed", "epoch", "updates"]
 
 
 @dataclass
 class Settings:
-    """How stages are trained: arguments of `greedy_pretrain`, checked."""
+    """How a stage is trained: arguments of `greedy_pretrain`, checked."""
 
     epochs: int
     batch_size: int
@@ -35,6 +38,7 @@ class Settings:
     patience: int | None
     callbacks: Sequence[keras.callbacks.Callback]
     verbose: str | int
+    drop_remainder: bool = False
 
     def __post_init__(self) -> None:
         positive("epochs", self.epochs)
@@ -49,7 +53,42 @@ class Settings:
         optimizer = {k: v for k, v in self.optimizer.get_config().items() if k != "name"}
         rates = None if self.learning_rate is None else np.asarray(self.learning_rate).tolist()
         kind = type(self.optimizer).__name__
-        return [self.epochs, self.batch_size, rates, self.patience, kind, optimizer]
+        counts = [self.epochs, self.batch_size, self.drop_remainder]
+        return [*counts, rates, self.patience, kind, optimizer]
+
+
+def settings_of_stages(
+    stack: "Stack", epochs: Any, batch_size: Any, optimizer: Any, learning_rate: Any, **same: Any
+) -> list[Settings]:
+    """The settings of each stage; a list has an entry for each stage.
+
+    A list of numbers as `learning_rate` of a population has an entry for each member.
+    """
+    count = len(stack.stages)
+    nested = isinstance(learning_rate, list | tuple) and any(map(np.ndim, learning_rate))
+    alone = stack.members == 1 and np.size(learning_rate) > 1
+    rates = learning_rate if nested or alone else [learning_rate] * count
+    each = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "learning_rate": rates,
+    }
+    columns = [_for_each_stage(name, value, count) for name, value in each.items()]
+    return [
+        Settings(epochs, stack.examples.batch_size(size, default=128), *rest, **same)
+        for epochs, size, *rest in zip(*columns, strict=True)
+    ]
+
+
+def _for_each_stage(name: str, value: Any, count: int) -> list:
+    values = list(value) if isinstance(value, list | tuple | np.ndarray) else [value] * count
+    if len(values) != count:
+        raise ValueError(
+            f"`{name}` must be one value, or a list with a value for each of {count} stages. "
+            f"Received: {name}={brief(value)}"
+        )
+    return values
 
 
 class Stack:
@@ -59,25 +98,39 @@ class Stack:
     """
 
     def __init__(
-        self, model: Any, x: Any, y: Any, objective: Any, stages: Any, validation: Any, seed: int
+        self,
+        model: Any,
+        x: Any,
+        y: Any,
+        objective: Any,
+        stages: Any,
+        validation: Any,
+        seed: int,
+        *,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        validation_split: float = 0.0,
     ) -> None:
         single = not isinstance(model, Population)
         self.population = Population.from_models([model], [seed]) if single else model
         self.members = len(self.population)
-        self.examples = Examples(x, y, members=self.members)
-        self.validation = split_validation(validation, self.members)
-        for data in filter(None, (self.examples, self.validation)):
-            check_inputs(self.population.template, data)
+        options = {"model": self.population.template, "members": None if single else self.members}
+        self.examples, self.validation = split_validation(
+            Examples(x, y, sample_weight, class_weight=class_weight, **options),
+            validation,
+            validation_split,
+            **options,
+        )
         self.stages = _cut(self.population.template, stages, self.examples)
         self.objectives = _one_for_each(objective, len(self.stages))
         self.layers = None if stages is None or isinstance(stages, int) else stages
 
-    def first_inputs(self, settings: Settings, max_memory: int) -> list[Codes]:
+    def first_inputs(self, settings: Sequence[Settings], max_memory: int) -> list[Codes]:
         """Inputs of the first stage, of validation too if there is any; decides the objectives."""
-        if settings.patience and self.validation is None:
+        if settings[0].patience and self.validation is None:
             raise ValueError(
                 "`patience` waits for a lower validation loss: expected `validation_data`. "
-                f"Received: patience={settings.patience}, validation_data=None"
+                f"Received: patience={settings[0].patience}, validation_data=None"
             )
         options = {
             "dtype": _input_dtype(self.population.template),
@@ -85,7 +138,9 @@ class Stack:
             "max_memory": positive("max_memory", max_memory),
             "labeled": any(o.needs_targets for o in self.objectives),
         }
-        data = [Codes(self.examples, multiple=settings.batch_size, **options)]
+        data = [
+            Codes(self.examples, multiple=math.lcm(*(s.batch_size for s in settings)), **options)
+        ]
         if self.validation is not None:
             data.append(Codes(self.validation, multiple=1, **options))
         between = self.between()
@@ -132,16 +187,18 @@ def _cut(model: keras.Model, stages: Any, examples: Examples) -> list[Stage]:
                 f"Received: stages={stages}"
             )
         return cut[:stages]
-    return split_stages(model, stages=stages, input_shape=examples.first()[0].x.shape[1:])
+    return split_stages(model, stages=stages, input_shape=examples.shape[1:])
 
 
 def _one_for_each(objective: Any, count: int) -> list[Objective]:
     objectives = list(objective) if isinstance(objective, list | tuple) else [objective] * count
-    objectives = [DenoisingAutoencoder() if item is None else item for item in objectives]
+    objectives = [DenoisingAutoencoder() if item is None else of_name(item) for item in objectives]
     if len(objectives) != count or not all(isinstance(item, Objective) for item in objectives):
+        labels = " Targets go to `y=`, which only SupervisedGreedy uses."
         raise ValueError(
-            f"`objective` must be one of pretrain.objectives, or one for each of {count} stages. "
-            f"Received: objective={objective!r}"
+            f"`objective` must be one of pretrain.objectives, or one for each of {count} stages."
+            f"{labels if hasattr(objective, 'shape') else ''} "
+            f"Received: objective={brief(objective)}"
         )
     return objectives
 
@@ -186,13 +243,15 @@ class StageTraining:
         history = self._train(settings, inputs, held_out)
         whole = {
             "loss": self.task.loss_name,
-            "baseline": np.resize([*map(self.task.baseline, moments)], len(self.population)),
+            "baseline": np.resize(
+                [m.weight * self.task.baseline(m) for m in moments], len(self.population)
+            ),
             "history": history,
             "seconds": time.perf_counter() - start,
         }
         self._finish()
         epochs = history.groupby("member")["epoch"].max().to_numpy()
-        examples = n // settings.batch_size * settings.batch_size * epochs
+        examples = (n - n % settings.batch_size * settings.drop_remainder) * epochs
         return [
             StageReport(
                 name=stage.name,
@@ -235,6 +294,7 @@ class StageTraining:
                 optimizer=settings.optimizer,
                 learning_rate=settings.learning_rate,
                 batch_size=settings.batch_size,
+                drop_remainder=settings.drop_remainder,
                 validate=held_out and (lambda: self._validate(held_out)),
                 stream=self.stream,
             )
@@ -270,14 +330,14 @@ class StageTraining:
         if not callbacks.callbacks:
             return
         self.trained.assign(0, self.learners[0])
-        logs = pd.DataFrame(rows).drop(columns=["member", "seed", "epoch"]).mean().to_dict()
+        logs = pd.DataFrame(rows).drop(columns=_COUNTS).mean().to_dict()
         callbacks.on_epoch_end(epoch, logs)
 
     def _validate(self, held_out: Codes) -> np.ndarray:
         total, n = 0.0, 0
         for blocks in held_out:
             count = len(blocks[0].x)
-            scores = self.trained.scores(self.task, blocks, stream=self.stream)
+            scores = self.trained.scores(self.task, [blocks], stream=self.stream)
             total, n = total + count * scores, n + count
         return total / n
 
