@@ -195,13 +195,21 @@ def test_a_stage_follows_the_statistics_of_its_own_inputs(x):
 
 def test_the_report_is_a_table(x):
     report = greedy_pretrain(small(), x, validation_data=x[:10], **SETTINGS)
-    columns = ["stage", "member", "seed", "loss_name", "baseline", "loss", "val_loss"]
+    columns = ["stage", "member", "seed", "loss_name", "baseline", "updates", "loss"]
     table = report.to_frame()
-    assert list(table.columns) == [*columns, "seconds", "flops", "movement"]
+    assert list(table.columns) == [*columns, "val_loss", "seconds", "flops", "movement"]
     assert list(table["stage"]) == ["hidden_1", "hidden_2"]
     assert (table["seconds"] > 0).all()
     history = report.history
-    assert list(history.columns) == ["stage", "member", "seed", "epoch", "loss", "val_loss"]
+    assert list(history.columns) == [
+        "stage",
+        "member",
+        "seed",
+        "epoch",
+        "updates",
+        "loss",
+        "val_loss",
+    ]
     assert list(history["epoch"]) == [1, 2, 3, 1, 2, 3]
     last = history[history["epoch"] == EPOCHS]
     assert list(table["loss"]) == list(last["loss"])
@@ -269,10 +277,9 @@ def test_the_table_shows_the_movement_of_a_matrix(x):
 @pytest.mark.parametrize("tied", [False, True])
 def test_flops_are_counted_by_hand(x, tied):
     report = greedy_pretrain(small(), x[:50], Autoencoder(tied=tied), **SETTINGS)
-    # 50 examples are three batches of 16; forward and backward is three times forward, through
-    # encoder and decoder; then the codes of all 50 examples.
+    # Forward and backward is three times forward, through encoder and decoder; then the codes.
     for stage, weights in zip(report.stages, [8 * 7, 7 * 6], strict=True):
-        assert stage.flops == 3 * 2 * (2 * weights) * 48 * EPOCHS + 2 * weights * 50
+        assert stage.flops == 3 * 2 * (2 * weights) * 50 * EPOCHS + 2 * weights * 50
 
 
 # Data
