@@ -13,6 +13,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras
 
+_LONG = 200
+
+
+def brief(value: Any) -> str:
+    """A short text about a value for an error message: never the user's data."""
+    if hasattr(value, "shape"):
+        dtype = getattr(value, "dtype", None)
+        return f"{type(value).__name__} of shape {tuple(value.shape)}, dtype {dtype}"
+    text = repr(value)
+    if isinstance(value, Sequence) and len(text) > _LONG:
+        kinds = ", ".join(sorted({type(item).__name__ for item in value}))
+        return f"{type(value).__name__} of {len(value)}: {kinds}"
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
+
 
 def is_count(value: Any) -> bool:
     """Whether a value is an integer of at least 1."""
@@ -22,7 +36,9 @@ def is_count(value: Any) -> bool:
 def positive(name: str, value: Any) -> int:
     """The value of an argument as a Python integer, which must be at least 1."""
     if not is_count(value):
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
+        raise ValueError(
+            f"`{name}` must be an integer of at least 1. Received: {name}={brief(value)}"
+        )
     return int(value)
 
 
@@ -34,14 +50,16 @@ def is_number(value: Any) -> bool:
 def check_number(name: str, value: Any) -> None:
     """Refuses an argument that is not a finite number of at least 0."""
     if not is_number(value) or value < 0:
-        raise ValueError(f"`{name}` must be a number of at least 0. Received: {name}={value!r}")
+        raise ValueError(
+            f"`{name}` must be a number of at least 0. Received: {name}={brief(value)}"
+        )
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     """Refuses an argument that is not among the choices."""
     if value not in choices:
         expected = ", ".join(map(repr, choices))
-        raise ValueError(f"`{name}` must be one of {expected}. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be one of {expected}. Received: {name}={brief(value)}")
 
 
 def checked_seeds(seeds: Iterable[int]) -> list[int]:
@@ -49,8 +67,9 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
     seeds = list(seeds) if isinstance(seeds, Iterable) else seeds
     if not isinstance(seeds, list) or not seeds or not all(map(_is_integer, seeds)):
         raise ValueError(
-            "`seeds` must be integers, one for each member, at least one. "
-            f"Received: seeds={seeds!r}"
+            "`seeds` must be integers, one for each member, at least one; for three members, "
+            "range(3). "
+            f"Received: seeds={brief(seeds)}"
         )
     return [int(seed) for seed in seeds]
 
@@ -68,7 +87,7 @@ def checked_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
     except (ValueError, TypeError):
         raise ValueError(
             "`optimizer` must be a Keras optimizer, by name or instance. "
-            f"Received: optimizer={optimizer!r}"
+            f"Received: optimizer={brief(optimizer)}"
         ) from None
 
 
@@ -89,7 +108,7 @@ def checked_rates(
     if scheduled:
         raise ValueError(
             "An optimizer with a schedule has its own rates: expected learning_rate=None. "
-            f"Received: learning_rate={learning_rate}"
+            f"Received: learning_rate={brief(learning_rate)}"
         )
     try:
         rates = np.asarray(learning_rate, dtype="float64")
@@ -98,7 +117,7 @@ def checked_rates(
     if rates.shape not in ((), (members,)) or not (np.isfinite(rates).all() and (rates > 0).all()):
         raise ValueError(
             f"`learning_rate` must be a positive number, or one for each of {members} members. "
-            f"Received: learning_rate={learning_rate!r}"
+            f"Received: learning_rate={brief(learning_rate)}"
         )
     return np.broadcast_to(rates, (members,)).tolist()
 
@@ -112,7 +131,7 @@ def check_model(model: Any, first: Any) -> None:
     if not isinstance(model, keras.Model) or not model.built or not model.variables:
         raise ValueError(
             "Expected a built Keras model; give it an Input, or call it on data first. "
-            f"Received: {model!r} of type {type(model).__name__}"
+            f"Received: {brief(model)} of type {type(model).__name__}"
         )
     shapes, expected = ([tuple(v.shape) for v in one.variables] for one in (model, first))
     if shapes != expected:

@@ -20,7 +20,7 @@ from pretrain.members import variables_of
 from pretrain.population import Population
 from pretrain.stage_training import dead_share, saturated_share
 from pretrain.stages import Stage, split_stages
-from pretrain.task import check_inputs, check_labeled, prediction_task
+from pretrain.task import check_labeled, prediction_task
 from pretrain.training import Epoch
 
 # Entries of a Jacobian that are computed at once, and of a whole Jacobian.
@@ -109,8 +109,9 @@ def gradients(
         [Glorot & Bengio, 2010](https://proceedings.mlr.press/v9/glorot10a.html)
     """
     layers = _Layers(model, x, stages, y)
-    task = prediction_task(loss, ())
-    check_labeled(layers.members.template, task, layers.examples)
+    template = layers.members.template
+    task = prediction_task(template, layers.examples, loss, ())
+    check_labeled(template, task, layers.examples)
     blocks = layers.of_each(layers.blocks)
     rows = [_Member(layers, i).gradients(task, b.x, b.y) for i, b in enumerate(blocks)]
     return layers.table(zip(layers.stages, zip(*rows, strict=True), strict=True))
@@ -271,8 +272,8 @@ class _Layers:
     def __init__(self, model: Any, x: Any, stages: Any, y: Any = None) -> None:
         population = model if isinstance(model, Population) else Population.from_models([model])
         self.members = population.members
-        self.examples = Examples(x, y, members=len(population))
-        check_inputs(population.template, self.examples)
+        members = len(population) if population is model else None
+        self.examples = Examples(x, y, model=population.template, members=members)
         self.blocks = next(self.examples.blocks())
         shape = self.blocks[0].x.shape[1:]
         options = {"head": 0, "stages": stages, "input_shape": shape}

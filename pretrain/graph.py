@@ -143,7 +143,8 @@ def flatten(model: keras.Model) -> Graph:
     function = functional(model)
     if function is None:
         raise ValueError(
-            "Expected a built Sequential or functional model, since only such models have a graph. "
+            "Expected a built Sequential or functional model, since only such models have a graph; "
+            "of a subclassed model, name the layers of each stage with `stages=`. "
             f"Received: model={model!r}, of type {type(model).__name__}"
         )
     if len(function.inputs) != 1 or len(function.outputs) != 1:

@@ -2,35 +2,40 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from pretrain.callbacks import appending
-from pretrain.examples import MAX_MEMORY, Examples
+from pretrain.examples import MAX_MEMORY, Examples, as_labels
 from pretrain.kept import StageFolder
 from pretrain.objectives import Objective
 from pretrain.population import Population
 from pretrain.report import Report, StageReport, warn_of
-from pretrain.stack import Settings, Stack, stream_name
+from pretrain.stack import Stack, settings_of_stages, stream_name
 from pretrain.stage_training import StageTraining
 
 
 def greedy_pretrain(
     model: keras.Model | Population,
     x: Any,
-    objective: Objective | Sequence[Objective] | None = None,
+    objective: str | Objective | Sequence[str | Objective] | None = None,
     *,
     y: Any = None,
-    epochs: int = 10,
-    batch_size: int = 128,
-    optimizer: str | keras.optimizers.Optimizer = "adam",
-    learning_rate: float | Sequence[float] | None = None,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    epochs: int | Sequence[int] = 10,
+    batch_size: int | Sequence[int] | None = None,
+    optimizer: Any = "adam",
+    learning_rate: float | Sequence[float] | Sequence[Sequence[float]] | None = None,
     seed: int = 0,
     stages: int | Sequence[Sequence[str]] | None = None,
     head: int = 1,
     validation_data: Any = None,
+    validation_split: float = 0.0,
+    drop_remainder: bool = False,
     patience: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     folder: str | os.PathLike | None = None,
@@ -53,16 +58,24 @@ def greedy_pretrain(
     Args:
         model: A built Keras model, or a `Population`. By default its last stage is taken for a
             classifier, see `head`.
-        x: Inputs (n, ...); or a list with such an array for each member of a population; or a
-            finite dataset (`tf.data.Dataset`, `keras.utils.PyDataset`), whose targets are ignored
-            by objectives that use none.
-        objective: An objective for all stages, or one for each; `None` is
+        x: Inputs (n, ...): an array, a DataFrame, a SciPy sparse matrix or nested lists; or a list
+            with such an array for each member of a population; or a finite dataset
+            (`tf.data.Dataset`, `keras.utils.PyDataset`), whose targets are ignored by objectives
+            that use none.
+        objective: An objective for all stages, or one for each; also by name: `"autoencoder"`,
+            `"denoising"`, `"sparse"`, `"contractive"`, `"rbm"`. `None` is
             `DenoisingAutoencoder(Masking(0.25))`.
-        y: Targets, for objectives that use them.
-        epochs: Epochs of every stage.
-        batch_size: Examples per update.
-        optimizer: Keras optimizer, by name or instance; every stage starts with a fresh copy.
-        learning_rate: One rate, or one for each member of a population; `None` is the optimizer's.
+        y: Labels, for `SupervisedGreedy`: integers (n,) or (n, 1), or one-hot (n, classes).
+        sample_weight: Weights of the examples' losses (n,).
+        class_weight: Weights of the losses by class, 1 for a class that is not named; needs `y`.
+        epochs: Epochs of every stage, or a list with a number for each stage.
+        batch_size: Examples per update, or a list with a number for each stage; the last batch of
+            an epoch may have fewer. `None` is 128, or the size of a dataset's first batch.
+        optimizer: Keras optimizer, by name or instance, of which every stage starts with a fresh
+            copy; or a list with one for each stage.
+        learning_rate: One rate, or a list with one for each stage. For a population, a list has a
+            rate for each member, and a list of lists has such a list for each stage. `None` is the
+            optimizer's.
         seed: Seed of order, corruption and decoders; a `Population` has its own.
         stages: Names of the layers of each stage, as for `split_stages`; or an integer, to
             pretrain only that many of the first stages; `None` is all but the classifier.
@@ -70,6 +83,8 @@ def greedy_pretrain(
             for a model without a classifier, such as an encoder that ends in its code. The report
             says what was left out. Not used if `stages` has names.
         validation_data: Inputs, `(x,)` or `(x, y)`, or a dataset: their loss is reported.
+        validation_split: Share of arrays to validate on instead, the last examples; 0 for none.
+        drop_remainder: Whether examples that fill no batch are left out of an epoch.
         patience: Epochs without a lower validation loss after which a stage ends, for each member
             by itself, at least 1. The stage then has the weights of its best epoch. `None`: it has
             all epochs, and the weights of the last.
@@ -87,7 +102,8 @@ def greedy_pretrain(
             trained anew: the result is that of all epochs at once. (With `patience`, all stages
             are.) The batches of a dataset may come in another order.
         max_memory: Bytes that the inputs of a stage may take, all members together; beyond it they
-            are computed anew in every epoch, block by block.
+            are computed anew in every epoch, block by block, and shuffled within blocks. At most
+            twice as many bytes are held at once, beside the arrays that are given.
         verbose: As in Keras's `fit`: `"auto"` is a progress bar in a terminal or notebook, 1 a bar
             anywhere, 2 a line for each epoch, 0 nothing.
 
@@ -103,24 +119,46 @@ def greedy_pretrain(
     Reference:
         [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks)
     """
-    stack = Stack(model, x, y, objective, stages, head, validation_data, seed)
-    _check_targets(stack.objectives, stack.examples, stack.validation, y)
-    settings = Settings(epochs, batch_size, optimizer, learning_rate, patience, callbacks, verbose)
-    described = [stack.describe_stage(number) for number in range(len(stack.stages))]
+    stack = Stack(
+        model,
+        x,
+        y,
+        objective,
+        stages,
+        head,
+        validation_data,
+        seed,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        validation_split=validation_split,
+    )
+    _check_targets(stack.objectives, stack.examples, stack.validation, y, class_weight)
+    settings = settings_of_stages(
+        stack,
+        epochs,
+        batch_size,
+        optimizer,
+        learning_rate,
+        patience=patience,
+        callbacks=callbacks,
+        verbose=verbose,
+        drop_remainder=drop_remainder,
+    )
+    described = [stack.describe_stage(*each) for each in enumerate(settings)]
     data = stack.first_inputs(settings, max_memory)
     kept = folder and StageFolder(
         folder,
-        stack.describe(data, settings, max_memory),
+        stack.describe(data, max_memory),
         described,
-        [settings.epochs] * len(described),
+        [of_stage.epochs for of_stage in settings],
     )
     # All before the first is trained: what cannot be trained is found while nothing has moved.
     trainings = [
         StageTraining(stack, objective, stack.learners(number), stream_name(number))
         for number, objective in enumerate(stack.objectives)
     ]
-    for training in trainings:
-        training.trace(settings.batch_size, data[0].dtype)
+    for training, of_stage in zip(trainings, settings, strict=True):
+        training.trace(of_stage.batch_size, data[0].dtype)
     report = Report([], stack.population.seeds, stack.layers, stack.left_out)
     with contextlib.ExitStack() as later:
         for number, (training, steps) in enumerate(zip(trainings, stack.between(), strict=True)):
@@ -131,10 +169,10 @@ def greedy_pretrain(
                 training.restore(found.values)
                 report.stages.append(StageReport.from_config(found.report, **training.models(0)))
                 continue
-            place = (number + 1, len(trainings))
-            report.stages += training.run(settings, *data, encodes=True, place=place, after=found)
+            place, own = (number + 1, len(trainings)), settings[number]
+            report.stages += training.run(own, *data, encodes=True, place=place, after=found)
             warn_of(report.stages[-1:])
-            later.enter_context(appending(settings.callbacks))
+            later.enter_context(appending(own.callbacks))
             if kept:
                 config = report.stages[-1].to_config()
                 kept.write(number, training.values(), training.states(), config)
@@ -142,29 +180,41 @@ def greedy_pretrain(
 
 
 def _check_targets(
-    objectives: list[Objective], examples: Examples, validation: Examples | None, y: Any
+    objectives: list[Objective],
+    examples: Examples,
+    validation: Examples | None,
+    y: Any,
+    class_weight: Any,
 ) -> None:
     classes = [objective.classes for objective in objectives if objective.needs_targets]
-    if not classes:
-        if y is not None:
-            raise ValueError(
-                "None of the objectives uses targets, which are for SupervisedGreedy: expected "
-                "y=None. Instead of pairs of noisy and clean inputs, DenoisingAutoencoder takes "
-                "clean inputs and a corruption that makes the noise. "
-                f"Received: y of type {type(y).__name__}"
-            )
-        return
-    for name, data in {"y": examples, "validation_data": validation}.items():
-        for block in data.first() if data else ():
-            labels = block.y
-            if labels is None or labels.ndim > 1 or (labels % 1).any():
-                received = "None" if labels is None else f"{labels.dtype} of shape {labels.shape}"
-                raise ValueError(
-                    f"SupervisedGreedy needs targets, integers of shape (n,), in `{name}`. "
-                    f"Received: targets {received}"
-                )
-            if labels.min() < 0 or labels.max() >= min(classes):
-                raise ValueError(
-                    f"Expected labels from 0 to {min(classes) - 1} in `{name}`. "
-                    f"Received: labels from {labels.min()} to {labels.max()}"
-                )
+    if classes:
+        for name, data in {"y": examples, "validation_data": validation}.items():
+            for labels in (
+                of_one for found in (data.targets() if data else ()) for of_one in found
+            ):
+                _check_labels(name, labels, min(classes))
+    elif y is not None and class_weight is None:
+        raise ValueError(
+            "None of the objectives uses targets, of which only SupervisedGreedy does: leave `y` "
+            "out, or pass y=None. Instead of pairs of noisy and clean inputs, DenoisingAutoencoder "
+            "takes clean inputs and a corruption that makes the noise. "
+            f"Received: y of type {type(y).__name__}"
+        )
+
+
+def _check_labels(name: str, y: Any, classes: int) -> None:
+    labels = None if y is None else as_labels(y)
+    one_hot = y is not None and y.ndim == 2 and y.shape[1] > 1
+    proper = not one_hot or y.shape[1] == classes and set(np.unique(y)) <= {0, 1}
+    if labels is None or labels.ndim > 1 or (labels % 1).any() or not proper:
+        received = "None" if y is None else f"{y.dtype} of shape {y.shape}"
+        raise ValueError(
+            f"SupervisedGreedy needs targets in `{name}`: integers of shape (n,) or (n, 1), or "
+            f"one-hot rows of shape (n, {classes}); numpy.argmax(y, axis=-1) makes integers of "
+            f"scores. Received: targets {received}"
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"Expected labels from 0 to {classes - 1} in `{name}`. "
+            f"Received: labels from {labels.min()} to {labels.max()}"
+        )

@@ -16,7 +16,6 @@ from pretrain.examples import Examples
 from pretrain.graph import Call, Graph
 from pretrain.seeds import derive
 from pretrain.stages import split_stages
-from pretrain.task import check_inputs
 
 
 def historical(seed: int | None = None) -> keras.Initializer:
@@ -270,8 +269,7 @@ def _variance(call: Call, linear: keras.Layer, tensors: dict[int, Tensor]) -> fl
 
 
 def _distinct_examples(model: keras.Model, x: Any) -> np.ndarray:
-    examples = Examples(x)
-    check_inputs(model, examples)
+    examples = Examples(x, model=model)
     x = next(examples.blocks())[0].x
     if (x == x[:1]).all():
         raise ValueError(

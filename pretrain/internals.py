@@ -4,7 +4,6 @@ Its tests say on which versions of Keras, TensorFlow and JAX they were run.
 """
 
 import contextlib
-import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -95,12 +94,25 @@ def _without_training(call: Callable) -> Callable:
     return inference
 
 
-def metric_function(metric: Any) -> Callable:
-    """The function `(y_true, y_pred) -> (batch,)` whose mean a Keras metric is.
+def loss_of(identifier: Any, y: Any, outputs: Any) -> keras.losses.Loss | None:
+    """The loss that `compile` makes of a name, class, instance or function for such targets."""
+    from keras.src.trainers.compile_utils import get_loss
 
-    A metric that is not the mean of a function raises an `AttributeError`.
-    """
-    return functools.partial(metric._fn, **metric._fn_kwargs)
+    return get_loss(identifier, y, outputs)
+
+
+def metric_of(identifier: Any, y: Any, outputs: Any) -> keras.metrics.Metric:
+    """The metric that `compile` makes of a name, class, instance or function."""
+    from keras.src.trainers.compile_utils import get_metric
+
+    return get_metric(identifier, y, outputs)
+
+
+def of_same_rank(y: Any, outputs: Any) -> tuple[Any, Any]:
+    """Targets and outputs whose ranks Keras's losses make equal, by a last axis of size 1."""
+    from keras.src.losses.loss import squeeze_or_expand_to_same_rank
+
+    return squeeze_or_expand_to_same_rank(y, outputs)
 
 
 def has_schedule(optimizer: keras.optimizers.Optimizer) -> bool:

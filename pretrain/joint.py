@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from pretrain.backend import Tensor, subkey
+from pretrain.checks import brief
 from pretrain.examples import MAX_MEMORY
 from pretrain.objectives import (
     Autoencoder,
@@ -33,13 +34,15 @@ def joint_pretrain(
     *,
     report: Report | None = None,
     epochs: int = 10,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     optimizer: Any = "adam",
     learning_rate: float | Sequence[float] | None = None,
     seed: int = 0,
     stages: int | Sequence[Sequence[str]] | None = None,
     head: int = 1,
+    sample_weight: Any = None,
     validation_data: Any = None,
+    validation_split: float = 0.0,
     patience: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     max_memory: int = MAX_MEMORY,
@@ -76,9 +79,10 @@ def joint_pretrain(
         stages: As in `greedy_pretrain`; `None` beside a `report`, which knows its stages.
         head, validation_data, verbose: As in `greedy_pretrain`; beside a `report`, which knows its
             stages, `head` is not used.
+        sample_weight, validation_split: As in `greedy_pretrain`.
         patience: As in `greedy_pretrain`, for all stages together.
         callbacks: As in `greedy_pretrain`; the callbacks see a single training.
-        max_memory: Bytes that a block of a dataset may take.
+        max_memory: As in `greedy_pretrain`.
 
     Returns:
         A report with all decoders. Every stage has the loss, history and seconds of all stages
@@ -95,10 +99,22 @@ def joint_pretrain(
         objective, stages = _continued(report, objective, stages)
         head = 0
     _check_autoencoders(objective)
-    stack = Stack(model, x, None, objective, stages, head, validation_data, seed)
-    settings = Settings(epochs, batch_size, optimizer, learning_rate, patience, callbacks, verbose)
+    stack = Stack(
+        model,
+        x,
+        None,
+        objective,
+        stages,
+        head,
+        validation_data,
+        seed,
+        sample_weight=sample_weight,
+        validation_split=validation_split,
+    )
+    size = stack.examples.batch_size(batch_size, default=128)
+    settings = Settings(epochs, size, optimizer, learning_rate, patience, callbacks, verbose)
     _check_order(stack.objectives)
-    data = stack.first_inputs(settings, max_memory)
+    data = stack.first_inputs([settings], max_memory)
     learners = [stack.learners(number) for number in range(len(stack.stages))]
     if report is not None:
         _take_over(learners, report)
@@ -203,7 +219,7 @@ def _continued(report: Any, objective: Any, stages: Any) -> tuple[Any, Any]:
     if stages is not None:
         raise ValueError(
             "Expected stages=None beside a report, which knows its stages. "
-            f"Received: stages={stages!r}"
+            f"Received: stages={brief(stages)}"
         )
     own = [stage.objective for stage in report.stages]
     return objective or own, report.layers or len(report.stages)

@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -104,20 +104,29 @@ class Members:
             outputs.append([ops.convert_to_numpy(o) for o in self.each(program.infer, [], batch)])
         return [np.concatenate(pieces)[:n] for pieces in zip(*outputs, strict=True)]
 
-    def scores(self, task: Task, blocks: list[Block], stream: str = "") -> np.ndarray:
-        """Mean scores of every member, in inference mode.
+    def scores(self, task: Task, reading: Iterable[list[Block]], stream: str = "") -> np.ndarray:
+        """Mean scores of every member over all examples, in inference mode.
 
         Args:
             task: What to score the members on.
-            blocks: A block of examples for all members, or one for each.
+            reading: Consecutive examples: a block for all members, or one for each.
             stream: Name of the random stream of corruption, beside a member's seed.
 
         Returns:
             An array of shape (members, names of the task).
         """
-        score = get_program(self.template, task).score
+        program = get_program(self.template, task)
         keys = [key_of("validation", stream, seed) for seed in self.seeds]
-        return np.stack([ops.convert_to_numpy(s) for s in self.each(score, [keys], blocks)])
+        states = [program.metric_states() for _ in self.seeds]
+        totals, n = 0.0, 0
+        for blocks in reading:
+            results = self.each(program.score, [keys, states], blocks)
+            means, states = zip(*results, strict=True)
+            count = len(blocks[0].x)
+            # Double precision: of one block, the result is what the program computed.
+            totals = totals + count * np.stack([np.asarray(m, "float64") for m in means])
+            n += count
+        return np.stack([program.results(*both) for both in zip(totals / n, states, strict=True)])
 
     def each(self, function: backend.Compiled, own: list[list], data: Sequence[tuple]) -> list:
         """Calls a function of a program for every member.
@@ -182,49 +191,84 @@ class Program:
             state[position] = ops.cast(learning_rate, rate.dtype)
         return state
 
-    def _train(self, trained, fixed, slots, index, key, first, x, y, weight):
-        """An update on each batch of `index`; returns the sums of the batches' scores too."""
+    def totals(self) -> Any:
+        """Sums of the scores of no examples."""
+        scores = len(self.task.names) - len(self.task.metrics)
+        return ops.zeros((scores,), keras.config.floatx())
+
+    def metric_states(self) -> list[list]:
+        """The variables of each metric that has seen no examples."""
+        for metric in self.task.metrics:
+            metric.reset_state()
+        return [values_of(metric.variables) for metric in self.task.metrics]
+
+    def results(self, means: np.ndarray, states: Sequence[list]) -> np.ndarray:
+        """Mean scores, followed by the results of metrics that have such states."""
+        pairs = zip(self.task.metrics, states, strict=True)
+        measured = [ops.convert_to_numpy(m.stateless_result(list(s))) for m, s in pairs]
+        return np.array([*means, *measured], keras.config.floatx())
+
+    def _train(self, trained, fixed, slots, totals, states, index, rest, key, first, x, y, weight):
+        """An update on each batch of `index`, and one on `rest` if there is any.
+
+        A batch counts in the sums of scores as much as it is full.
+        """
 
         def update(step, state):
             return self._update(*state, index[step], _key(key, first + step), x, y, weight)
 
-        totals = ops.zeros((len(self.task.names),), keras.config.floatx())
-        return backend.repeat(index.shape[0], update, (trained, fixed, slots, totals))
+        steps, size = index.shape
+        state = (trained, fixed, slots, totals, states)
+        # XLA refuses to compile even what takes no step, if there is nothing to slice.
+        state = backend.repeat(steps, update, state) if steps else state
+        if not rest.shape[0]:
+            return state
+        share, key = rest.shape[0] / size, _key(key, first + steps)
+        return self._update(*state, rest, key, x, y, weight, share)
 
-    def _update(self, trained, fixed, slots, totals, rows, key, x, y, weight):
+    def _update(self, trained, fixed, slots, totals, states, rows, key, x, y, weight, share=1.0):
         x, y, weight = _take((x, y, weight), rows)
         inputs = self.task.inputs(x, key)
 
         def objective(variables):
             outputs, moved, penalties = self._call(variables, fixed, inputs, training=True)
             loss = self.task.batch_loss(x, y, outputs, weight) + sum(penalties)
-            return loss, (moved, [ops.mean(s) for s in self.task.scores(x, y, outputs)[1:]])
+            means = [ops.mean(s) for s in self.task.scores(x, y, outputs)[1:]]
+            return loss, (moved, means, self._measured(states, y, outputs))
 
-        loss, (fixed, means), gradients = backend.value_and_gradients(objective, trained)
+        loss, (fixed, means, states), gradients = backend.value_and_gradients(objective, trained)
         trained, slots = self.optimizer.stateless_apply(slots, gradients, trained)
-        return trained, fixed, slots, totals + ops.stack([loss, *means])
+        return trained, fixed, slots, totals + ops.stack([loss, *means]) * share, states
 
-    def _score(self, trained, fixed, key, x, y, weight):
-        """Mean scores over all examples, in inference mode."""
+    def _score(self, trained, fixed, key, states, x, y, weight):
+        """Mean scores over all examples, in inference mode, and the states of the metrics."""
         n = x.shape[0]
         chunk = min(n, self.chunk)
 
-        def add(step, totals):
-            rows = step * chunk + ops.arange(chunk)
-            return self._add_scores(totals, trained, fixed, _key(key, step), rows, x, y, weight)
+        def add(step, state, size=chunk):
+            rows = step * chunk + ops.arange(size)
+            return self._add_scores(*state, trained, fixed, _key(key, step), rows, x, y, weight)
 
-        totals = ops.zeros((len(self.task.names),), keras.config.floatx())
-        return backend.repeat(-(-n // chunk), add, totals) / n
+        totals, states = backend.repeat(n // chunk, add, (self.totals(), states))
+        if n % chunk:
+            totals, states = add(n // chunk, (totals, states), n % chunk)
+        return totals / n, states
 
-    def _add_scores(self, totals, trained, fixed, key, rows, x, y, weight):
-        n = x.shape[0]
-        real = rows < n
-        x, y, weight = _take((x, y, weight), ops.minimum(rows, n - 1))
+    def _add_scores(self, totals, states, trained, fixed, key, rows, x, y, weight):
+        x, y, weight = _take((x, y, weight), rows)
         inputs = self.task.inputs(x, key)
         outputs, _, penalties = self._call(trained, fixed, inputs, training=False)
         scores = self.task.scores(x, y, outputs)
         scores[0] = (scores[0] if weight is None else scores[0] * weight) + sum(penalties)
-        return totals + ops.stack([ops.sum(ops.where(real, score, 0)) for score in scores])
+        totals = totals + ops.stack([ops.sum(score) for score in scores])
+        return totals, self._measured(states, y, outputs)
+
+    def _measured(self, states, y, outputs):
+        """States of the metrics that have seen further examples."""
+        return [
+            metric.stateless_update_state(state, *internals.of_same_rank(y, outputs))
+            for metric, state in zip(self.task.metrics, states, strict=True)
+        ]
 
     def _infer(self, trained, fixed, x):
         return self._call(trained, fixed, x, training=False)[0]

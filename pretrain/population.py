@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,9 +11,9 @@ import pandas as pd
 
 from pretrain.callbacks import Watched, check_callbacks
 from pretrain.checks import check_model, checked_optimizer, checked_rates, checked_seeds, positive
-from pretrain.examples import MAX_MEMORY, Examples, on_device, rows_within, split_validation
+from pretrain.examples import MAX_MEMORY, Examples, split_validation
 from pretrain.members import Members, values_of, variables_of
-from pretrain.task import check_inputs, check_labeled, check_targets, prediction_task
+from pretrain.task import check_labeled, check_targets, prediction_task
 from pretrain.training import Epoch, Trainer, progress
 
 
@@ -128,47 +128,53 @@ class Population:
         *,
         loss: str | keras.losses.Loss | Callable,
         epochs: int = 1,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         optimizer: str | keras.optimizers.Optimizer = "sgd",
         learning_rate: float | Sequence[float] | None = None,
         metrics: Sequence[str | keras.metrics.Metric | Callable] = (),
         sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
         validation_data: Any = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        validation_split: float = 0.0,
+        drop_remainder: bool = False,
         max_memory: int = MAX_MEMORY,
         verbose: str | int = "auto",
     ) -> pd.DataFrame:
         """Trains every member.
 
-        Each epoch is a new permutation of the examples, drawn from a member's seed; the last
-        partial batch is dropped. Every call starts anew, with a fresh optimizer and epoch 1.
+        Each epoch is a new permutation of the examples, drawn from a member's seed; the last batch
+        may have fewer examples. Every call starts anew, with a fresh optimizer and epoch 1.
 
         Args:
-            x: Inputs (n, ...); or a list with such an array for each member; or a finite dataset
-                (`tf.data.Dataset`, `keras.utils.PyDataset`) of batches `(x, y)` or
-                `(x, y, sample_weight)`, which is shuffled within blocks.
+            x: Inputs (n, ...): an array, a DataFrame, a SciPy sparse matrix or nested lists; or a
+                list with such an array for each member; or a finite dataset (`tf.data.Dataset`,
+                `keras.utils.PyDataset`) of `(x, y)` or `(x, y, sample_weight)`.
             y: Targets (n, ...), or a list of them.
-            loss: Keras loss, by name or instance, or a function `(y_true, y_pred)`.
+            loss: Keras loss, by name, class or instance, or a function `(y_true, y_pred)`. As in
+                Keras, targets (n,) of a model with outputs (n, 1) become (n, 1).
             epochs: Number of epochs, at least 1.
-            batch_size: Examples per update.
+            batch_size: Examples per update; `None` is 32, or the size of a dataset's first batch.
             optimizer: Keras optimizer, by name or instance.
             learning_rate: One rate for all or one per member; `None` is the optimizer's own.
-            metrics: Keras metrics that are means over examples, by name, or functions
-                `(y_true, y_pred) -> (batch,)`.
+            metrics: Keras metrics, by name, class or instance, or functions `(y_true, y_pred)`.
             sample_weight: Weights of the loss (n,).
+            class_weight: Weights of the loss by class, 1 for a class that is not named.
             validation_data: `(x, y)`, `(x, y, sample_weight)` or a dataset, evaluated each epoch.
             callbacks: Keras callbacks, which see an epoch as one execution of all its batches. The
                 logs are means over members; `callback.model` is the first member. Weights that a
                 callback sets are the first member's; a learning rate that it sets changes the rates
                 of all members in proportion.
-            max_memory: Bytes that a block of a dataset may take.
+            validation_split: Share of arrays to validate on instead, the last examples; 0 for none.
+            drop_remainder: Whether examples that fill no batch are left out of an epoch.
+            max_memory: Bytes that examples may take on the device. Those that take more, and
+                datasets, are read in every epoch anew, in blocks, and shuffled within blocks.
             verbose: As in Keras's `fit`: `"auto"` is a progress bar in a terminal or notebook, 1 a
                 bar anywhere, 2 a line for each epoch, 0 nothing.
 
         Returns:
             A row per member and epoch: `member`, `seed`, `epoch` (from 1), `learning_rate`,
-            `updates` (so far), `loss` (mean over the epoch's batches), the metrics, and each of
-            them with `val_`.
+            `updates` (so far), `loss` (mean over the epoch), the metrics, and each with `val_`.
 
         Raises:
             ValueError: If an argument is out of range or data and model do not fit.
@@ -183,8 +189,11 @@ class Population:
             learning_rate=learning_rate,
             metrics=metrics,
             sample_weight=sample_weight,
+            class_weight=class_weight,
             validation_data=validation_data,
             callbacks=callbacks,
+            validation_split=validation_split,
+            drop_remainder=drop_remainder,
             max_memory=max_memory,
             verbose=verbose,
         )
@@ -200,13 +209,16 @@ class Population:
         *,
         loss: str | keras.losses.Loss | Callable,
         epochs: int = 1,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         optimizer: str | keras.optimizers.Optimizer = "sgd",
         learning_rate: float | Sequence[float] | None = None,
         metrics: Sequence[str | keras.metrics.Metric | Callable] = (),
         sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
         validation_data: Any = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        validation_split: float = 0.0,
+        drop_remainder: bool = False,
         max_memory: int = MAX_MEMORY,
         verbose: str | int = "auto",
     ) -> Iterator[Epoch]:
@@ -234,23 +246,27 @@ class Population:
         """
         epochs, callbacks = positive("epochs", epochs), check_callbacks(callbacks, len(self))
         optimizer = checked_optimizer(optimizer)
-        examples = Examples(x, y, sample_weight, members=len(self))
-        validation = split_validation(validation_data, len(self))
-        task = prediction_task(loss, metrics)
-        for data in (examples, validation):
-            check_labeled(self.template, task, data)
+        options = {"model": self.template, "members": len(self)}
+        examples = Examples(x, y, sample_weight, class_weight=class_weight, **options)
+        examples, validation = split_validation(
+            examples, validation_data, validation_split, **options
+        )
+        task = prediction_task(self.template, examples, loss, metrics)
+        size = examples.batch_size(batch_size, default=32)
         checked = functools.partial(check_targets, self.template, task)
-        held_out = validation and on_device(checked(next(validation.blocks())))
-        rows = rows_within(positive("max_memory", max_memory), examples.first()[0].x, batch_size)
-        resident = None if examples.is_dataset else [on_device(examples.first())]
+        limit, held_out = positive("max_memory", max_memory), None
+        if validation:
+            check_labeled(self.template, task, validation)
+            held_out = validation.reader(limit, 1, checked)
         trainer = Trainer(
             self.members,
             task,
-            lambda: resident or map(on_device, map(checked, examples.blocks(rows))),
+            examples.reader(limit, size, checked),
             optimizer=optimizer,
             learning_rate=learning_rate,
-            batch_size=batch_size,
-            validate=held_out and (lambda: self.members.scores(task, held_out)),
+            batch_size=size,
+            drop_remainder=drop_remainder,
+            validate=held_out and (lambda: self.members.scores(task, held_out())),
         )
         watched = Watched(
             trainer, self.members, callbacks, lambda: self.template, optimizer, epochs
@@ -278,7 +294,7 @@ class Population:
         """Mean loss and metrics of every member.
 
         Args:
-            x: Inputs (n, ...), a list of such arrays, or a dataset.
+            x: As in `fit`.
             y: Targets (n, ...), or a list of them.
             loss: As in `fit`.
             metrics: As in `fit`.
@@ -290,11 +306,12 @@ class Population:
         Raises:
             ValueError: If data and model do not fit.
         """
-        examples = Examples(x, y, sample_weight, members=len(self))
-        task = prediction_task(loss, metrics)
-        check_labeled(self.template, task, examples)
-        blocks = check_targets(self.template, task, next(examples.blocks()))
-        scores = self.members.scores(task, on_device(blocks))
+        options = {"model": self.template, "members": len(self)}
+        examples = Examples(x, y, sample_weight, **options)
+        task = prediction_task(self.template, examples, loss, metrics)
+        checked = functools.partial(check_targets, self.template, task)
+        read = examples.reader(MAX_MEMORY, 1, checked)
+        scores = self.members.scores(task, read())
         table = pd.DataFrame(scores, columns=task.names)
         table.insert(0, "member", range(len(self)))
         table.insert(1, "seed", self.seeds)
@@ -304,7 +321,7 @@ class Population:
         """Outputs of every member, in inference mode.
 
         Args:
-            x: Inputs (n, ...), a list of such arrays, or a dataset.
+            x: As in `fit`; targets of a dataset are not used.
 
         Returns:
             Array of shape (members, n, ...).
@@ -312,9 +329,10 @@ class Population:
         Raises:
             ValueError: If x does not fit the model.
         """
-        examples = Examples(x, members=len(self))
-        check_inputs(self.template, examples)
-        return np.stack(self.members.outputs([block.x for block in next(examples.blocks())]))
+        examples = Examples(x, model=self.template, members=len(self))
+        rows = examples.rows_within(MAX_MEMORY, 1)
+        outputs = [self.members.outputs([b.x for b in blocks]) for blocks in examples.blocks(rows)]
+        return np.stack([np.concatenate(pieces) for pieces in zip(*outputs, strict=True)])
 
     def take_over(self, trained: Members) -> None:
         """Takes the weights that stages have learned, and gives them to the models.

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from pretrain.checks import brief
 from pretrain.objectives.objective import Objective
 
 # Shares of saturated values and of dead units above which a stage is reported.
@@ -245,5 +246,5 @@ def check_report(report: Any) -> None:
     if not isinstance(report, Report) or not report.stages:
         raise ValueError(
             "`report` must be a report that greedy_pretrain or joint_pretrain returned. "
-            f"Received: report={report!r}"
+            f"Received: report={brief(report)}"
         )

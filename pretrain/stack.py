@@ -1,5 +1,6 @@
 """What greedy and joint pretraining share: their arguments, made ready."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,23 +11,22 @@ from keras import ops
 
 from pretrain import graph
 from pretrain.callbacks import check_callbacks
-from pretrain.checks import checked_optimizer, positive
+from pretrain.checks import brief, checked_optimizer, positive
 from pretrain.codes import Codes
 from pretrain.examples import Examples, split_validation
 from pretrain.internals import layers_of
 from pretrain.kept import describe_graph, digest_of_arrays
-from pretrain.objectives import DenoisingAutoencoder, Objective
+from pretrain.objectives import DenoisingAutoencoder, Objective, of_name
 from pretrain.objectives.objective import Learner
 from pretrain.population import Population
 from pretrain.preprocessing import fit_preprocessing
 from pretrain.seeds import derive
 from pretrain.stages import Stage, in_unit_interval, split_stages, value_range
-from pretrain.task import check_inputs
 
 
 @dataclass
 class Settings:
-    """How stages are trained: arguments of `greedy_pretrain`, checked."""
+    """How a stage is trained: arguments of `greedy_pretrain`, checked."""
 
     epochs: int
     batch_size: int
@@ -35,6 +35,7 @@ class Settings:
     patience: int | None
     callbacks: Sequence[keras.callbacks.Callback]
     verbose: str | int
+    drop_remainder: bool = False
 
     def __post_init__(self) -> None:
         positive("epochs", self.epochs)
@@ -49,7 +50,42 @@ class Settings:
         optimizer = {k: v for k, v in self.optimizer.get_config().items() if k != "name"}
         rates = None if self.learning_rate is None else np.asarray(self.learning_rate).tolist()
         kind = type(self.optimizer).__name__
-        return [self.batch_size, rates, self.patience, kind, optimizer]
+        counts = [self.batch_size, self.drop_remainder]
+        return [*counts, rates, self.patience, kind, optimizer]
+
+
+def settings_of_stages(
+    stack: "Stack", epochs: Any, batch_size: Any, optimizer: Any, learning_rate: Any, **same: Any
+) -> list[Settings]:
+    """The settings of each stage; a list has an entry for each stage.
+
+    A list of numbers as `learning_rate` of a population has an entry for each member.
+    """
+    count = len(stack.stages)
+    nested = isinstance(learning_rate, list | tuple) and any(map(np.ndim, learning_rate))
+    alone = stack.members == 1 and np.size(learning_rate) > 1
+    rates = learning_rate if nested or alone else [learning_rate] * count
+    each = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "learning_rate": rates,
+    }
+    columns = [_for_each_stage(name, value, count) for name, value in each.items()]
+    return [
+        Settings(epochs, stack.examples.batch_size(size, default=128), *rest, **same)
+        for epochs, size, *rest in zip(*columns, strict=True)
+    ]
+
+
+def _for_each_stage(name: str, value: Any, count: int) -> list:
+    values = list(value) if isinstance(value, list | tuple | np.ndarray) else [value] * count
+    if len(values) != count:
+        raise ValueError(
+            f"`{name}` must be one value, or a list with a value for each of {count} stages. "
+            f"Received: {name}={brief(value)}"
+        )
+    return values
 
 
 class Stack:
@@ -68,36 +104,45 @@ class Stack:
         head: int,
         validation: Any,
         seed: int,
+        *,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        validation_split: float = 0.0,
     ) -> None:
         single = not isinstance(model, Population)
         self.population = Population.from_models([model], [seed]) if single else model
         self.single = single
         self.members = len(self.population)
-        self.examples = Examples(x, y, members=self.members)
-        self.validation = split_validation(validation, self.members)
-        for data in filter(None, (self.examples, self.validation)):
-            check_inputs(self.population.template, data)
-        shape = self.examples.first()[0].x.shape[1:]
-        self.stages = _cut(self.population.template, stages, head, shape)
+        options = {"model": self.population.template, "members": None if single else self.members}
+        self.examples, self.validation = split_validation(
+            Examples(x, y, sample_weight, class_weight=class_weight, **options),
+            validation,
+            validation_split,
+            **options,
+        )
+        self.stages = _cut(self.population.template, stages, head, self.examples.shape[1:])
         self.left_out = _left_out(self.population.template, self.stages)
         self.objectives = _one_for_each(objective, len(self.stages))
         self.layers = None if stages is None or isinstance(stages, int) else stages
 
-    def first_inputs(self, settings: Settings, max_memory: int) -> list[Codes]:
+    def first_inputs(self, settings: Sequence[Settings], max_memory: int) -> list[Codes]:
         """Inputs of the first stage, of validation too if there is any; decides the objectives."""
-        if settings.patience and self.validation is None:
+        if settings[0].patience and self.validation is None:
             raise ValueError(
                 "`patience` waits for a lower validation loss: expected `validation_data`. "
-                f"Received: patience={settings.patience}, validation_data=None"
+                f"Received: patience={settings[0].patience}, validation_data=None"
             )
-        settings.callbacks = check_callbacks(settings.callbacks, self.members)
+        for of_stage in settings:
+            of_stage.callbacks = check_callbacks(of_stage.callbacks, self.members)
         options = {
             "dtype": _input_dtype(self.population.template),
             "members": self.members,
             "max_memory": positive("max_memory", max_memory),
             "labeled": any(o.needs_targets for o in self.objectives),
         }
-        data = [Codes(self.examples, multiple=settings.batch_size, **options)]
+        data = [
+            Codes(self.examples, multiple=math.lcm(*(s.batch_size for s in settings)), **options)
+        ]
         if self.validation is not None:
             data.append(Codes(self.validation, multiple=1, **options))
         between = self.between()
@@ -122,17 +167,16 @@ class Stack:
                 raise ValueError(_out_of_range(objective, self.stages[number].name, bounds))
             self.objectives[number] = objective
 
-    def describe(self, data: list[Codes], settings: Settings, max_memory: int) -> dict[str, Any]:
+    def describe(self, data: list[Codes], max_memory: int) -> dict[str, Any]:
         """By name, plain data about what the result of every stage depends on."""
         return {
             "data": [inputs.digest() for inputs in data],
             "seeds": self.population.seeds,
-            "settings": settings.describe(),
             "max_memory": max_memory,
             "backend": [keras.backend.backend(), keras.config.floatx()],
         }
 
-    def describe_stage(self, number: int) -> dict[str, Any]:
+    def describe_stage(self, number: int, settings: Settings) -> dict[str, Any]:
         """By name, plain data about what the result of a stage depends on beside that."""
         stage = self.stages[number]
         layers = [stage.preamble, stage] if stage.preamble else [stage]
@@ -140,6 +184,7 @@ class Stack:
         return {
             "layers": [describe_graph(layer.graph) for layer in layers],
             "objective": self.objectives[number],
+            "settings": settings.describe(),
             "initial weights": digest_of_arrays(map(self.population.members.stacked, weights)),
         }
 
@@ -213,11 +258,13 @@ def _left_out(model: keras.Model, stages: list[Stage]) -> list[str]:
 
 def _one_for_each(objective: Any, count: int) -> list[Objective]:
     objectives = list(objective) if isinstance(objective, list | tuple) else [objective] * count
-    objectives = [DenoisingAutoencoder() if item is None else item for item in objectives]
+    objectives = [DenoisingAutoencoder() if item is None else of_name(item) for item in objectives]
     if len(objectives) != count or not all(isinstance(item, Objective) for item in objectives):
+        labels = " Targets go to `y=`, which only SupervisedGreedy uses."
         raise ValueError(
-            f"`objective` must be one of pretrain.objectives, or one for each of {count} stages. "
-            f"Received: objective={objective!r}"
+            f"`objective` must be one of pretrain.objectives, or one for each of {count} stages."
+            f"{labels if hasattr(objective, 'shape') else ''} "
+            f"Received: objective={brief(objective)}"
         )
     return objectives
 

@@ -73,13 +73,15 @@ class StageTraining:
             history = pd.concat([pd.DataFrame(after.report["history"]), history], ignore_index=True)
         whole = {
             "loss": self.task.loss_name,
-            "baseline": np.resize([*map(self.task.baseline, moments)], len(self.population)),
+            "baseline": np.resize(
+                [m.weight * self.task.baseline(m) for m in moments], len(self.population)
+            ),
             "history": history,
             "seconds": time.perf_counter() - start,
         }
         self._finish()
         epochs = history.groupby("member")["epoch"].max().to_numpy()
-        examples = n // settings.batch_size * settings.batch_size * epochs
+        examples = (n - n % settings.batch_size * settings.drop_remainder) * epochs
         codes = self._codes(inputs)
         return [
             StageReport(
@@ -153,6 +155,7 @@ class StageTraining:
             optimizer=settings.optimizer,
             learning_rate=settings.learning_rate,
             batch_size=settings.batch_size,
+            drop_remainder=settings.drop_remainder,
             validate=held_out and (lambda: self._validate(held_out)),
             stream=self.stream,
         )
@@ -213,7 +216,7 @@ class StageTraining:
         total, n = 0.0, 0
         for blocks in held_out:
             count = len(blocks[0].x)
-            scores = self.trained.scores(self.task, blocks, stream=self.stream)
+            scores = self.trained.scores(self.task, [blocks], stream=self.stream)
             total, n = total + count * scores, n + count
         return total / n
 

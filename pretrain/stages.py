@@ -11,6 +11,7 @@ from keras import ops
 
 from pretrain import graph
 from pretrain.backend import Tensor
+from pretrain.checks import brief
 from pretrain.graph import Call, Graph
 from pretrain.internals import functional, layers_of
 
@@ -378,7 +379,7 @@ def _check_names(names: Any, known: set[str]) -> None:
     if not valid or not all(isinstance(name, str) for stage in names for name in stage):
         raise ValueError(
             "`stages` must be a list with a list of layer names for each stage. "
-            f"Received: stages={names!r}"
+            f"Received: stages={brief(names)}"
         )
     flat = [name for stage in names for name in stage]
     unknown = sorted(set(flat) - known)

@@ -57,12 +57,13 @@ class Trainer:
             members, or one for each.
         optimizer: Keras optimizer, by name or instance.
         learning_rate: One rate for all or one per member; `None` is the optimizer's own.
-        batch_size: Examples per update.
+        batch_size: Examples per update; the last batch of an epoch may have fewer.
+        drop_remainder: Whether examples that fill no batch are left out of the epoch.
         validate: Function that returns the scores of validation examples, shape (members, names).
         stream: Name of the random stream of order and corruption, beside a member's seed.
 
     Raises:
-        ValueError: If an argument is out of range; in an epoch, if there is no full batch.
+        ValueError: If an argument is out of range; in an epoch, if no batch is left.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Trainer:
         optimizer: str | keras.optimizers.Optimizer,
         learning_rate: float | Sequence[float] | None,
         batch_size: int,
+        drop_remainder: bool = False,
         validate: Callable[[], np.ndarray] | None = None,
         stream: str = "",
     ) -> None:
@@ -83,6 +85,7 @@ class Trainer:
         self._names = task.names
         self._read = read
         self._batch_size = positive("batch_size", batch_size)
+        self._drops = drop_remainder
         self._validate = validate
         self._stream = stream
         self._program = get_program(members.template, task, optimizer)
@@ -91,51 +94,62 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Epoch]:
         for number in itertools.count(self.epoch + 1):
-            means, steps = self._epoch(number, self.states)
+            results, steps = self._epoch(number, self.states)
             self.epoch, self.updates = number, self.updates + steps
-            scores = dict(zip(self._names, means.T, strict=True))
+            scores = dict(zip(self._names, results.T, strict=True))
             if self._validate:
                 validated = zip(self._names, self._validate().T, strict=True)
                 scores |= {f"val_{name}": values for name, values in validated}
             yield Epoch(number, self.updates, scores)
 
-    def _epoch(self, number: int, states: list[list]) -> tuple[np.ndarray, int]:
+    def _epoch(self, number: int, slots: list[list]) -> tuple[np.ndarray, int]:
         """Trains on all examples once.
 
-        Returns the mean scores over batches (members, names), and the number of updates.
+        Returns the results (members, names): scores are means over the batches, each as much as it
+        is full; and the number of updates.
         """
-        steps = seen = 0
-        totals = 0.0
+        steps = trained = seen = 0
         seeds = self._members.seeds
         keys = [key_of("corruption", self._stream, seed, number) for seed in seeds]
+        measured = [[self._program.totals() for _ in seeds]]
+        measured.append([self._program.metric_states() for _ in seeds])
         for position, blocks in enumerate(self._read()):
             n = len(blocks[0].x)
-            seen += n
-            if n < self._batch_size:
+            used = n - n % self._batch_size * self._drops
+            seen, trained = seen + n, trained + used
+            if not used:
                 continue
-            batches = [self._batches(n, seed, number, position) for seed in seeds]
+            orders = [self._order(n, seed, number, position)[:used] for seed in seeds]
+            batches = zip(*map(self._batches, orders), strict=True)
             firsts = [ops.convert_to_tensor(steps, "int32")] * len(seeds)
-            totals = totals + self._train(states, [batches, keys, firsts], blocks)
-            steps += n // self._batch_size
+            measured = self._train(slots, [*measured, *batches, keys, firsts], blocks)
+            steps += -(-used // self._batch_size)
         if not steps:
             raise ValueError(
-                "Expected at least one full batch of examples, since a partial one is dropped. "
-                f"Received: {seen} examples, batch_size={self._batch_size}"
+                "Expected at least one full batch of examples, since drop_remainder=True drops a "
+                f"partial one. Received: {seen} examples, batch_size={self._batch_size}"
             )
-        return totals / steps, steps
+        means = [ops.convert_to_numpy(t) / (trained / self._batch_size) for t in measured[0]]
+        return np.stack(list(map(self._program.results, means, measured[1]))), steps
 
-    def _batches(self, n: int, seed: int, epoch: int, position: int) -> Any:
-        """Batches (steps, batch) of a permutation of the examples of a block."""
+    def _order(self, n: int, seed: int, epoch: int, position: int) -> np.ndarray:
+        """A permutation of the examples of a block."""
         random = np.random.RandomState(derive("order", self._stream, seed, epoch, position))
-        rows = random.permutation(n)[: n // self._batch_size * self._batch_size]
-        return ops.convert_to_tensor(rows.reshape(-1, self._batch_size).astype("int32"))
+        return random.permutation(n)
 
-    def _train(self, states: list[list], own: list[list], blocks: list[Block]) -> np.ndarray:
-        """Trains on blocks; returns the sums of the batches' scores, (members, names)."""
-        results = self._members.each(self._program.train, [states, *own], blocks)
-        trained, fixed, states[:], totals = zip(*results, strict=True)
+    def _batches(self, order: np.ndarray) -> tuple[Any, Any]:
+        """The full batches (steps, batch) of a permutation, and the partial one, maybe empty."""
+        full = len(order) // self._batch_size * self._batch_size
+        rows = order.astype("int32")
+        batches = rows[:full].reshape(-1, self._batch_size)
+        return ops.convert_to_tensor(batches), ops.convert_to_tensor(rows[full:])
+
+    def _train(self, slots: list[list], own: list[Sequence], blocks: list[Block]) -> list[Sequence]:
+        """Trains on blocks; returns the members' sums of scores and states of metrics."""
+        results = self._members.each(self._program.train, [slots, *own], blocks)
+        trained, fixed, slots[:], *measured = zip(*results, strict=True)
         self._members.values = [[*t, *f] for t, f in zip(trained, fixed, strict=True)]
-        return np.stack([ops.convert_to_numpy(total) for total in totals])
+        return measured
 
 
 class BestEpoch:

@@ -12,6 +12,7 @@ from scipy.special import ndtri
 from pretrain import graph
 from pretrain.backend import Tensor
 from pretrain.checks import positive
+from pretrain.examples import Examples
 from pretrain.graph import Call
 from pretrain.internals import layers_of, sharing_objects
 from pretrain.objectives import VariationalAutoencoder
@@ -62,18 +63,18 @@ class DeepAutoencoder(keras.Model):
 
         The codes of a variational model are the means of the latent variables (n, latent).
         """
-        return _in_batches(self.encoder, x)
+        return _in_batches(self.encoder, x, self.encoder)
 
     def decode(self, code: ArrayLike) -> np.ndarray:
         """Reconstructions (n, ...) from codes (n, ...), in inference mode.
 
         The codes of a variational model are values of the latent variables (n, latent).
         """
-        return _in_batches(self.decoder, code)
+        return _in_batches(self.decoder, code, self.decoder)
 
     def reconstruct(self, x: ArrayLike) -> np.ndarray:
         """Reconstructions (n, ...) of inputs x (n, ...), in inference mode: `decode(encode(x))`."""
-        return _in_batches(self, x)
+        return _in_batches(self, x, self.encoder)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """Decodes draws from the prior of the latent variables.
@@ -387,11 +388,10 @@ def _inverse(call: Call, stage: Stage, leading: bool) -> list[keras.Layer]:
     )
 
 
-def _in_batches(model: keras.Model, x: ArrayLike) -> np.ndarray:
-    """Outputs of a model in inference mode."""
-    x = np.asarray(x)
-    outputs = [
-        keras.ops.convert_to_numpy(model(x[start : start + _BATCH], training=False))
-        for start in range(0, max(1, len(x)), _BATCH)
-    ]
-    return np.concatenate(outputs)
+def _in_batches(model: keras.Model, x: Any, first: keras.Model) -> np.ndarray:
+    """Outputs of a model, which begins with another, in inference mode."""
+    if getattr(x, "shape", (1,))[:1] == (0,):
+        return keras.ops.convert_to_numpy(model(np.asarray(x), training=False))
+    blocks = Examples(x, model=first).blocks(_BATCH)
+    outputs = [model(block.x, training=False) for (block,) in blocks]
+    return np.concatenate([keras.ops.convert_to_numpy(output) for output in outputs])

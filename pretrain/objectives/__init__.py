@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from pretrain import corruption
+from pretrain.checks import check_choice
 from pretrain.objectives.autoencoder import (
     Autoencoder,
     ContractiveAutoencoder,
@@ -26,6 +27,7 @@ __all__ = [
     "VariationalAutoencoder",
     "from_config",
     "importance_weighted_bound",
+    "of_name",
     "to_config",
 ]
 
@@ -45,6 +47,23 @@ _CLASSES = {
         corruption.SaltAndPepper,
     )
 }
+
+
+_NAMES = {
+    "autoencoder": Autoencoder,
+    "contractive": ContractiveAutoencoder,
+    "denoising": DenoisingAutoencoder,
+    "rbm": RestrictedBoltzmannMachine,
+    "sparse": SparseAutoencoder,
+}
+
+
+def of_name(identifier: Any) -> Any:
+    """The objective of a name, with its defaults; what is no name stays as it is."""
+    if not isinstance(identifier, str):
+        return identifier
+    check_choice("objective", identifier, list(_NAMES))
+    return _NAMES[identifier]()
 
 
 def to_config(objective: Any) -> dict[str, Any]:

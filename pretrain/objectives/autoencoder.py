@@ -11,7 +11,7 @@ from keras import ops
 from scipy.special import xlog1py, xlogy
 
 from pretrain.backend import Tensor, as_floats, directional_derivative, normal
-from pretrain.checks import check_choice, check_number, positive
+from pretrain.checks import brief, check_choice, check_number, positive
 from pretrain.corruption import Gaussian, Masking, PatchMasking, SaltAndPepper
 from pretrain.internals import layers_of, unrolled
 from pretrain.objectives.decoders import build_decoder, dense_stage
@@ -126,7 +126,7 @@ class DenoisingAutoencoder(Autoencoder):
         if not callable(self.corruption) or isinstance(self.corruption, type):
             raise ValueError(
                 "`corruption` must be a process of pretrain.corruption, such as Masking(0.25). "
-                f"Received: corruption={self.corruption!r}"
+                f"Received: corruption={brief(self.corruption)}"
             )
         _check_signature(self.corruption)
         check_number("alpha", self.alpha)
@@ -134,7 +134,8 @@ class DenoisingAutoencoder(Autoencoder):
         if self.emphasizes and not hasattr(self.corruption, "selected"):
             raise ValueError(
                 "Emphasis needs a corruption that selects features, such as Masking(0.25). "
-                f"Received: corruption={self.corruption!r}, alpha={self.alpha}, beta={self.beta}"
+                f"Received: corruption={brief(self.corruption)}, "
+                f"alpha={self.alpha}, beta={self.beta}"
             )
 
     @property

@@ -13,7 +13,7 @@ from pretrain.stages import Stage
 
 
 class Moments(NamedTuple):
-    """Means over the examples of inputs and squared inputs, and the frequency of each label.
+    """Weighted means of inputs and squared inputs, frequencies of labels, and the mean weight.
 
     A trivial model knows the means and nothing more.
     """
@@ -21,6 +21,7 @@ class Moments(NamedTuple):
     mean: np.ndarray
     mean_square: np.ndarray
     frequencies: np.ndarray | None = None
+    weight: float = 1.0
 
 
 class Objective:
@@ -30,6 +31,7 @@ class Objective:
     """
 
     names: tuple[str, ...] = ("loss",)
+    metrics: tuple[keras.metrics.Metric, ...] = ()
     needs_targets = False
     # The field that can be "auto", and the field's values for binary inputs and for other inputs.
     auto: tuple[str, str, str] | None = None
@@ -87,7 +89,8 @@ class Objective:
         self, x: Tensor, y: Tensor, outputs: dict[str, Tensor], weight: Tensor
     ) -> Tensor:
         """The scalar that is minimized, from the arguments of `scores`."""
-        return ops.mean(self.scores(x, y, outputs)[0])
+        losses = self.scores(x, y, outputs)[0]
+        return ops.mean(losses if weight is None else losses * weight)
 
     def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
         """The scores of each example.

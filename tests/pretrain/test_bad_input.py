@@ -125,7 +125,10 @@ CASES = {
     "x ragged": (lambda s: s.pretrain(ragged(s.x)), NUMBERS_X),
     "x a ragged tensor": (lambda s: s.pretrain(tensorflow_ragged(s.x)), "Received: x of type Ragg"),
     "x masked": (lambda s: s.pretrain(np.ma.masked_less(s.x, 0.5)), NUMBERS_X + " MaskedArray"),
-    "x nested lists": (lambda s: s.pretrain(s.x.tolist()), "must be an array.*Received: x, a list"),
+    "x nested lists of unequal lengths": (
+        lambda s: s.pretrain([row[: 3 + i % 2] for i, row in enumerate(s.x.tolist())]),
+        NUMBERS_X + " list",
+    ),
     "x a list of too many arrays": (
         lambda s: s.fit([s.x] * 3),
         "each of 2 members.*Received: x, a list of 3: ndarray",
@@ -144,7 +147,7 @@ CASES = {
     # Targets and weights
     "y for an objective without": (
         lambda s: s.pretrain(y=s.y),
-        "y=None.*Received: y of type ndarr",
+        "leave `y` out.*Received: y of type ndarr",
     ),
     "y missing": (lambda s: s.population.fit(s.x, loss=LOSS), "Expected targets.*Received: y=None"),
     "y missing in evaluate": (
@@ -193,8 +196,8 @@ CASES = {
     "validation data of wrong shape": (lambda s: s.pretrain(validation_data=s.x[:, :7]), SHAPE),
     # Settings
     "objective unknown": (
-        lambda s: s.pretrain(objective="denoising"),
-        "`objective` must be.*Received: objective='denoising'",
+        lambda s: s.pretrain(objective="denoisng"),
+        "`objective` must be one of .*'denoising'.*Received: objective='denoisng'",
     ),
     "objective a class": (
         lambda s: s.pretrain(objective=Autoencoder),
@@ -224,9 +227,17 @@ CASES = {
         "mean.*Received: .*reduction=None",
     ),
     "metric unknown": (lambda s: s.fit(metrics=["acuracy"]), "`metrics` must.*Received: 'acuracy'"),
-    "metric no mean": (
+    "metric of other targets": (
         lambda s: s.fit(metrics=[keras.metrics.AUC()]),
-        "means over examples.*Received: .*AUC",
+        r"AUC.* compares with the model's outputs.*Received: targets of shape \(7,\)",
+    ),
+    "metric of several values": (
+        lambda s: s.fit(y=np.eye(3)[s.y], loss="mse", metrics=[keras.metrics.F1Score()]),
+        "to a single number.*Received: targets of shape",
+    ),
+    "one-hot targets of a sparse loss": (
+        lambda s: s.fit(y=np.eye(3)[s.y]),
+        "one-hot targets need 'categorical_crossentropy'.*Received: targets of shape",
     ),
     "metrics a name": (
         lambda s: s.fit(metrics="accuracy"),
@@ -267,12 +278,12 @@ CASES = {
     "half an epoch": (lambda s: s.fit(epochs=0.5), INTEGER.format("epochs", 0.5)),
     "empty batches": (lambda s: s.pretrain(batch_size=0), INTEGER.format("batch_size", 0)),
     "batches of truth": (lambda s: s.fit(batch_size=True), INTEGER.format("batch_size", "True")),
-    "batches larger than the data": (
-        lambda s: s.pretrain(batch_size=33),
+    "no full batch": (
+        lambda s: s.pretrain(batch_size=33, drop_remainder=True),
         "at least one full batch.*Received: 32 examples, batch_size=33",
     ),
-    "batches larger than the data in fit": (
-        lambda s: s.fit(batch_size=33),
+    "no full batch in fit": (
+        lambda s: s.fit(batch_size=33, drop_remainder=True),
         "at least one full batch.*Received: 32 examples, batch_size=33",
     ),
     "no memory": (lambda s: s.pretrain(max_memory=0), INTEGER.format("max_memory", 0)),

@@ -1,11 +1,16 @@
+import functools
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from keras import layers
 from pretrain_helpers import array, gaussian, uniform, values
 
-from pretrain import Population
+from pretrain import Autoencoder, Population, SupervisedGreedy, greedy_pretrain, networks
 
 N, BATCH = 50, 16
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -132,7 +137,7 @@ def test_every_example_is_seen_once_whatever_the_memory(rows):
 
 
 def test_the_order_within_blocks_is_the_seeds(data):
-    small = {**SETTINGS, "max_memory": 40 * data[0][0].nbytes}
+    small = {**SETTINGS, "max_memory": 8 * 40 * data[0][0].nbytes}
     one, again, other = (Population(lambda _: net(0), [seed]) for seed in (3, 3, 4))
     for population in (one, again, other):
         population.fit(Batches(*data[:2]), **small)
@@ -261,3 +266,172 @@ def test_what_is_wrong_in_a_later_batch_is_found_too(data, wrong):
 
     with pytest.raises(ValueError, match="Received: "):
         Population(net, [3]).fit(Later(x, y), **SETTINGS)
+
+
+# Kinds of data
+
+
+KINDS = {
+    "nested lists": lambda x: x.tolist(),
+    "bool and nullable columns": lambda x: pd.DataFrame(x).convert_dtypes().assign(**{"0": True}),
+    "compressed rows": scipy.sparse.csr_array,
+    "coordinates": scipy.sparse.coo_matrix,
+    "the model's input by name": lambda x: {"values": x},
+}
+
+
+def named(seed=0):
+    dense = layers.Dense(4, "tanh", kernel_initializer=keras.initializers.GlorotUniform(seed=seed))
+    head = layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(seed=seed))
+    return keras.Sequential([keras.Input((6,), name="values"), dense, head])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_data_is_taken_everywhere(kind):
+    x, y = np.rint(2 * gaussian(20, 6)), np.arange(20) % 3
+    x[:, 0] = 1
+    given = KINDS[kind](x)
+    if isinstance(given, pd.DataFrame):
+        given = given.drop(columns=[0])[["0", *range(1, 6)]]
+    results = []
+    # A list may stand for a tuple, unless it could be one of rows.
+    pair = tuple if isinstance(given, list) else list
+    for data, held_out in ((x, (x, y)), (given, pair([given, y.tolist()]))):
+        model, population = named(), Population(named, [1, 2])
+        report = greedy_pretrain(model, data, Autoencoder(), epochs=1, batch_size=8)
+        settings = {"epochs": 1, "batch_size": 8, "loss": LOSS}
+        history = population.fit(data, y.tolist(), validation_data=held_out, **settings)
+        results.append([report.history["loss"], history["val_loss"], population.predict(data)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_examples_of_a_dataset_need_not_be_in_batches(data):
+    tf = pytest.importorskip("tensorflow")
+    one, other = Population(net, [3]), Population(net, [3])
+    one.fit(*data[:2], **SETTINGS)
+    other.fit(tf.data.Dataset.from_tensor_slices(data[:2]), **SETTINGS)
+    same(one, other)
+
+
+def test_a_dataset_may_name_its_inputs(data):
+    one, other = Population(named, [3]), Population(named, [3])
+    x, y, _ = data
+    one.fit(x, y, **SETTINGS)
+    other.fit(tf_data({"values": x}, y), **SETTINGS)
+    same(one, other)
+    with pytest.raises(ValueError, match=r"dataset\.map.*Received: a dict with keys \['image'\]"):
+        other.fit(tf_data({"image": x}, y), **SETTINGS)
+
+
+def test_the_batches_of_a_dataset_are_those_that_it_comes_in(data):
+    population = Population(net, [3])
+    history = population.fit(tf_data(*data[:2], size=20), loss=LOSS, epochs=2)
+    assert history["updates"].tolist() == [3, 6]
+
+
+@pytest.mark.parametrize(
+    "labels", [lambda y: y[:, None], lambda y: np.eye(3)[y], np.ndarray.tolist]
+)
+def test_labels_of_greedy_training_stand_in_a_row_a_column_or_one_hot(data, labels):
+    x, y, _ = data
+    one, other = named(), named()
+    settings = {"epochs": 1, "batch_size": BATCH}
+    greedy_pretrain(one, x, SupervisedGreedy(3), y=y, **settings)
+    greedy_pretrain(other, x, SupervisedGreedy(3), y=labels(y), **settings)
+    for a, b in zip(values(one), values(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_examples_without_weight_teach_nothing(data):
+    x, y, _ = data
+    weight = (np.arange(N) < 20).astype("float32")
+    spoiled = np.where(weight[:, None] == 0, 9, x)
+    results = []
+    for inputs in (x, spoiled):
+        for objective, options in ((Autoencoder(), {}), (SupervisedGreedy(3), {"y": y})):
+            model = named()
+            settings = {"sample_weight": weight, "epochs": 2, "batch_size": N, **options}
+            report = greedy_pretrain(model, inputs, objective, **settings)
+            results.append([*values(model), report.to_frame()["baseline"].to_numpy()])
+    for one, other in zip(results[:2], results[2:], strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_settings_may_differ_from_stage_to_stage(data):
+    build = functools.partial(networks.mlp, (6,), 3, depth=2, units=4, activation="tanh", seed=0)
+    together, apart = build(), build()
+    settings = {"epochs": [1, 2], "batch_size": [8, 10], "learning_rate": [0.1, 0.01]}
+    report = greedy_pretrain(
+        together, data[0], "autoencoder", optimizer=["sgd", "adam"], **settings
+    )
+    assert report.to_frame()["updates"].tolist() == [7, 10]
+    greedy_pretrain(
+        apart,
+        data[0],
+        Autoencoder(),
+        epochs=1,
+        batch_size=8,
+        optimizer="sgd",
+        learning_rate=0.1,
+        stages=1,
+    )
+    for a, b in zip(together.layers[1].weights, apart.layers[1].weights, strict=True):
+        np.testing.assert_array_equal(array(a), array(b))
+    with pytest.raises(ValueError, match=r"each of 2 stages. Received: epochs=\[1, 2, 3\]"):
+        greedy_pretrain(apart, data[0], epochs=[1, 2, 3])
+
+
+def test_the_users_data_is_in_no_message(data):
+    x, y, _ = data
+    model = named()
+    for wrong in (
+        lambda: greedy_pretrain(model, x, y),
+        lambda: greedy_pretrain(model, x, epochs=y),
+        lambda: greedy_pretrain(model, x, stages=y.tolist()),
+        lambda: greedy_pretrain(model, x, learning_rate=-x),
+        lambda: greedy_pretrain(model, (x, y)),
+        lambda: Population(net, x),
+        lambda: Population(net, [3]).fit(x, y, loss=x),
+    ):
+        with pytest.raises(ValueError, match="Received") as error:
+            wrong()
+        assert len(str(error.value)) < 400, str(error.value)
+
+
+def test_columns_without_numbers_are_named(data):
+    frame = pd.DataFrame(data[0]).assign(color="red")
+    with pytest.raises(ValueError, match="get_dummies.*Received: .*column 'color'"):
+        greedy_pretrain(named(), frame)
+    holes = pd.DataFrame(data[0]).rename(columns={2: "age"})
+    holes.loc[4, "age"] = None
+    with pytest.raises(ValueError, match=r"Received: x with 1 NaN .*columns \['age'\]"):
+        greedy_pretrain(named(), holes)
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+from pretrain import greedy_pretrain, networks
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+def run(x):
+    model = networks.mlp((1024,), depth=2, units=64, activation="sigmoid", seed=0)
+    greedy_pretrain(model, x, epochs=1, batch_size=64, max_memory=limit, verbose=0)
+
+limit = 64 * 2**20
+x = np.ones((30_000, 1024), "float32")
+run(x[:2048])
+before = peak()
+run(x)
+print((peak() - before) / limit)
+"""
+
+
+@pytest.mark.slow
+def test_no_more_than_twice_the_limit_is_held():
+    run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 2

@@ -281,10 +281,9 @@ def test_the_table_shows_the_movement_of_a_matrix(x):
 @pytest.mark.parametrize("tied", [False, True])
 def test_flops_are_counted_by_hand(x, tied):
     report = greedy_pretrain(small(), x[:50], Autoencoder(tied=tied), **SETTINGS)
-    # 50 examples are three batches of 16; forward and backward is three times forward, through
-    # encoder and decoder; then the codes of all 50 examples.
+    # Forward and backward is three times forward, through encoder and decoder; then the codes.
     for stage, weights in zip(report.stages, [8 * 7, 7 * 6], strict=True):
-        assert stage.flops == 3 * 2 * (2 * weights) * 48 * EPOCHS + 2 * weights * 50
+        assert stage.flops == 3 * 2 * (2 * weights) * 50 * EPOCHS + 2 * weights * 50
 
 
 # Data

@@ -102,13 +102,11 @@ def test_layers_in_inference_mode_are_put_back():
     assert set(vars(dropout)) == attributes
 
 
-def test_the_function_of_a_metric_is_not_reduced():
-    metric = keras.metrics.get("sparse_categorical_accuracy")
-    function = internals.metric_function(metric)
-    values = function(np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]]))
-    assert keras.ops.convert_to_numpy(values).tolist() == [1, 0]
-    with pytest.raises(AttributeError):
-        internals.metric_function(keras.metrics.AUC())
+def test_targets_get_the_rank_of_outputs():
+    y, outputs = internals.of_same_rank(np.zeros(4), np.zeros((4, 1)))
+    assert (y.shape, outputs.shape) == ((4, 1), (4, 1))
+    y, outputs = internals.of_same_rank(np.zeros(4), np.zeros((4, 3)))
+    assert (y.shape, outputs.shape) == ((4,), (4, 3))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop", "adamw"])

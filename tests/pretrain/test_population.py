@@ -8,8 +8,8 @@ from pretrain_helpers import array, digest, gaussian, uniform, values
 import pretrain
 from pretrain import Autoencoder, Population, greedy_pretrain, networks
 
-N, BATCH, EPOCHS = 50, 16, 3
-STEPS = N // BATCH
+N, BATCH, EPOCHS = 56, 16, 3
+STEPS = -(-N // BATCH)
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 SETTINGS = {"loss": LOSS, "epochs": EPOCHS, "batch_size": BATCH}
 
@@ -67,9 +67,9 @@ class Positional(keras.optimizers.schedules.LearningRateSchedule):
         return {"steps": self.steps}
 
 
-def batch_orders(seeds, n=N, batch_size=BATCH, epochs=EPOCHS):
+def batch_orders(seeds, n=N, batch_size=BATCH, epochs=EPOCHS, **options):
     """The step in which each example was seen, -1 if in none: (members, epochs, n)."""
-    steps = n // batch_size
+    steps = n // batch_size if options.get("drop_remainder") else -(-n // batch_size)
 
     def build(seed):
         inputs = keras.Input((n,))
@@ -80,10 +80,11 @@ def batch_orders(seeds, n=N, batch_size=BATCH, epochs=EPOCHS):
     population.fit(
         np.eye(n, dtype="float32"),
         np.zeros((n, 1)),
-        loss=lambda y, outputs: -batch_size * outputs,
+        loss=lambda y, outputs: -outputs.shape[0] * outputs,
         optimizer=keras.optimizers.SGD(Positional(steps)),
         batch_size=batch_size,
         epochs=epochs,
+        **options,
     )
     found = []
     for i in range(len(seeds)):
@@ -100,9 +101,18 @@ def order():
     return [np.flatnonzero(epoch == step) for epoch in seen for step in range(STEPS)]
 
 
-def test_an_epoch_is_a_permutation_in_full_batches():
+def test_an_epoch_is_a_permutation_of_all_examples():
     for seen in batch_orders([5, 6, 5]).reshape(-1, N):
-        assert np.bincount(seen + 1).tolist() == [N - STEPS * BATCH, *[BATCH] * STEPS]
+        assert np.bincount(seen).tolist() == [*[BATCH] * (STEPS - 1), N % BATCH]
+
+
+def test_what_fills_no_batch_may_be_left_out():
+    for seen in batch_orders([5, 6], drop_remainder=True).reshape(-1, N):
+        assert np.bincount(seen + 1).tolist() == [N % BATCH, *[BATCH] * (N // BATCH)]
+
+
+def test_a_batch_may_be_larger_than_the_data():
+    assert (batch_orders([5], batch_size=N + 1) == 0).all()
 
 
 def test_the_order_comes_from_the_seed_and_the_epoch():
@@ -123,7 +133,13 @@ def train_with_keras(model, order, x, y, optimizer, loss=LOSS, weight=None):
         model.reset_metrics()
         w = None if weight is None else weight[rows]
         losses.append(float(model.train_on_batch(x[rows], y[rows], sample_weight=w)))
-    return np.reshape(losses, (EPOCHS, -1)).mean(1)
+    return epoch_means(losses, order)
+
+
+def epoch_means(values, order):
+    """Means over each epoch, in which a batch counts by its size."""
+    sizes = np.reshape([len(rows) for rows in order], (EPOCHS, -1))
+    return np.average(np.reshape(values, (EPOCHS, -1)), axis=1, weights=sizes)
 
 
 class InverseTime(keras.optimizers.schedules.InverseTimeDecay):
@@ -539,10 +555,10 @@ def test_metrics_equal_keras(x, y, kind):
         (LOSS, lambda y: y, "sparse_categorical_accuracy"),
         ("sparse_categorical_crossentropy", lambda y: y, "sparse_categorical_accuracy"),
         ("categorical_crossentropy", lambda y: np.eye(3)[y], "categorical_accuracy"),
-        ("binary_crossentropy", lambda y: np.eye(3)[y], "binary_accuracy"),
+        ("binary_crossentropy", lambda y: np.eye(3)[y], "categorical_accuracy"),
     ],
 )
-def test_accuracy_is_that_of_the_loss(x, y, loss, targets, name):
+def test_accuracy_is_that_of_the_targets(x, y, loss, targets, name):
     population = Population(net, [5])
     scores = population.evaluate(x, targets(y), loss=loss, metrics=["accuracy", name])
     assert scores["accuracy"][0] == scores[name][0]
@@ -566,6 +582,7 @@ def test_the_history_is_a_row_for_each_member_and_epoch(x, y):
         "val_accuracy",
     ]
     assert history["epoch"].tolist() == [1, 1, 2, 2, 3, 3]
+    assert history["updates"].tolist() == [4, 4, 8, 8, 12, 12]
     assert history["member"].tolist() == [0, 1] * EPOCHS
     assert history["seed"].tolist() == [3, 5] * EPOCHS
     last = population.evaluate(x[:20], y[:20], loss=LOSS, metrics=["accuracy"])
@@ -573,7 +590,7 @@ def test_the_history_is_a_row_for_each_member_and_epoch(x, y):
     assert history["val_accuracy"].tolist()[-2:] == last["accuracy"].tolist()
 
 
-def test_the_history_of_metrics_is_their_mean_over_batches(x, y, order):
+def test_the_history_of_metrics_is_their_mean_over_examples(x, y, order):
     population, model = Population(net, [5]), net(5)
     history = population.fit(x, y, metrics=["accuracy"], **SETTINGS)
     model.compile(keras.optimizers.SGD(0.01), LOSS, metrics=["accuracy"], run_eagerly=True)
@@ -581,8 +598,7 @@ def test_the_history_of_metrics_is_their_mean_over_batches(x, y, order):
     for rows in order:
         model.reset_metrics()
         seen.append(model.train_on_batch(x[rows], y[rows], return_dict=True)["accuracy"])
-    expected = np.reshape(seen, (EPOCHS, -1)).mean(1)
-    np.testing.assert_allclose(history["accuracy"], expected, rtol=1e-5)
+    np.testing.assert_allclose(history["accuracy"], epoch_means(seen, order), rtol=1e-5)
 
 
 def test_an_epoch_can_be_looked_at_in_the_loop(x, y):

@@ -1,5 +1,6 @@
 """How classifiers are trained: the trials of a cell as one population."""
 
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -30,6 +31,8 @@ _PREDICTION = {
 }
 # These costs are known of a diverged run, too.
 _COSTS = ("pretraining_flops", "finetuning_flops", "flops", "equal_cost_flops")
+# The protocol of all studies: an epoch is of full batches, and examples stay in memory.
+PROTOCOL = {"drop_remainder": True, "max_memory": sys.maxsize, "verbose": 0}
 Load = Callable[[Trial], Dataset]
 Watch = Callable[[Population, int], dict[str, np.ndarray]]
 
@@ -87,7 +90,7 @@ def _pretrain(trials: tuple[Trial, ...], arm: Arm, cache: Path, load: Load) -> l
             optimizer="sgd",
             learning_rate=[trial.learning_rate for trial in trials],
             validation_data=([data.validation[0] for data in sets],),
-            verbose=0,
+            **PROTOCOL,
         )
     for trial, model in zip(trials, models, strict=True):
         _save_stack(cache, trial, model)
@@ -159,7 +162,7 @@ def _train(
         optimizer=cell.arm.optimizer,
         learning_rate=[trial.learning_rate for trial in cell.trials],
         validation_data=held_out,
-        verbose=0,
+        **PROTOCOL,
         **_PREDICTION,
     ):
         curves["train_nll"].append(epoch.scores["loss"])

@@ -23,7 +23,7 @@ from pretrain.objectives.variational import importance_weighted_bound
 from pretrain.report import Report
 from studies.arms import Arm
 from studies.engine.trial import Cell
-from studies.kinds.classification.train import build
+from studies.kinds.classification.train import PROTOCOL, build
 from studies.kinds.density import ACTIVE, IMPORTANCE_SAMPLES, DensityTrial, flops
 
 _PICTURES = 100
@@ -47,7 +47,7 @@ def train(cell: Cell, load: Callable[[DensityTrial], Dataset]) -> list[dict]:
             optimizer=arm.optimizer,
             learning_rate=[trial.learning_rate for trial in cell.trials],
             validation_data=([data.validation[0] for data in sets],),
-            verbose=0,
+            **PROTOCOL,
         )
     return [
         _result(trial, arm, model, report, i, data)
