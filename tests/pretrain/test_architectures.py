@@ -259,6 +259,7 @@ def test_every_objective_trains_an_architecture_or_refuses_in_words(name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pretrain.report.PretrainingWarning")
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("name", ["LSTM", "causal", "U-net", "convolutional LSTM", "frames"])
 def test_what_works_works_in_a_compiled_program(name, kind):
