@@ -37,7 +37,7 @@ def pretrained(model, *objectives, binary=(), stages=None):
         learner = objective.build(stage, seed=number)
         for companion in learner.companions:
             randomize(companion, number)
-        empty = pd.DataFrame(), 0.0, 0, {}
+        empty = pd.DataFrame(), 0.0, 0, {}, np.zeros(1), np.zeros(1)
         report.stages.append(
             StageReport(
                 stage.name,
