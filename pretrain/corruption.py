@@ -31,6 +31,14 @@ class _Selecting:
 class Masking(_Selecting):
     """Sets a random fraction of the elements to 0 (Vincent et al. 2008).
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import Masking
+    >>> corrupted = np.asarray(Masking(0.25)(np.ones((100, 100), "float32"), seed=0))
+    >>> bool(abs((corrupted == 0).mean() - 0.25) < 0.02)
+    True
+
     Args:
         rate: Expected fraction of elements that are masked, in [0, 1).
     """
@@ -51,6 +59,15 @@ class PatchMasking(Masking):
 
     An image is divided into patches from its upper left corner on. The patches at the right and
     lower edges may be cut off.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import PatchMasking
+    >>> corrupted = np.asarray(PatchMasking(0.5, size=2)(np.ones((1, 4, 4, 1), "float32"), seed=0))
+    >>> patch = corrupted[0, :2, :2, 0]  # is masked as a whole, or not at all
+    >>> float(np.ptp(patch))
+    0.0
 
     Args:
         rate: Expected fraction of patches that are masked, in [0, 1).
@@ -113,6 +130,14 @@ class PatchMasking(Masking):
 class Gaussian:
     """Adds Gaussian noise to every element (Vincent et al. 2010).
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import Gaussian
+    >>> corrupted = np.asarray(Gaussian(0.1)(np.zeros((100, 100), "float32"), seed=0))
+    >>> round(float(corrupted.std()), 2)
+    0.1
+
     Args:
         stddev: Standard deviation of the noise, in units of x, at least 0.
     """
@@ -131,6 +156,14 @@ class Gaussian:
 @dataclass(frozen=True)
 class SaltAndPepper(_Selecting):
     """Sets a random fraction of the elements to `low` or `high`, at even odds (Vincent 2010).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import SaltAndPepper
+    >>> corrupted = np.asarray(SaltAndPepper(0.5)(np.full((10, 10), 0.5, "float32"), seed=0))
+    >>> sorted(set(corrupted.ravel().tolist()))
+    [0.0, 0.5, 1.0]
 
     Args:
         rate: Expected fraction of elements that are replaced, in [0, 1).

@@ -36,6 +36,13 @@ _HOW_TO_GET = {
 class Dataset(NamedTuple):
     """A dataset, split into three pairs of arrays `(x, y)`.
 
+    Example:
+
+    >>> from pretrain import datasets
+    >>> data = datasets.load("mnist", train_size=100, validation_size=50)
+    >>> [len(x) for x, _ in (data.train, data.validation, data.test)]
+    [100, 50, 10000]
+
     Attributes:
         name: Name of the dataset, as `fingerprint` returns it.
         train: Training examples. x is float32, images of shape `(n, height, width, channels)` in
@@ -72,6 +79,14 @@ def load(
     Pixels are divided by 255: values of type uint8, images of integers, and integers that range
     from 0 to 255. Other tables stay as they are. Labels are integers 0, 1, 2, ..., one-hot rows, or
     text, of which `class_names` tells the order.
+
+    Example:
+
+    >>> from pretrain import datasets
+    >>> data = datasets.load("mnist", train_size=1_000)
+    >>> x, y = data.train
+    >>> x.shape, y.shape, data.classes
+    ((1000, 28, 28, 1), (1000,), 10)
 
     Args:
         name: `"mnist"` (inside this package), `"digits"` (from scikit-learn), `"fashion_mnist"`,
@@ -157,6 +172,12 @@ def from_arrays(
 
 def fingerprint(name: str | os.PathLike) -> str:
     """Return a name for the content of a dataset, which does not depend on where the dataset lies.
+
+    Example:
+
+    >>> from pretrain import datasets
+    >>> datasets.fingerprint("mnist")
+    'mnist'
 
     Args:
         name: As for `load`.

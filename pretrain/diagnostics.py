@@ -39,6 +39,16 @@ def activations(
 
     A unit is one of the last axis of the layer's output: a neuron, or a filter of a convolution.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import diagnostics, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=2, units=4, activation="sigmoid")
+    >>> table = diagnostics.activations(model, x, percentiles=(50,))
+    >>> table.columns.tolist()
+    ['layer', 'p50', 'saturated', 'dead']
+
     Args:
         model: A built Keras model, or a `Population`.
         x: Inputs (n, ...).
@@ -88,6 +98,18 @@ def gradients(
 
     The layers are in training mode, as one batch of all examples; dropout is off.
 
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from pretrain import diagnostics, networks
+    >>> x, y = np.random.RandomState(0).random((64, 6)), np.arange(64) % 3
+    >>> model = networks.mlp((6,), classes=3, depth=2, units=4)
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> table = diagnostics.gradients(model, x, y, loss=loss)
+    >>> table.columns.tolist()
+    ['layer', 'backpropagated', 'weights']
+
     Args:
         model: A built Keras model, or a `Population`.
         x: Inputs (n, ...); a batch, say.
@@ -124,6 +146,15 @@ def jacobians(
 
     The layers are in inference mode. The Jacobian of one example costs as much as backpropagation
     of as many examples as the layer has outputs: pass a few inputs.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import diagnostics, networks
+    >>> x = np.random.RandomState(0).random((10, 6))
+    >>> table = diagnostics.jacobians(networks.mlp((6,), classes=3, depth=2, units=4), x)
+    >>> bool((table["largest"] >= table["smallest"]).all())
+    True
 
     Args:
         model: A built Keras model, or a `Population`.
@@ -170,6 +201,15 @@ def linear_probes(
 
     The classifier is scikit-learn's logistic regression with its defaults, on standardized outputs:
     `pip install "pretrain[sklearn]"`.
+
+    Example:
+
+    >>> from pretrain import datasets, diagnostics, networks
+    >>> data = datasets.load("mnist", train_size=100, validation_size=50)
+    >>> model = networks.mlp((28, 28, 1), depth=2, units=20)
+    >>> table = diagnostics.linear_probes(model, data.train, data.validation)
+    >>> table["layer"].tolist()
+    ['input', 'hidden_1', 'hidden_2', 'head']
 
     Args:
         model: A built Keras model, or a `Population`.

@@ -55,6 +55,17 @@ def greedy_pretrain(
     callback such as `TerminateOnNaN` has stopped the stage). A member of a population that
     diverges is marked in the report, is warned of and leaves the other members alone.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import DenoisingAutoencoder, Masking, greedy_pretrain, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=2, units=4)
+    >>> objective = DenoisingAutoencoder(Masking(0.25))
+    >>> report = greedy_pretrain(model, x, objective, epochs=5, batch_size=32, verbose=0)
+    >>> report.to_frame()["stage"].tolist()
+    ['hidden_1', 'hidden_2']
+
     Args:
         model: A built Keras model, or a `Population`. By default its last stage is taken for a
             classifier, see `head`.

@@ -26,6 +26,14 @@ def historical(seed: int | None = None) -> keras.Initializer:
     variance is 1 / (3 fan_in), a third of the variance that would keep the outputs of linear layers
     at the same variance from layer to layer.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import initializers
+    >>> kernel = np.asarray(initializers.historical(seed=0)((400, 10)))  # in 1 / sqrt(400)
+    >>> bool(np.abs(kernel).max() <= 0.05)
+    True
+
     Args:
         seed: Non-negative integer; `None` draws a fresh seed.
 
@@ -44,6 +52,16 @@ class DeltaOrthogonal(keras.initializers.Orthogonal):
     tap (k - 1) // 2, which the padding puts on the output's own position. A kernel of rank 2
     (Dense) has no positions and is drawn by Keras's `Orthogonal`. Import `pretrain` before you load
     a saved model with this initializer.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import initializers
+    >>> kernel = np.asarray(initializers.DeltaOrthogonal(seed=0)((3, 3, 4, 4)))
+    >>> np.allclose(kernel[1, 1] @ kernel[1, 1].T, np.eye(4), atol=1e-5)
+    True
+    >>> float(np.abs(kernel[0]).max())
+    0.0
 
     Args:
         gain: Factor of the matrix: 1 for linear units and tanh, sqrt(2) for ReLU.
@@ -81,6 +99,12 @@ def get(
 
     An initializer with an integer seed gives identical matrices to layers of equal shape. Call this
     function once per layer, with a different seed for each layer.
+
+    Example:
+
+    >>> from pretrain import initializers
+    >>> type(initializers.get("delta_orthogonal", seed=0)).__name__
+    'DeltaOrthogonal'
 
     Args:
         identifier: `"historical"`, `"delta_orthogonal"`, a name that Keras knows (`"he_normal"`),
@@ -131,6 +155,17 @@ def lsuv(
     that is called several times is scaled for its first call. For a `Population`, initialize the
     models that the population is made of.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import lsuv, networks
+    >>> x = np.random.RandomState(0).normal(size=(256, 6)).astype("float32")
+    >>> model = networks.mlp((6,), classes=3, depth=1, units=40, activation="linear")
+    >>> table = lsuv(model, x)
+    >>> hidden = np.asarray(model.layers[1](x))
+    >>> round(float(hidden.var()), 1)
+    1.0
+
     Args:
         model: A built Sequential or functional model with one input and one output.
         x: Inputs (n, ...), or a finite dataset of them, all of which are run at once: a thousand
@@ -177,6 +212,16 @@ def histogram(model: keras.Model, pretrained: keras.Model, *, seed: int = 0) -> 
     This control tells whether pretraining finds more than a good scale. Every trainable weight
     array of the layers before the classifier is filled with independent draws, with replacement,
     from the values of the same array of the pretrained model. The classifier stays as it is.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import initializers, networks
+    >>> model, pretrained = (networks.mlp((6,), classes=3, depth=1, seed=seed) for seed in (0, 1))
+    >>> initializers.histogram(model, pretrained)
+    >>> drawn, source = (np.asarray(net.layers[1].kernel).ravel() for net in (model, pretrained))
+    >>> bool(np.isin(drawn, source).all())
+    True
 
     Args:
         model: A built model with a classifier as its last stage (see `pretrain.split_stages`).

@@ -60,11 +60,17 @@ def joint_pretrain(
     and a first objective of cross-entropy and the reduction `"sum"`, the training minimizes the
     negative evidence lower bound.
 
-    ```python
-    report = greedy_pretrain(model, x, Autoencoder())
-    report = joint_pretrain(model, x, report=report)
-    deep = unroll(model, report)
-    ```
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import greedy_pretrain, joint_pretrain, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=2, units=4)
+    >>> options = {"epochs": 5, "batch_size": 32, "verbose": 0}
+    >>> report = greedy_pretrain(model, x, **options)
+    >>> report = joint_pretrain(model, x, report=report, **options)  # goes on with its decoders
+    >>> len(report.stages)
+    2
 
     Args:
         model, x: As in `greedy_pretrain`.

@@ -37,6 +37,13 @@ def mlp(
     `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`. Layer i's initial weights depend
     on `seed` and i alone, so layers 1..d are the same in a deeper and a shallower network.
 
+    Example:
+
+    >>> from pretrain import networks
+    >>> model = networks.mlp((28, 28, 1), depth=3, units=[100, 100, 50], normalization="batch")
+    >>> model.output_shape
+    (None, 10)
+
     Args:
         input_shape: Shape of one example, without the batch axis. An example of rank above 1 is
             flattened.
@@ -100,6 +107,13 @@ def convnet(
     `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`. Layer i's initial weights depend
     on `seed` and i alone, so layers 1..d are the same in a deeper and a shallower network.
 
+    Example:
+
+    >>> from pretrain import networks
+    >>> model = networks.convnet((8, 8, 1), depth=2, filters=4)
+    >>> model.output_shape
+    (None, 10)
+
     Args:
         input_shape: `(height, width, channels)`.
         classes: Number of classes, at least 1.
@@ -142,6 +156,14 @@ class SkipInit(layers.Layer):
     A residual block that ends in this layer is the identity at first, so that networks of any depth
     can be trained without normalization. Import `pretrain` before you load a saved model with this
     layer.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import networks
+    >>> branch = networks.SkipInit()(np.ones((1, 3), "float32"))
+    >>> np.asarray(branch).tolist()
+    [[0.0, 0.0, 0.0]]
 
     Reference:
         [De & Smith, 2020](https://arxiv.org/abs/2002.10444)

@@ -44,6 +44,17 @@ def plot_report(report: "Report") -> np.ndarray:
     A stage of an objective with a penalty is drawn with its reconstruction's loss, with which the
     baseline can be compared. Every member of a population has a line.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import greedy_pretrain, networks, plots
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=2, units=4)
+    >>> report = greedy_pretrain(model, x, epochs=5, batch_size=32, verbose=0)
+    >>> axes = plots.plot_report(report)  # or report.plot()
+    >>> len(axes)
+    2
+
     Args:
         report: The report of a pretraining.
 
@@ -74,6 +85,14 @@ def plot_filters(
     A dense layer's unit has a weight for each input, which are arranged as the inputs are. A
     filter of a convolution is drawn as the mean over its input channels; a filter of three
     channels is drawn in color, from the filter's least to its greatest weight.
+
+    Example:
+
+    >>> from pretrain import networks, plots
+    >>> model = networks.mlp((8, 8, 1), depth=1, units=16)
+    >>> axes = plots.plot_filters(model)
+    >>> len(axes.images)
+    1
 
     Args:
         model: A built Keras model.
@@ -116,6 +135,17 @@ def plot_reconstructions(
 
     Inputs and reconstructions have a scale of gray each, from the least to the greatest value.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import greedy_pretrain, networks, plots, unroll
+    >>> x = np.random.RandomState(0).random((64, 8, 8, 1)).astype("float32")
+    >>> model = networks.mlp((8, 8, 1), depth=1, units=16)
+    >>> deep = unroll(model, greedy_pretrain(model, x, epochs=2, batch_size=32, verbose=0))
+    >>> axes = plots.plot_reconstructions(deep, x)
+    >>> len(axes.images)
+    1
+
     Args:
         deep: The deep autoencoder that `unroll` returned, or another model from inputs to
             reconstructions.
@@ -146,6 +176,15 @@ def plot_codes(codes: ArrayLike, y: ArrayLike | None = None, *, ax: "Axes | None
     """Draws codes in two dimensions, by class.
 
     Codes of more than two dimensions are projected on their first two principal components.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import plots
+    >>> codes, y = np.random.RandomState(0).normal(size=(30, 5)), np.arange(30) % 3
+    >>> axes = plots.plot_codes(codes, y)
+    >>> len(axes.get_legend().get_texts())
+    3
 
     Args:
         codes: Codes (n, ...), of at least two dimensions, as `DeepAutoencoder.encode` returns them.
@@ -180,6 +219,14 @@ def plot_codes(codes: ArrayLike, y: ArrayLike | None = None, *, ax: "Axes | None
 
 def plot_diagnosis(table: pd.DataFrame) -> np.ndarray:
     """Draws a table of `pretrain.diagnostics`: a panel for each quantity.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import diagnostics, networks, plots
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> table = diagnostics.activations(networks.mlp((6,), classes=3, depth=2, units=4), x)
+    >>> axes = plots.plot_diagnosis(table)
 
     Args:
         table: A table that a diagnosis returned, which is drawn over the layers; or a table of

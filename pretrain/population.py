@@ -26,17 +26,22 @@ class Population:
     cache; on an accelerator (JAX) they are vectorized. A member's result does not depend on the
     others: a member that diverges leaves them untouched.
 
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from pretrain import Population, networks
+    >>> x, y = np.random.RandomState(0).random((64, 6)), np.arange(64) % 3
+    >>> population = Population(lambda seed: networks.mlp((6,), 3, seed=seed), seeds=range(10))
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> history = population.fit(x, y, loss=loss, metrics=["accuracy"], epochs=2, learning_rate=0.1)
+    >>> population.evaluate(x, y, loss=loss, metrics=["accuracy"]).shape
+    (10, 4)
+
     Args:
         build: Function from a seed to a built `keras.Model`, the same architecture for each seed.
         seeds: A seed for each member; members may share seeds (to differ in learning rate).
 
-    Example:
-
-    ```python
-    population = Population(lambda seed: mlp((28, 28, 1), depth=3, seed=seed), seeds=range(10))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    history = population.fit(x, y, loss=loss, metrics=["accuracy"], epochs=10, learning_rate=0.1)
-    ```
     """
 
     def __init__(self, build: Callable[[int], keras.Model], seeds: Iterable[int]) -> None:
@@ -227,12 +232,19 @@ class Population:
         In the body of the loop the population has the weights of that epoch; to break out of the
         loop is early stopping.
 
-        ```python
-        for epoch in population.epochs(x, y, loss=loss, validation_data=(x2, y2), epochs=100):
-            print(epoch.number, epoch.scores["val_loss"], population.member(0).layers[1].bias)
-            if epoch.scores["val_loss"].max() < 0.1:
-                break
-        ```
+        Example:
+
+        >>> import keras
+        >>> import numpy as np
+        >>> from pretrain import Population, networks
+        >>> x, y = np.random.RandomState(0).random((64, 6)), np.arange(64) % 3
+        >>> population = Population(lambda seed: networks.mlp((6,), 3, seed=seed), seeds=[0, 1])
+        >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        >>> for epoch in population.epochs(x, y, loss=loss, epochs=100, verbose=0):
+        ...     if epoch.number == 3 or epoch.scores["loss"].max() < 0.1:
+        ...         break
+        >>> epoch.scores["loss"].shape
+        (2,)
 
         Args:
             x: As in `fit`, like all other arguments.

@@ -23,12 +23,31 @@ ADVICE = (
 
 
 class PretrainingWarning(UserWarning):
-    """Something that pretraining did not do as one would expect."""
+    """Something that pretraining did not do as one would expect.
+
+    Example:
+
+    >>> import warnings
+    >>> from pretrain import PretrainingWarning
+    >>> warnings.simplefilter("error", PretrainingWarning)  # makes errors of such warnings
+    >>> warnings.simplefilter("default", PretrainingWarning)
+    """
 
 
 @dataclass(repr=False)
 class StageReport:
     """What pretraining did to one stage.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import greedy_pretrain, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=2, units=4)
+    >>> first, _ = greedy_pretrain(model, x, epochs=5, batch_size=32, verbose=0).stages
+    >>> codes = np.zeros((1, 4))
+    >>> tuple(first.decoders[0](codes).shape)
+    (1, 6)
 
     Args:
         name: Name of the stage.
@@ -129,6 +148,16 @@ class StageReport:
 @dataclass(repr=False)
 class Report:
     """What pretraining did, stage by stage: `print` the report, or call its `to_frame()`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import greedy_pretrain, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=2, units=4)
+    >>> report = greedy_pretrain(model, x, epochs=5, batch_size=32, verbose=0)
+    >>> report.to_frame()[["stage", "loss_name"]].values.tolist()
+    [['hidden_1', 'binary_crossentropy'], ['hidden_2', 'mean_squared_error']]
 
     Args:
         stages: A report for each stage.

@@ -11,6 +11,14 @@ def derive(*names: str | int) -> int:
     The same names give the same seed on every platform and Python version. Two streams do not
     share a seed by an accident of arithmetic, as they would with `seed + layer`.
 
+    Example:
+
+    >>> from pretrain.seeds import derive
+    >>> derive("init", 0, "hidden_1") == derive("init", 0, "hidden_1")
+    True
+    >>> derive("init", 0, "hidden_1") == derive("init", 1, "hidden_1")
+    False
+
     Args:
         *names: Strings and integers, such as `derive("init", seed, layer)`.
 

@@ -134,6 +134,14 @@ class Stage(Segment):
     The `preamble` holds the calls between the stage before (or the model's input) and this stage,
     which are not trained; `None` if there are no such calls. The `name` of a stage is the name of
     its first projection.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import networks, split_stages
+    >>> first, second = split_stages(networks.mlp((6,), classes=3, depth=2, units=4))
+    >>> second(first(np.zeros((5, 6), "float32"))).shape[1]
+    4
     """
 
     def __init__(
@@ -179,6 +187,25 @@ def split_stages(
     block) starts a stage. Normalization, activation, pooling and dropout join the projection
     before them. Reshape, flatten and global pooling join the projection after them. The layers
     before the first projection (rescaling, normalization, flatten) are the first stage's preamble.
+
+    Example:
+
+    >>> import keras
+    >>> from keras import layers
+    >>> from pretrain import split_stages
+    >>> model = keras.Sequential([
+    ...     keras.Input((28, 28, 1)),
+    ...     layers.Conv2D(8, 3, name="conv"),
+    ...     layers.BatchNormalization(name="norm"),
+    ...     layers.ReLU(name="relu"),
+    ...     layers.Flatten(name="flatten"),
+    ...     layers.Dense(20, name="hidden"),
+    ...     layers.Dense(10, name="classifier"),
+    ... ])
+    >>> for stage in split_stages(model):
+    ...     print(stage.name, stage.features_in, stage.features_out)
+    conv (28, 28, 1) (26, 26, 8)
+    hidden (26, 26, 8) (20,)
 
     Args:
         model: A built Keras model with one input and one output.

@@ -155,6 +155,20 @@ class Trainer:
 class BestEpoch:
     """Members, each as it was when its score was lowest.
 
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from pretrain import BestEpoch, Population, networks
+    >>> x, y = np.random.RandomState(0).random((64, 6)), np.arange(64) % 3
+    >>> population = Population(lambda seed: networks.mlp((6,), 3, seed=seed), seeds=range(2))
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> best = BestEpoch(population.members)
+    >>> options = {"loss": loss, "validation_data": (x, y), "verbose": 0}
+    >>> for epoch in population.epochs(x, y, epochs=3, **options):
+    ...     better = best.update(epoch.scores["val_loss"])
+    >>> best_population = population.with_members(best.members)
+
     Args:
         members: The members, which go on being trained.
     """

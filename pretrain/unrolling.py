@@ -32,6 +32,17 @@ class DeepAutoencoder(keras.Model):
     A deep autoencoder can be compiled, trained, saved, loaded, cloned and exported as any Keras
     model. Import `pretrain` after Keras before `keras.saving.load_model`.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import greedy_pretrain, networks, unroll
+    >>> x = np.random.RandomState(0).random((64, 6)).astype("float32")
+    >>> model = networks.mlp((6,), classes=3, depth=2, units=[4, 2])
+    >>> deep = unroll(model, greedy_pretrain(model, x, epochs=2, batch_size=32, verbose=0))
+    >>> codes = deep.encode(x)
+    >>> codes.shape, deep.decode(codes).shape
+    ((64, 2), (64, 6))
+
     Args:
         encoder: Model from inputs to codes.
         decoder: Model from codes to reconstructions.
@@ -196,15 +207,21 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
     The layers are shared, not copied: fine-tuning the deep autoencoder moves the stages of `model`
     and the decoders in `report`. Dropout and augmentation are off, as in pretraining.
 
-    ```python
-    deep = unroll(model, report)
-    deep.compile("adam", "binary_crossentropy")
-    deep.fit(x, x)
-    ```
-
     The output has the shape of the model's input and the units of the first stage's input. If
     `model` starts by rescaling or normalizing, the targets of `fit` must be rescaled in the same
     way: `deep.fit(x, x / 255)` for a model that starts with `Rescaling(1 / 255)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import greedy_pretrain, networks, unroll
+    >>> x = np.random.RandomState(0).random((64, 6)).astype("float32")
+    >>> model = networks.mlp((6,), classes=3, depth=2, units=[4, 2])
+    >>> deep = unroll(model, greedy_pretrain(model, x, epochs=2, batch_size=32, verbose=0))
+    >>> deep.compile("adam", "mse")
+    >>> history = deep.fit(x, x, epochs=1, verbose=0)  # fine-tuned as a whole
+    >>> deep.reconstruct(x).shape
+    (64, 6)
 
     Args:
         model: The pretrained model; `population.member(i)` for a member of a population.

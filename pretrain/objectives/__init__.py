@@ -69,6 +69,12 @@ def of_name(identifier: Any) -> Any:
 def to_config(objective: Any) -> dict[str, Any]:
     """An objective, or a corruption process, as plain data for JSON.
 
+    Example:
+
+    >>> from pretrain import Autoencoder, objectives
+    >>> objectives.to_config(Autoencoder(tied=True))
+    {'name': 'Autoencoder', 'tied': True, 'loss': 'auto', 'reduction': 'mean'}
+
     Args:
         objective: An objective or a corruption process of this package.
 
@@ -82,6 +88,12 @@ def to_config(objective: Any) -> dict[str, Any]:
 
 def from_config(config: dict[str, Any]) -> Any:
     """An objective, or a corruption process, from the data that `to_config` returned.
+
+    Example:
+
+    >>> from pretrain import objectives
+    >>> objectives.from_config({"name": "Autoencoder", "tied": True})
+    Autoencoder(tied=True, loss='auto', reduction='mean')
 
     Args:
         config: The name of the class as `"name"`, and any fields of the dataclass.

@@ -44,6 +44,17 @@ class Autoencoder(Objective):
     is one projection. L is the cross-entropy -(x log z + (1 - x) log(1 - z)) with z = sigmoid(g),
     or the squared error (x - g)^2.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import Autoencoder, greedy_pretrain, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=1, units=4, activation="sigmoid")
+    >>> objective = Autoencoder(tied=True)
+    >>> report = greedy_pretrain(model, x, objective, epochs=2, batch_size=32, verbose=0)
+    >>> report.to_frame()["loss_name"].item()
+    'binary_crossentropy'
+
     Args:
         tied: Whether the weights of g are the transposed weights of f, one variable.
         loss: `"binary_crossentropy"`, `"mean_squared_error"` or `"auto"`. The last stands for the
@@ -106,6 +117,17 @@ class DenoisingAutoencoder(Autoencoder):
     of x in every step. With emphasis, the loss of a feature has the weight `alpha` if the feature
     was selected for corruption, and the weight `beta` if not: full emphasis is `beta=0`, double
     emphasis `beta=0.5`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import DenoisingAutoencoder, Gaussian, greedy_pretrain, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=1, units=4, activation="relu")
+    >>> objective = DenoisingAutoencoder(Gaussian(0.1))
+    >>> report = greedy_pretrain(model, x, objective, epochs=2, batch_size=32, verbose=0)
+    >>> report.to_frame()["loss_name"].item()
+    'binary_crossentropy'
 
     Args:
         corruption: A process of `pretrain.corruption`.
@@ -180,6 +202,17 @@ class SparseAutoencoder(Autoencoder):
     code unit j over the batch and KL(p || q) = p log(p / q) + (1 - p) log((1 - p) / (1 - q)); or
     `weight` times sum_j |h_j|, where h_j is code unit j.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import SparseAutoencoder, greedy_pretrain, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=1, units=4, activation="sigmoid")
+    >>> objective = SparseAutoencoder(weight=0.1)
+    >>> report = greedy_pretrain(model, x, objective, epochs=2, batch_size=32, verbose=0)
+    >>> report.to_frame()["loss_name"].item()
+    'binary_crossentropy'
+
     Args:
         norm: `"kl"`, for stages that end in a sigmoid, or `"l1"`.
         weight: Weight of the penalty, at least 0.
@@ -234,6 +267,17 @@ class ContractiveAutoencoder(Autoencoder):
     plus the penalty `weight` times ||J||_F^2, where J is the Jacobian of the stage at x. For a
     dense stage with an element-wise activation s, ||J||_F^2 = sum_j s'(a_j)^2 ||W_j||^2, where a is
     the pre-activation.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import ContractiveAutoencoder, greedy_pretrain, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=1, units=4, activation="sigmoid")
+    >>> objective = ContractiveAutoencoder(weight=0.1)
+    >>> report = greedy_pretrain(model, x, objective, epochs=2, batch_size=32, verbose=0)
+    >>> report.to_frame()["loss_name"].item()
+    'binary_crossentropy'
 
     Args:
         weight: Weight of the penalty, at least 0.

@@ -31,6 +31,17 @@ class RestrictedBoltzmannMachine(Objective):
     mean field and is to be compared with the baseline; and the `free_energy`. A stage over-fits
     when the free energies of training and validation data grow apart.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import RestrictedBoltzmannMachine, greedy_pretrain, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=1, units=4, activation="sigmoid")
+    >>> objective = RestrictedBoltzmannMachine(k=1)
+    >>> report = greedy_pretrain(model, x, objective, epochs=2, batch_size=32, verbose=0)
+    >>> report.to_frame()["loss_name"].item()
+    'contrastive_divergence'
+
     Args:
         k: Steps of Gibbs sampling in every update, at least 1.
         persistent: Whether the chains are persistent (Tieleman, 2008).

@@ -30,6 +30,17 @@ class SupervisedGreedy(Objective):
     The scores are the loss and the `accuracy`. The baseline is the entropy of the classes'
     frequencies.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import SupervisedGreedy, greedy_pretrain, networks
+    >>> x, y = np.random.RandomState(0).random((64, 6)), np.arange(64) % 3
+    >>> model = networks.mlp((6,), classes=3, depth=2, units=4)
+    >>> options = {"epochs": 2, "batch_size": 32, "verbose": 0}
+    >>> report = greedy_pretrain(model, x, SupervisedGreedy(classes=3), y=y, **options)
+    >>> report.to_frame()["accuracy"].between(0, 1).all().item()
+    True
+
     Args:
         classes: Number of classes, at least 1; the labels are integers in [0, classes).
         k: Number of layers of the head, at least 1.

@@ -39,6 +39,17 @@ class VariationalAutoencoder(Objective):
 
     The scores are the loss, the `reconstruction` -E log p(x | z), and the divergence `kl`.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import VariationalAutoencoder, greedy_pretrain, networks
+    >>> x = np.random.RandomState(0).random((64, 6))
+    >>> model = networks.mlp((6,), classes=3, depth=1, units=4, activation="relu")
+    >>> objective = VariationalAutoencoder(latent=2)
+    >>> report = greedy_pretrain(model, x, objective, epochs=2, batch_size=32, verbose=0)
+    >>> report.to_frame()["loss_name"].item()
+    'negative_evidence_lower_bound_bernoulli'
+
     Args:
         latent: Number of latent variables, at least 1.
         beta: Weight of the divergence, at least 0 (Higgins et al., 2017).
@@ -138,6 +149,26 @@ def importance_weighted_bound(
 
     The bound is log mean_s p(x | z_s) p(z_s) / q(z_s | x), where z_s is drawn from q(z | x). With
     one sample the mean of the bound is the evidence lower bound.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pretrain import (
+    ...     VariationalAutoencoder,
+    ...     greedy_pretrain,
+    ...     importance_weighted_bound,
+    ...     networks,
+    ...     split_stages,
+    ... )
+    >>> x = np.random.RandomState(0).random((64, 6)).astype("float32")
+    >>> model = networks.mlp((6,), classes=3, depth=1, units=4)
+    >>> (trained,) = greedy_pretrain(
+    ...     model, x, VariationalAutoencoder(latent=2), epochs=2, batch_size=32, verbose=0
+    ... ).stages
+    >>> (stage,) = split_stages(model)
+    >>> head, decoder = trained.heads[0], trained.decoders[0]
+    >>> importance_weighted_bound(trained.objective, head, decoder, x, stage(x), samples=5).shape
+    (64,)
 
     Args:
         objective: The stage's objective, from the report, where `output` is not `"auto"`.

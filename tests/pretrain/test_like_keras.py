@@ -57,7 +57,12 @@ GRID = {
 CASES = [(name, loss) for name, (_, _, losses) in GRID.items() for loss in losses]
 
 
-@pytest.mark.parametrize("name, loss", CASES, ids=str)
+def identity(value):
+    """A name of a case that is the same in every process."""
+    return value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+
+
+@pytest.mark.parametrize("name, loss", CASES, ids=identity)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_an_update_and_an_evaluation_are_those_of_keras(name, loss, weighted):
     targets, units, _ = GRID[name]
@@ -122,7 +127,9 @@ def test_an_evaluation_in_several_pieces_counts_every_example_once():
     np.testing.assert_allclose(scores["loss"], scores["mse"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("targets", [LABELS, LABELS[:, None], np.eye(3)[LABELS]], ids=str)
+@pytest.mark.parametrize(
+    "targets", [LABELS, LABELS[:, None], np.eye(3)[LABELS]], ids=["flat", "column", "one-hot"]
+)
 def test_weights_of_classes_are_those_of_keras(targets):
     loss = SPARSE if targets.shape[-1] != 3 else "categorical_crossentropy"
     class_weight = {0: 2.0, 1: 0.5}
