@@ -214,7 +214,7 @@ def test_a_damaged_stage_is_trained_again(tmp_path):
         ({"learning_rate": 0.3}, "settings"),
         ({"validation_data": (HELD_OUT,)}, "data"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else next(iter(each)),
 )
 def test_stages_of_another_pretraining_are_refused(change, named, tmp_path):
     pretrained(model_of(), folder=tmp_path)
