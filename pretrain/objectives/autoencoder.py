@@ -200,7 +200,7 @@ class SparseAutoencoder(Autoencoder):
     The objective is to minimize the sum over the features of L(x, g(f(x))), see `Autoencoder`,
     plus a penalty. The penalty is `weight` times sum_j KL(target || m_j), where m_j is the mean of
     code unit j over the batch and KL(p || q) = p log(p / q) + (1 - p) log((1 - p) / (1 - q)); or
-    `weight` times sum_j |h_j|, where h_j is code unit j.
+    `weight` times the sum of the absolute values of the code units.
 
     Example:
 

@@ -4,6 +4,7 @@
 """
 
 from contextlib import nullcontext
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from keras import layers, ops
 from pretrain_helpers import array, uniform
 
+import pretrain
 from pretrain import (
     Autoencoder,
     ContractiveAutoencoder,
@@ -273,8 +275,18 @@ def test_what_works_works_in_a_compiled_program(name, kind):
     assert np.isfinite(report.history["loss"]).all()
 
 
+def table():
+    """The architectures by objectives, as a table of Markdown."""
+    rows = [["architecture", *OBJECTIVES], ["---"] * (len(OBJECTIVES) + 1)]
+    for name, (_, works) in ARCHITECTURES.items():
+        rows.append([name, *("works" if kind in works.split() else "–" for kind in OBJECTIVES)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def test_the_documentation_has_the_table():
+    page = Path(pretrain.__file__).parent / "docs" / "architectures.md"
+    assert table() in page.read_text()
+
+
 if __name__ == "__main__":
-    print("| | " + " | ".join(OBJECTIVES) + " |\n|" + "---|" * (len(OBJECTIVES) + 1))
-    for title, (_, trained) in ARCHITECTURES.items():
-        cells = ["works" if kind in trained.split() else "refused" for kind in OBJECTIVES]
-        print(f"| {title} | " + " | ".join(cells) + " |")
+    print(table())
