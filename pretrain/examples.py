@@ -237,6 +237,12 @@ def _is_array(value: Any) -> bool:
 def _input_of(model: keras.Layer | None) -> tuple[tuple | None, str | None]:
     """The shape of a model's only input, its first axis `None`, and the input's name, if known."""
     shape, inputs = getattr(model, "input_shape", None), getattr(model, "inputs", None) or [None]
+    if len(inputs) > 1:
+        raise ValueError(
+            "Expected a model with one input. Make a model of each branch, keras.Model(its_input, "
+            "its_output), which shares its layers with the whole model. "
+            f"Received: a model with {len(inputs)} inputs"
+        )
     return shape if isinstance(shape, tuple) else None, getattr(inputs[0], "name", None)
 
 

@@ -138,8 +138,19 @@ def _replaced(arguments: Any, value_of: Callable[[keras.KerasTensor], Any]) -> A
     return keras.tree.map_structure(value, arguments)
 
 
+class _Ends(keras.layers.Layer):
+    """Where the outputs of a model with several outputs end; returns the first output."""
+
+    def call(self, outputs: list) -> Any:
+        return outputs[0]
+
+
 def flatten(model: keras.Model) -> Graph:
-    """Flattens a built Sequential or functional model with one input and one output."""
+    """Flattens a built Sequential or functional model with one input.
+
+    Several outputs are taken as the inputs of one last call, so that what leads to only some of the
+    outputs belongs to the end of the model.
+    """
     function = functional(model)
     if function is None:
         raise ValueError(
@@ -147,11 +158,14 @@ def flatten(model: keras.Model) -> Graph:
             "of a subclassed model, name the layers of each stage with `stages=`. "
             f"Received: model={model!r}, of type {type(model).__name__}"
         )
-    if len(function.inputs) != 1 or len(function.outputs) != 1:
+    if len(function.inputs) != 1:
         raise ValueError(
-            "Expected a model with one input and one output. Received: a model with "
-            f"{len(function.inputs)} inputs and {len(function.outputs)} outputs"
+            "Expected a model with one input. Make a model of each branch, keras.Model(its_input, "
+            "its_output), and pretrain the branch with head=0: it shares its layers with the whole "
+            f"model. Received: a model with {len(function.inputs)} inputs"
         )
+    if len(function.outputs) > 1:
+        function = keras.Model(function.inputs, _Ends()(function.outputs))
     flattener = _Flattener()
     start = flattener.number(function.inputs[0])
     flattener.walk(function)

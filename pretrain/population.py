@@ -13,7 +13,7 @@ from pretrain.callbacks import Watched, check_callbacks
 from pretrain.checks import check_model, checked_optimizer, checked_rates, checked_seeds, positive
 from pretrain.examples import MAX_MEMORY, Examples, split_validation
 from pretrain.members import Members, values_of, variables_of
-from pretrain.task import check_labeled, check_targets, prediction_task
+from pretrain.task import check_labeled, check_one_output, check_targets, prediction_task
 from pretrain.training import Epoch, Trainer, progress
 
 
@@ -341,6 +341,7 @@ class Population:
         Raises:
             ValueError: If x does not fit the model.
         """
+        check_one_output(self.template)
         examples = Examples(x, model=self.template, members=len(self))
         rows = examples.rows_within(MAX_MEMORY, 1)
         outputs = [self.members.outputs([b.x for b in blocks]) for blocks in examples.blocks(rows)]

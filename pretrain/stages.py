@@ -208,7 +208,8 @@ def split_stages(
     hidden (26, 26, 8) (20,)
 
     Args:
-        model: A built Keras model with one input and one output.
+        model: A built Keras model with one input. What leads to some of several outputs only, but
+            not to all, is the last stage.
         head: Number of stages at the end of the model that are the classifier and are left out,
             at least 0; an encoder has no classifier, so `head=0`. Only used if `stages` is `None`.
         stages: Names of the layers of each stage, for a cut of your own. A subclassed model needs

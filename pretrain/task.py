@@ -73,6 +73,7 @@ def prediction_task(
     Raises:
         ValueError: If a loss or a metric is unknown, or does not compare such targets and outputs.
     """
+    check_one_output(model)
     if not isinstance(metrics, list | tuple):
         raise ValueError(f"`metrics` must be a list. Received: metrics={brief(metrics)}")
     few = examples.first()[0].take(0, _FEW)
@@ -91,6 +92,16 @@ def prediction_task(
     for metric, given in zip(found, metrics, strict=True):
         _try(given, y, outputs, lambda metric=metric: _result(metric, y, outputs))
     return task
+
+
+def check_one_output(model: keras.Layer) -> None:
+    """Refuses a model with several outputs, for which a population has no losses."""
+    outputs = getattr(model, "outputs", None) or [None]
+    if len(outputs) > 1:
+        raise ValueError(
+            "A population trains and runs models with one output: expected "
+            f"keras.Model(model.input, one_output). Received: a model with {len(outputs)} outputs"
+        )
 
 
 def _outputs(model: keras.Layer, x: Any) -> Any:

@@ -300,7 +300,7 @@ CASES = {
     "model a function": (lambda s: s.pretrain(model=small), BUILT + ".*function"),
     "model with two inputs": (
         lambda s: s.pretrain(model=multi_input()),
-        "one input and one output.*Received: .*2 inputs",
+        "with one input.*model of each branch.*Received: .*2 inputs",
     ),
     "model without projection": (
         lambda s: s.pretrain(model=without_projection()),

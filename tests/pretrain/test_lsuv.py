@@ -273,7 +273,7 @@ FINITE = "finite and not all equal.*Received: layer "
         (lambda: keras.Sequential([layers.Dense(3)]), X, {}, BUILT + ".*Sequential"),
         (lambda: Population.from_models([small()]), X, {}, BUILT + ".*Population"),
         (lambda: chain_model(8), X, {}, "Sequential or functional.*Received: model=.*Chain"),
-        (multi_input, X, {}, "one input and one output.*Received: .*2 inputs"),
+        (multi_input, X, {}, "with one input.*Received: .*2 inputs"),
         (without_projection, X, {}, "dense or convolution layer.*Received: a model"),
         (frozen, X, {}, "not frozen.*Received: .*'hidden_1', 'head'"),
         (with_dead_units, X, {}, FINITE + "'hidden_2', whose variance is 0.0"),

@@ -889,3 +889,16 @@ def test_vectorized_members_are_pretrained_alike(accelerated, kind, objective):
         return [report.history[["loss", "val_loss"]].to_numpy(), *weights, *decoders]
 
     assert_close(*accelerated(run))
+
+
+def test_a_model_with_several_outputs_is_refused():
+    x = keras.Input((3,))
+    model = keras.Model(x, [keras.layers.Dense(2)(x), keras.layers.Dense(1)(x)])
+    population, inputs = Population.from_models([model]), np.zeros((4, 3))
+    for call in (
+        lambda: population.predict(inputs),
+        lambda: population.fit(inputs, inputs, loss="mse"),
+        lambda: population.evaluate(inputs, inputs, loss="mse"),
+    ):
+        with pytest.raises(ValueError, match="one output.*Received: a model with 2 outputs"):
+            call()
