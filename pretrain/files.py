@@ -1,11 +1,16 @@
 """Files that are written whole or not at all."""
 
+import glob
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+# No writer is as slow as that: an older file is what a killed process has left.
+_ABANDONED_SECONDS = 24 * 3600
 
 
 @contextmanager
@@ -24,6 +29,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         OSError: If the file cannot be written.
     """
     path = Path(path)
+    _remove_abandoned(path)
     # The name is unique because processes on several machines may write the same file at once.
     new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
     try:
@@ -41,3 +47,11 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes the new files that killed processes have left beside a file."""
+    with suppress(OSError):
+        for new in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
+            if time.time() - new.stat().st_mtime > _ABANDONED_SECONDS:
+                new.unlink()

@@ -3,7 +3,6 @@
 It never imports Keras. Whatever happens to it, it needs nothing but the journal to go on.
 """
 
-import shutil
 import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pretrain.files import replacing
 from studies.engine import journal
 from studies.engine.journal import Journal, JournalError
 from studies.engine.plan import flops, mean_by_rate, plan, progress
@@ -204,10 +204,17 @@ class _Driver:
             # Known results take no time, and must not make the remaining cells look as fast.
             self.bar.total -= flops(self._run.scale, cell.arm, known)
             for trial in known:
-                for path in self._run.results.glob(f"*/*/{journal.arrays_name(trial.key)}"):
-                    shutil.copyfile(path, self._run.folder / path.name)
+                self._copy_arrays(trial)
             self._record(replace(cell, trials=known), [self._elsewhere[t.key] for t in known])
         return bool(known)
+
+    def _copy_arrays(self, trial: Trial) -> None:
+        """Copy the arrays of a trial whole, so that a kill leaves no half of them."""
+        for path in self._run.results.glob(f"*/*/{journal.arrays_name(trial.key)}"):
+            # A run that was killed before it wrote the record has copied them already.
+            if path.parent != self._run.folder:
+                with replacing(self._run.folder / path.name) as file:
+                    file.write(path.read_bytes())
 
     def _collect(self, cell: Cell, answer: list[dict] | _Failure) -> None:
         if isinstance(answer, _Failure):

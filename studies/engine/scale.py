@@ -8,12 +8,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pretrain.checks import is_count, positive
+from pretrain.checks import is_count, is_number, positive
 from pretrain.files import replacing
 from studies.arms import ARMS, Arm
 
 # Report seeds count from 0: up to this number of report seeds, no selection seed is among them.
 FIRST_SELECTION_SEED = 1000
+
+# More seeds, epochs, units or examples are a slip of the keyboard, which planning would choke on.
+_MOST = 10**8
 
 # The scale of runs with overridden axes; its folder holds the axes, since no study's file does.
 CUSTOM = "custom"
@@ -102,8 +105,8 @@ class Scale:
             _check_values(
                 axis,
                 values,
-                "a name or a number of at least 1",
-                lambda value: isinstance(value, str | float) or is_count(value),
+                f"a name, a finite number, or an integer from 1 to {_MOST}",
+                lambda value: isinstance(value, str) or _is_axis_number(value),
             )
         for name in ("learning_rates", "pretraining_rates"):
             if rates := getattr(self, name):
@@ -119,7 +122,8 @@ class Scale:
         if self.pretraining_rates:
             counts.append("pretraining_epochs")
         for name in counts:
-            positive(name, getattr(self, name))
+            if positive(name, value := getattr(self, name)) > _MOST:
+                raise ValueError(f"`{name}` must be at most {_MOST}. Received: {name}={value}")
         least = min(self.axes.get("train_size", (self.train_size,)))
         batch = max(self.axes.get("batch_size", (self.batch_size,)))
         if batch > least:
@@ -133,7 +137,7 @@ class Scale:
                 f"Rates must be chosen on at least {batch} training examples (a batch) and at most "
                 f"{least}. Received: selection_train_size={size}"
             )
-        for name in ("report_seeds", "headline_seeds"):
+        for name in ("report_seeds", "headline_seeds", "selection_seeds"):
             if getattr(self, name) > FIRST_SELECTION_SEED:
                 raise ValueError(
                     f"`{name}` must be at most {FIRST_SELECTION_SEED}, so that no selection seed "
@@ -201,6 +205,10 @@ def save_custom(scale: Scale, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / _FILE) as file:
         file.write(json.dumps(stored, indent=2).encode() + b"\n")
+
+
+def _is_axis_number(value: Any) -> bool:
+    return is_count(value) and value <= _MOST or isinstance(value, float) and is_number(value)
 
 
 def _check_values(

@@ -4,6 +4,7 @@ Every file is made anew from `records.jsonl`, without training and without Keras
 that differs between two reports on the same records.
 """
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,6 +119,13 @@ def _done(study: Study, name: str, folder: Path) -> set[str]:
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> None:
-    for name, content in contents.items():
-        with replacing(folder / name) as file:
-            file.write(content)
+    """Write all files before any of them takes its place, the page last.
+
+    So a full disk leaves the old report, and a page never stands beside files that are missing.
+    """
+    with ExitStack() as stack:
+        # The stack ends the files in reverse.
+        for name in sorted(contents, key=PAGE.__ne__):
+            file = stack.enter_context(replacing(folder / name))
+            file.write(contents[name])
+            file.flush()

@@ -1,5 +1,7 @@
 """Files that are written whole or not at all."""
 
+import os
+
 import pytest
 
 from pretrain.files import replacing
@@ -30,3 +32,15 @@ def test_a_full_disk_is_explained(tmp_path):
     with pytest.raises(OSError, match="No space left on device.*Received: .*file"), replacing(path):
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_process_writes_is_not(tmp_path):
+    path = tmp_path / "file [1]"
+    dead, alive, other = (tmp_path / f".{n}.new" for n in ("file [1].a", "file [1].b", "file 1.c"))
+    for new in (dead, alive, other):
+        new.touch()
+    for old in (dead, other):
+        os.utime(old, (0, 0))
+    with replacing(path):
+        pass
+    assert set(tmp_path.iterdir()) == {path, alive, other}

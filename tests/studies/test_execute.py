@@ -151,6 +151,18 @@ def test_results_of_another_study_are_reused(run, undisturbed):
     assert run.journal.read_bytes() == undisturbed
 
 
+def test_a_kill_between_copied_arrays_and_their_records_blocks_nothing(run, undisturbed):
+    elsewhere = replace(run, study=replace(STUDY, name="other"))
+    in_threads(elsewhere)
+    name = journal.arrays_name(journal.read(elsewhere.journal)[0]["key"])
+    run.folder.mkdir(parents=True)
+    (elsewhere.folder / name).write_bytes(b"arrays")
+    (run.folder / name).write_bytes(b"arr")
+    assert in_threads(run, fake_cells.exits).failures == {}
+    assert run.journal.read_bytes() == undisturbed
+    assert (run.folder / name).read_bytes() == b"arrays"
+
+
 def test_of_a_smaller_scale_only_the_rest_is_run(run):
     part = replace(SCALE, report_seeds=2, learning_rates=(0.1,))
     in_threads(replace(run, scale_name="part", scale=part))

@@ -131,6 +131,25 @@ def test_failure_to_write_leaves_whole_files(tmp_path, quick_rows, monkeypatch):
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_half_a_report_is_none(tmp_path, stop, monkeypatch):
+    replacing, written = write.replacing, []
+
+    @contextmanager
+    def stopped(path):
+        with replacing(path) as file:
+            written.append(path)
+            if len(written) == 2:
+                raise stop
+            yield file
+
+    monkeypatch.setattr(write, "replacing", stopped)
+    with pytest.raises(type(stop)):
+        write_all(tmp_path)
+    assert len(written) == 2
+    assert contents(tmp_path) == {}
+
+
 def test_front_page_without_any_results(tmp_path):
     assert write_all(tmp_path) == [tmp_path / "README.md"]
     page = (tmp_path / "README.md").read_text()

@@ -12,6 +12,8 @@ from studies.engine.scale import Scale
 from studies.engine.trial import Cell, Trial
 from studies.kinds.kind import NETWORK_FIELDS, Kind, Metric
 
+# The deepest plain network that was ever trained (Xiao et al. 2018).
+_DEEPEST = 10_000
 # A net that names the same class for every image can be lucky, if that class is frequent: a run is
 # at chance unless it beats chance by more than this margin.
 CHANCE_MARGIN = 0.05
@@ -96,6 +98,10 @@ class Classification(Kind):
     def check(self, scale: Scale) -> None:
         super().check(scale)
         depths = scale.axes.get("depth", (self.trial.depth,))
+        if max(depths) > _DEEPEST:
+            raise ValueError(
+                f"Expected depths of at most {_DEEPEST} hidden layers. Received: depth={depths}"
+            )
         for arm in scale.arms:
             if arm.objective and not (scale.pretraining_epochs and scale.pretraining_rates):
                 raise ValueError(
