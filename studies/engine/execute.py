@@ -18,6 +18,7 @@ from studies.engine.plan import flops, mean_by_rate, plan, progress
 from studies.engine.scale import CUSTOM, Scale, save_custom
 from studies.engine.study import Study
 from studies.engine.trial import Cell, Trial
+from studies.engine.worker import check_code, code
 
 RunCell = Callable[[Cell, Path], list[dict]]
 
@@ -122,6 +123,7 @@ class _Failure:
 def _attempt(run_cell: RunCell, cell: Cell, cache: Path) -> list[dict] | _Failure:
     """Run a cell, in a worker's process."""
     try:
+        check_code(cell)
         results = run_cell(cell, cache)
         _check(cell, results)
     # SystemExit, too: the future would raise it again and so end the driver.
@@ -169,6 +171,8 @@ class _Driver:
         self._attempted: set[str] = set()
         self._running: dict[Future, Cell] = {}
         self._elsewhere: dict[str, dict] | None = None
+        # Before the first cell: the source may be edited during the run.
+        self._code = {arm.name: code(arm, run.scale.kind) for arm in run.scale.arms}
         self.bar = _bar(run, records)
 
     def loop(self) -> None:
@@ -185,6 +189,7 @@ class _Driver:
         while len(self._running) < self._workers and (cell := self._next()):
             if not self._reuse(cell):
                 self._attempted |= {trial.key for trial in cell.trials}
+                cell = replace(cell, code=self._code[cell.arm.name])
                 future = self._executor.submit(_attempt, self._run_cell, cell, self._run.cache)
                 self._running[future] = cell
                 if not self.cells:

@@ -74,7 +74,8 @@ def plan(scale: Scale, records: Iterable[dict]) -> list[Cell]:
     for group in groups(scale, final.values()):
         left = tuple(trial for trial in group.trials if trial.key not in final)
         if group.ready and left:
-            cells.append(Cell(left, group.arm, scale.kind, group.label, group.stacks))
+            shape = scale.shape(left[0].dataset)
+            cells.append(Cell(left, group.arm, scale.kind, group.label, group.stacks, shape))
     return _by_urgency(cells)
 
 

@@ -78,6 +78,9 @@ class Cell:
         label: The trials in a few words, for messages.
         stacks: The pretraining cells that hold the trials' pretrained stacks, each as a tuple of
             all its trials: a lost stack is made anew in the population it was first made in.
+        shape: Size of the flattened input and number of classes that the plan counts on.
+        code: What `studies.engine.worker.code` tells of the driver's source; empty if nothing is
+            known of it.
     """
 
     trials: tuple[Trial, ...]
@@ -85,6 +88,8 @@ class Cell:
     kind: Any = None
     label: str = ""
     stacks: tuple[tuple[Trial, ...], ...] = ()
+    shape: tuple[int, int] | None = None
+    code: str = ""
 
     @property
     def key(self) -> str:

@@ -1,14 +1,24 @@
-"""The work of a worker: to train a cell by its kind, and to record where the cell was trained."""
+"""The work of a worker: to train a cell by its kind, and to record where the cell was trained.
+
+A worker trains nothing but what the driver planned: with the driver's own source, on the data that
+the trials name.
+"""
 
 import functools
+import hashlib
+import math
 import os
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+from studies.arms import Arm
 from studies.engine.trial import Cell, Trial
 
 
@@ -20,25 +30,94 @@ def run_cell(
     The trials name a dataset from a file by its content, so that `dataset` says what
     `pretrain.datasets.load` takes instead; `data_folder` is where datasets are looked for first.
     Returns for each trial, in order, what `studies.kinds.kind.Kind.train` says, and `provenance`.
+    Raises `ValueError` if the data are not what the trials name.
     """
-    start = time.perf_counter()
+    start, digests = time.perf_counter(), {}
 
     def load(trial: Trial):
-        sizes = trial.train_size, trial.validation_size
-        return _load(dataset or trial.dataset, *sizes, trial.seed, data_folder)
+        source, sizes = dataset or trial.dataset, (trial.train_size, trial.validation_size)
+        data, digests[trial.dataset] = _load(trial.dataset, source, *sizes, trial.seed, data_folder)
+        _check_shape(cell, data)
+        return data
 
     results = cell.kind.train(cell, cache, load)
-    common = {"seconds": time.perf_counter() - start, "provenance": _provenance()}
-    return [result | common for result in results]
+    seconds, place = time.perf_counter() - start, _provenance() | {"code": cell.code}
+    return [
+        result | {"seconds": seconds, "provenance": place | {"data": digests.get(trial.dataset)}}
+        for trial, result in zip(cell.trials, results, strict=True)
+    ]
 
 
 # A worker meets the same few splits in cell after cell.
 @functools.lru_cache(maxsize=16)
-def _load(name: str, train_size: int, validation_size: int, seed: int, folder: Path | None):
+def _load(
+    name: str, source: str, train_size: int, validation_size: int, seed: int, folder: Path | None
+) -> tuple[Any, str]:
+    """The dataset of a name, from its source, and a digest of its test set."""
     # Imported only here: the driver, which imports this module, does without NumPy.
     from pretrain import datasets
 
-    return datasets.load(name, train_size, validation_size, seed=seed, folder=folder)
+    data = datasets.load(source, train_size, validation_size, seed=seed, folder=folder)
+    # A file may be replaced while it is read.
+    for found in (data.name, datasets.fingerprint(source)):
+        if found != name:
+            raise ValueError(
+                "The data are not what the trial names. Expected the content that the data had "
+                "when the run began: give it back, or run the study again on the new data. "
+                f"Received: {found}, not {name}"
+            )
+    digest = hashlib.sha256()
+    for array in data.test:
+        digest.update(array.tobytes())
+    return data, digest.hexdigest()[:12]
+
+
+def _check_shape(cell: Cell, data: Any) -> None:
+    """Refuse a file that has the name of a known dataset and is another dataset."""
+    shape = math.prod(data.train[0].shape[1:]), data.classes
+    if cell.shape not in (None, shape):
+        raise ValueError(
+            f"The data are not what the plan counts on. Expected {cell.shape[0]} features and "
+            f"{cell.shape[1]} classes. Received: {data.name} with {shape[0]} and {shape[1]}"
+        )
+
+
+def code(arm: Arm, kind: Any) -> str:
+    """Digest of the source that an arm is trained by, as it now stands on the disk.
+
+    The source is this package without its reports, and the files of a study of the user's own.
+    """
+    digest = hashlib.sha256()
+    for path in [*_package(), *_own_files(arm, kind)]:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def check_code(cell: Cell) -> None:
+    """Refuse a cell that the driver planned with another source than that of this worker."""
+    if cell.code and cell.code != (here := code(cell.arm, cell.kind)):
+        raise RuntimeError(
+            "The worker's source is not the driver's: the worker would train something else. "
+            "Expected the same version of the package and of the study's file, which do not change "
+            f"during a run; run the study again. Received: code={here}, not {cell.code}"
+        )
+
+
+def _package() -> Iterator[Path]:
+    for name in ("pretrain", "studies"):
+        (root,) = import_module(name).__path__
+        paths = sorted(Path(root).rglob("*.py"), key=lambda path: path.relative_to(root).parts)
+        yield from (p for p in paths if p.relative_to(root).parts[0] not in ("report", "docs"))
+
+
+def _own_files(arm: Arm, kind: Any) -> Iterator[Path]:
+    """The files outside of the package that hold the kind, its trials, the arm and its network."""
+    modules = {type(kind).__module__, kind.trial.__module__, type(arm).__module__}
+    modules |= {arm.build.partition(":")[0]} if arm.build else set()
+    for name in sorted(modules):
+        file = getattr(import_module(name), "__file__", None)
+        if file and name.partition(".")[0] not in ("pretrain", "studies"):
+            yield Path(file)
 
 
 def processor() -> str:

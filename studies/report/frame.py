@@ -1,6 +1,7 @@
 """The results of a scale as a DataFrame, ready for tables and figures."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -46,6 +47,29 @@ def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.D
 def reported(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of report trials."""
     return table[table["role"] == "report"]
+
+
+def origins(table: pd.DataFrame) -> dict[str, list[str]]:
+    """In what the results differ that should be alike wherever they are made.
+
+    It holds the versions, commits, processors and data of the records, where there are several.
+    """
+    found: dict[str, set[str]] = {}
+    for _, record in table.iterrows():
+        held = record.get("provenance")
+        for name, value in _alike(held, record["dataset"]) if isinstance(held, dict) else ():
+            found.setdefault(name, set()).add(str(value))
+    return {name: sorted(values) for name, values in found.items() if len(values) > 1}
+
+
+def _alike(provenance: dict, dataset: str) -> Iterator[tuple[str, object]]:
+    for name in ("commit", "processor"):
+        yield name, provenance.get(name)
+    if digest := provenance.get("data"):
+        yield f"test set of {dataset}", digest
+    # A kind that trains nothing has a backend of `None`, and no version of it.
+    for package, version in (provenance.get("versions") or {}).items():
+        yield package, version
 
 
 def by_place(table: pd.DataFrame, scale: Scale) -> dict[tuple, pd.DataFrame]:

@@ -40,7 +40,11 @@ _EFFECTS = """\
 
 @dataclass(frozen=True)
 class Results:
-    """The results of a study at a scale; `judgments` is empty if the scale judges no claims."""
+    """The results of a study at a scale.
+
+    `judgments` is empty if the scale judges no claims; `origins` says in what the records differ
+    that should be alike.
+    """
 
     study: Study
     name: str
@@ -48,6 +52,7 @@ class Results:
     table: pd.DataFrame
     counts: Counter
     judgments: list[Judgment] = field(default_factory=list)
+    origins: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def figures(self) -> list[Figure]:
@@ -105,7 +110,7 @@ def scale_page(found: Results) -> str:
         "## Protocol",
         show.protocol(found.scale),
         "## Caveats",
-        tables.listed([*demonstration, *show.caveats(found.scale)]),
+        tables.listed([*demonstration, *show.caveats(found.scale), *_origins(found)]),
         *([f"## {AFTERWORD.strip()}", tried.strip()] if tried else []),
         "## Making it again",
         _commands(found),
@@ -177,6 +182,14 @@ def _state(found: Results) -> list[str]:
     if found.missing:
         lines.append(f"{found.missing} of {found.counts.total()} trials have no result yet.")
     return lines
+
+
+def _origins(found: Results) -> list[str]:
+    """Say in what the records differ that should be alike, if they do."""
+    if not found.origins:
+        return []
+    listed = "; ".join(f"{name} {', '.join(each)}" for name, each in found.origins.items())
+    return [f"The records were not all made in one place. They differ in: {listed}."]
 
 
 def _corrections(study: Study) -> list[str]:

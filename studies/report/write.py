@@ -100,7 +100,8 @@ def _results(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFra
     table = frame.frame(records, scale, folder)
     fairness.check(table, scale)
     numbers = study.kind.show.main_table(table, scale)
-    found = Results(study, name, scale, numbers, plan.tally(scale, records))
+    counts, origins = plan.tally(scale, records), frame.origins(table)
+    found = Results(study, name, scale, numbers, counts, origins=origins)
     claims = study.claims if name in VERDICTS and not scale.demonstration else ()
     # Incomplete results judge no claim.
     whole = not found.missing

@@ -11,6 +11,7 @@ import fake_cells
 import pytest
 from fake_cells import SCALE, STUDY
 
+from studies.arms import Arm
 from studies.engine import journal
 from studies.engine.execute import Run, execute
 from studies.engine.executors import LocalExecutor
@@ -220,6 +221,25 @@ def test_failures_are_tried_again_by_the_next_run(run, undisturbed):
     outcome = in_threads(run)
     assert (outcome.cells, outcome.failures) == (2, {})
     assert run.journal.read_bytes() == undisturbed
+
+
+def test_a_source_that_changes_during_a_run_is_refused(run, tmp_path, monkeypatch):
+    source = tmp_path / "edited.py"
+    source.write_text("def net(input_shape, classes, trial):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    arm = Arm("edited", build="edited:net")
+    run = replace(run, scale=replace(SCALE, arms=("random", arm)))
+
+    def edits(cell, cache):
+        if cell.trials[0].arm == "random":
+            source.write_text("# Another one.\n")
+        return fake_cells.run(cell, cache)
+
+    outcome = in_threads(run, edits, workers=1)
+    assert all("edited" in cell for cell in outcome.failures)
+    assert set(outcome.failures)
+    assert "source is not the driver's" in next(iter(outcome.failures.values()))
+    assert {r["arm"] for r in journal.read(run.journal) if r["status"] == "done"} == {"random"}
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,15 @@ def test_written_twice_is_the_same_bytes(tmp_path, quick_rows):
     assert [name for name in before if after[name] != before[name]] == ["records.jsonl"]
 
 
+def test_a_page_says_in_what_its_records_differ(tmp_path, quick_rows):
+    place = {"commit": "a1", "processor": "P", "versions": {"keras": "3.10"}, "data": "d1"}
+    other = place | {"versions": {"keras": "3.15"}, "data": "d2"}
+    rows = [{**row, "provenance": other if i else place} for i, row in enumerate(quick_rows)]
+    write_scale(store(tmp_path, rows), STUDY, "quick")
+    page = (tmp_path / "depth" / "quick" / PAGE).read_text()
+    assert "They differ in: test set of mnist d1, d2; keras 3.10, 3.15.\n" in page
+
+
 def test_incomplete_scale_says_what_is_missing(tmp_path, quick_rows):
     gone = [r for r in quick_rows if (r["role"], r["arm"], r["depth"]) == ("report", "he", 5)]
     rows = [r for r in quick_rows if r not in gone] + [{**gone[0], "status": "killed"}]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pretrain import networks, objectives
+from pretrain import datasets, networks, objectives
 from studies.arms import ARMS, Arm
 from studies.engine import journal
 from studies.engine.execute import Run, execute
@@ -205,6 +205,33 @@ def test_a_trial_is_of_its_own_dataset(tmp_path):
     digits = trial("he", "report", dataset="digits")
     results = [run_cell(cell(t), tmp_path)[0] for t in (trial("he", "report"), digits)]
     assert results[0]["curves"] != results[1]["curves"]
+
+
+def test_other_data_than_the_trial_names_are_refused(tmp_path):
+    path = tmp_path / "own.npz"
+    arrays = {"y_train": np.arange(200) % 3, "y_test": np.arange(200) % 3}
+    for content in (0, 1):
+        images = np.full((200, 5, 5), content, "uint8")
+        np.savez(path, x_train=images, x_test=images, **arrays)
+        name = datasets.fingerprint(path)
+        asked = replace(cell(trial("he", "report", dataset=name)), shape=(25, 3))
+        (result,) = run_cell(asked, tmp_path, dataset=str(path))
+        assert len(result["provenance"]["data"]) == 12
+    # The file of the first trial has been replaced.
+    with pytest.raises(ValueError, match=f"Received: {name}, not own-0123456789ab"):
+        stale = trial("he", "report", dataset="own-0123456789ab")
+        run_cell(replace(asked, trials=(stale,)), tmp_path, dataset=str(path))
+
+
+def test_noise_does_not_pass_for_a_known_dataset(tmp_path):
+    noise = np.random.RandomState(0).randint(0, 256, (200, 5, 5)).astype("uint8")
+    labels = np.arange(200) % 10
+    np.savez(
+        tmp_path / "fashion_mnist.npz", x_train=noise, y_train=labels, x_test=noise, y_test=labels
+    )
+    asked = replace(cell(trial("he", "report", dataset="fashion_mnist")), shape=(784, 10))
+    with pytest.raises(ValueError, match="784 features.*Received: fashion_mnist with 25"):
+        run_cell(asked, tmp_path, data_folder=tmp_path)
 
 
 # Densities
