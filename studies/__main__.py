@@ -222,7 +222,7 @@ def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
 
 
 def _dry_run(run: Run, workers: int) -> int:
-    known = {r["key"]: r for r in journal.read(run.journal)} | results_elsewhere(run)
+    known = {r["key"]: r for r in run.records} | results_elsewhere(run)
     records, place = known.values(), processor()
     here = [r for r in records if (r.get("provenance") or {}).get("processor") == place]
     all_of_it = progress(run.scale, records)
@@ -252,7 +252,7 @@ def _executor(args: argparse.Namespace, run: Run) -> LocalExecutor | ClusterExec
 
 
 def _recorded(run: Run) -> str:
-    done = progress(run.scale, journal.read(run.journal))
+    done = progress(run.scale, run.records)
     return f"{done.trials_done} of {done.trials} trials are recorded in {run.folder}."
 
 
@@ -264,7 +264,7 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
         )
     # Written even if nothing was run: a run that was killed may have left half a report.
     _print_table(run)
-    if minutes := spent(run.scale, journal.read(run.journal)):
+    if minutes := spent(run.scale, run.records):
         print(minutes)
     print(f"Results: {run.folder}")
     if outcome.failures:
@@ -279,7 +279,7 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
 
 
 def _print_table(run: Run) -> None:
-    if not progress(run.scale, journal.read(run.journal)).trials_done:
+    if not progress(run.scale, run.records).trials_done:
         return
     # Imported only here: plotting takes seconds to import.
     from studies.report.write import write_scale
@@ -298,7 +298,7 @@ def _begun(study: Study, args: argparse.Namespace) -> list[Run]:
 
 def _print_status(run: Run) -> int:
     try:
-        records = journal.read(run.journal)
+        records = run.records
     except JournalError as error:
         print(error, file=sys.stderr)
         return 1

@@ -6,8 +6,10 @@ It never imports Keras. Whatever happens to it, it needs nothing but the journal
 import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -41,6 +43,11 @@ class Run:
     @property
     def journal(self) -> Path:
         return self.folder / journal.FILE
+
+    @property
+    def records(self) -> list[dict]:
+        """The records of the journal, of which each is a sound record of the study's kind."""
+        return journal.read(self.journal, self.study.kind.check_record)
 
     @property
     def logs(self) -> Path:
@@ -83,7 +90,7 @@ def execute(run: Run, run_cell: RunCell, executor: Executor, workers: int) -> Ou
     Raises:
         JournalError: If the results cannot be read or written. Recorded trials stay recorded.
     """
-    with Journal(run.folder) as records:
+    with Journal(run.folder, run.study.kind.check_record) as records:
         if run.scale_name == CUSTOM:
             save_custom(run.scale, run.folder)
         driver = _Driver(run, run_cell, executor, workers, records)
@@ -96,7 +103,8 @@ def execute(run: Run, run_cell: RunCell, executor: Executor, workers: int) -> Ou
 def results_elsewhere(run: Run) -> dict[str, dict]:
     """Read the results, by key, of all other studies and scales under the same folder.
 
-    A journal that cannot be read is left out, and the terminal says so.
+    A journal that cannot be read is left out, and the terminal says so. So is a record that is no
+    sound record of the kind of the run: records of other kinds are none.
     """
     results = {}
     for path in sorted(run.results.glob(f"*/*/{journal.FILE}")):
@@ -107,8 +115,15 @@ def results_elsewhere(run: Run) -> dict[str, dict]:
         except JournalError as error:
             tqdm.write(f"Nothing of this journal is reused: {error}")
             continue
-        results |= {r["key"]: r for r in records if r["status"] in journal.FINAL}
+        results |= {r["key"]: r for r in records if _is_reusable(r, run.study.kind)}
     return results
+
+
+def _is_reusable(record: dict, kind: Any) -> bool:
+    with suppress(ValueError):
+        kind.check_record(record)
+        return record["status"] in journal.FINAL
+    return False
 
 
 @dataclass(frozen=True)
@@ -141,6 +156,8 @@ def _check(cell: Cell, results: list[dict]) -> None:
             f"Expected {len(cell.trials)} results, each of status diverged, or of status done with "
             f"a {needed}. Received: {len(results)} results, of which {sum(sound)} are sound"
         )
+    for trial, result in zip(cell.trials, results, strict=True):
+        cell.kind.check_record({**result, **asdict(trial), "key": trial.key})
 
 
 def _failure(error: BaseException, trace: str = "") -> _Failure:

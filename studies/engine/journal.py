@@ -4,27 +4,53 @@ A record is flat: `format`, `study`, `key`, `cell` and `members` (the number of 
 written together), every field of the trial, `status` and every metric. Only `curves` (rounded to
 4 significant digits) and `provenance` nest; NaN is null. The records of a cell are written at once
 and count only if all of them are there.
+
+The last field of a line is `checksum`: the first 16 hexadecimal digits of the SHA-256 of the line
+without this field, from the opening to the closing brace. It is checked and taken off when the line
+is read. Lines of earlier versions have no checksum and are read as they are.
 """
 
 import fcntl
+import hashlib
 import json
 import math
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+from pretrain.checks import is_count, is_number
 from pretrain.files import replacing
 
 FORMAT = 1
 FINAL = ("done", "diverged")
 FILE = "records.jsonl"
 
-_REQUIRED = ("key", "cell", "members", "status", "role", "arm", "learning_rate", "seed")
+_STATUSES = (*FINAL, "error", "killed")
+_CHECKSUM = re.compile(rb'(.*),"checksum":"([0-9a-f]{16})"}', re.DOTALL)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+# What every record holds, and whether a value makes sense.
+_REQUIRED: dict[str, Callable[[Any], bool]] = {
+    "key": _is_text,
+    "cell": _is_text,
+    "members": is_count,
+    "status": _STATUSES.__contains__,
+    "role": _is_text,
+    "arm": _is_text,
+    "learning_rate": is_number,
+    "seed": lambda value: value == 0 or is_count(value),
+}
+Check = Callable[[dict], None]
 # A record begins with what identifies it; then it has the trial's fields, then the results.
 _BEFORE_TRIAL, _AFTER_TRIAL = "members", "status"
 
@@ -33,31 +59,37 @@ class JournalError(Exception):
     """The journal cannot be read or written, or its records are no sound records."""
 
 
-def read(path: Path) -> list[dict]:
+def _anything(record: dict) -> None:
+    """The check of a reader that does not know the kind of the records."""
+
+
+def read(path: Path, check: Check = _anything) -> list[dict]:
     """Read the records of a journal, the newest of each trial; no record if there is no file.
 
-    A torn last line is dropped, and so is a last cell of which not all records are there. A line
-    that is corrupted or of another format raises `JournalError`. The file itself is not changed.
+    A torn last line is dropped, and so are the other records of its cell. A line that is corrupted
+    or of another format raises `JournalError`, and so does a record for which `check` raises
+    `ValueError`. The file itself is not changed.
     """
-    return _newest(_scan(path)[0])
+    return _newest(_scan(path, check)[0])
 
 
 class Journal:
     """The one writer of a folder's journal: a context manager that holds its lock.
 
-    Entering makes the folder, and cuts off what a killed writer left unfinished. Every method
+    Entering makes the folder, and cuts off what a killed writer left unfinished; `check` raises
+    `ValueError` for a record that is no sound record of its kind. Every method
     raises `JournalError` if another writer has the folder, or the journal cannot be read or
     written; the records in the journal then stay as they were.
     """
 
-    def __init__(self, folder: Path):
-        self.path = Path(folder) / FILE
+    def __init__(self, folder: Path, check: Check = _anything):
+        self.path, self._check = Path(folder) / FILE, check
         self._records: list[dict] = []
 
     def __enter__(self) -> "Journal":
         self._lock = _locked(self.path.with_name("records.lock"))
         try:
-            self._records, size = _scan(self.path)
+            self._records, size = _scan(self.path, self._check)
             if self.path.exists() and size < self.path.stat().st_size:
                 with _explained("cut the torn end off", self.path):
                     os.truncate(self.path, size)
@@ -77,10 +109,13 @@ class Journal:
     def append(self, records: list[dict]) -> None:
         """Append the records of one cell, all or none, and wait until they are on the disk."""
         lines = [_line(record) for record in records]
+        # The next plan must not depend on whether records were read back from the file, and a
+        # record that could not be read back would end every later run.
+        number = len(self._records) + 1
+        read_back = [_parse(b, self.path, i, self._check) for i, b in enumerate(lines, number)]
         with _explained("append to", self.path):
             _append(self.path, b"".join(lines))
-        # The next plan must not depend on whether records were read back from the file.
-        self._records += [json.loads(line) for line in lines]
+        self._records += read_back
 
     def sort(self) -> None:
         """Put the records in an order that does not depend on when they were made."""
@@ -98,24 +133,26 @@ class Journal:
         self._records = records
 
 
-def _scan(path: Path) -> tuple[list[dict], int]:
+def _scan(path: Path, check: Check) -> tuple[list[dict], int]:
     """Return all whole records in the order of the file, and the bytes they take."""
     with _explained("read", path):
         content = path.read_bytes() if path.exists() else b""
     # What follows the last newline is a line whose writer was killed, or nothing.
-    lines = content.split(b"\n")[:-1]
-    records = [_parse(line, path, number) for number, line in enumerate(lines, 1)]
-    whole = len(records) - _torn(records)
+    *lines, torn = content.split(b"\n")
+    records = [_parse(line, path, number, check) for number, line in enumerate(lines, 1)]
+    whole = len(records) - (_unfinished(records) if torn else 0)
     return records[:whole], sum(len(line) + 1 for line in lines[:whole])
 
 
-def _parse(line: bytes, path: Path, number: int) -> dict:
+def _parse(line: bytes, path: Path, number: int, check: Check) -> dict:
     place = f"{path}, line {number}"
     try:
-        record = json.loads(line)
-        if not isinstance(record, dict):
-            raise ValueError("it is no JSON object")
-    except ValueError as error:
+        record = _checked(line.rstrip(b"\n"))
+        if record.get("format") == FORMAT:
+            _check_fields(record)
+            check(record)
+    # A line of nothing but brackets is too deep.
+    except (ValueError, RecursionError) as error:
         raise JournalError(
             f"A line of the journal is corrupted: {error}. Expected one record in JSON; restore "
             f"the file, or delete the line to run its trial again. Received: {place}: {line[:60]!r}"
@@ -126,16 +163,45 @@ def _parse(line: bytes, path: Path, number: int) -> dict:
             f"choose another folder with --results, or use the version that wrote the journal. "
             f"Received: {place}: format={record.get('format')!r}"
         )
-    missing = [field for field in _REQUIRED if field not in record]
-    if missing:
-        raise JournalError(
-            f"A record of the journal lacks {', '.join(missing)}. Restore the "
-            f"file, or delete the line to run its trial again. Received: {place}"
-        )
     return record
 
 
-def _torn(records: list[dict]) -> int:
+def _checked(line: bytes) -> dict:
+    """The record of a line without its checksum, which must be that of the line if it has one."""
+    sealed = _CHECKSUM.fullmatch(line)
+    content = sealed[1] + b"}" if sealed else line
+    if sealed and sealed[2] != _checksum(content):
+        raise ValueError("its checksum is not that of its content")
+    record = json.loads(content, parse_constant=_refuse, parse_float=_finite)
+    if not isinstance(record, dict):
+        raise ValueError("it is no JSON object")
+    if "checksum" in record:
+        raise ValueError("its checksum is damaged")
+    return record
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest()[:16].encode()
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text)
+
+
+def _check_fields(record: dict) -> None:
+    """Refuse a record that lacks what every record holds, or holds what makes no sense there."""
+    if missing := [field for field in _REQUIRED if field not in record]:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    if wrong := [field for field, is_sound in _REQUIRED.items() if not is_sound(record[field])]:
+        raise ValueError(f"its {wrong[0]} cannot be {record[wrong[0]]!r}")
+
+
+def _unfinished(records: list[dict]) -> int:
     """Count the last records that belong to a cell of which not all were written."""
     if not records:
         return 0
@@ -175,7 +241,8 @@ def _order(record: dict) -> tuple:
 
 def _line(record: dict) -> bytes:
     plain = {k: _plain(v, digits=4 if k == "curves" else None) for k, v in record.items()}
-    return json.dumps(plain, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    content = json.dumps(plain, separators=(",", ":"), allow_nan=False).encode()
+    return content[:-1] + b',"checksum":"' + _checksum(content) + b'"}\n'
 
 
 def _plain(value: object, digits: int | None) -> object:

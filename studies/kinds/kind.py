@@ -22,10 +22,11 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from pretrain.checks import is_count
+from pretrain.checks import is_count, is_number
 from studies.arms import Arm, version_of
 from studies.engine.plan import Group, Trials, choose_rate, spread
 from studies.engine.scale import FIRST_SELECTION_SEED, Scale
@@ -215,6 +216,30 @@ class Kind:
         # A build function that cannot be found is an error now, and not in the middle of a run.
         version_of(arm)
 
+    def check_record(self, record: Mapping[str, Any]) -> None:
+        """Refuse what is no sound record of a trial of this kind.
+
+        Raises:
+            ValueError: If a field or a metric has another type, the key is not that of the fields,
+                or a finished trial lacks the metric that it is judged by.
+        """
+        fields = {f.name: f for f in dataclasses.fields(self.trial) if f.name in record}
+        trial = {name: record[name] for name in fields}
+        types = {n: int | str if n == "arm_version" else type(f.default) for n, f in fields.items()}
+        wrong = [name for name, value in trial.items() if not _fits(value, types[name])]
+        numbers = [*(metric.name for metric in self.metrics), "flops", "seconds"]
+        wrong += [name for name in numbers if not _is_measured(record.get(name))]
+        if wrong:
+            raise ValueError(f"its {wrong[0]} cannot be {record[wrong[0]]!r}")
+        # A record that is older than this field does not say all that its key is made of.
+        if "arm_version" in trial and self.trial(**trial).key != record["key"]:
+            raise ValueError(f"its key {record['key']} is not that of its fields")
+        if record["role"] not in self.judged_by:
+            raise ValueError(f"its role cannot be {record['role']!r}")
+        judge = self.judge(record["role"]).name
+        if record["status"] == "done" and judge not in record:
+            raise ValueError(f"it is done and lacks {judge}")
+
     # The plan that most kinds share: pretraining, selection, report.
 
     def groups(self, scale: Scale, final: dict[str, dict]) -> Iterator[Group]:
@@ -295,6 +320,15 @@ def _is(value: object, type_: type) -> bool:
     if type_ is int:
         return is_count(value)
     return isinstance(value, int | float if type_ is float else type_)
+
+
+def _fits(value: object, type_: Any) -> bool:
+    return is_number(value) if type_ is float else type(value) in (type_, *get_args(type_))
+
+
+def _is_measured(value: object) -> bool:
+    """Whether a value can be a metric; NaN, which is null in a record, can."""
+    return value is None or isinstance(value, Real) and not isinstance(value, bool)
 
 
 def missing(trials: Trials, final: dict[str, dict]) -> Trials:

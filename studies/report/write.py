@@ -96,7 +96,7 @@ def _write_scale(folder: Path, study: Study, name: str) -> Results:
 
 def _results(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFrame]:
     """The results in the records of a scale, and the frame of these records."""
-    records, scale = journal.read(folder / journal.FILE), study.scale(name, folder)
+    records, scale = _records(study, folder), study.scale(name, folder)
     table = frame.frame(records, scale, folder)
     fairness.check(table, scale)
     numbers = study.kind.show.main_table(table, scale)
@@ -111,12 +111,16 @@ def _results(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFra
 
 def _done(study: Study, name: str, folder: Path) -> set[str]:
     """The roles of the trials of a scale that have a result."""
-    records = journal.read(folder / journal.FILE)
+    records = _records(study, folder)
     if not records:
         return set()
     done = {record["key"] for record in records if record["status"] in journal.FINAL}
     groups = plan.groups(study.scale(name, folder), records)
     return {trial.role for group in groups for trial in group.trials if trial.key in done}
+
+
+def _records(study: Study, folder: Path) -> list[dict]:
+    return journal.read(folder / journal.FILE, study.kind.check_record)
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -181,6 +182,18 @@ def test_a_corrupted_journal_elsewhere_is_not_reused_and_stops_nothing(run, caps
     (other / "records.jsonl").write_text("broken\n")
     assert in_threads(run).cells == CELLS
     assert "Nothing of this journal is reused" in capsys.readouterr().out
+
+
+def test_a_bad_record_elsewhere_is_not_taken_over(run):
+    elsewhere = replace(run, study=replace(STUDY, name="other"))
+    in_threads(elsewhere)
+    first, *lines = elsewhere.journal.read_text().splitlines(keepends=True)
+    bad = {k: v for k, v in json.loads(first).items() if k != "checksum"} | {"seed": 7}
+    elsewhere.journal.write_text("".join([json.dumps(bad) + "\n", *lines]))
+    assert [trial.key for trial in trained(run)] == [bad["key"]]
+    assert {r["seed"] for r in run.records} == {0, 1, 2, 1000, 1001}
+    with pytest.raises(JournalError, match="key .* is not that of its fields"):
+        in_threads(elsewhere)
 
 
 def test_added_seeds_and_arms_train_nothing_else(run):

@@ -109,6 +109,25 @@ def test_every_trial_costs_something(scale, rows):
     assert min(costs.values()) > 0
 
 
+def test_a_record_is_checked_against_its_key_and_its_metrics(scale, rows):
+    kind, row = scale.kind, next(row for row in rows if row["role"] == "report")
+    for sound in (*rows, diverged(row, scale)):
+        kind.check_record(sound)
+    judge = kind.metric().name
+    for damage, message in (
+        ({"seed": row["seed"] + 1}, "key"),
+        ({"arm": "other"}, "key"),
+        ({"width": "50"}, "width"),
+        ({"role": "nonsense"}, "key"),
+        ({judge: "0.5"}, judge),
+        ({judge: True}, judge),
+    ):
+        with pytest.raises(ValueError, match=message):
+            kind.check_record(row | damage)
+    with pytest.raises(ValueError, match=f"done and lacks {judge}"):
+        kind.check_record({name: value for name, value in row.items() if name != judge})
+
+
 # Tables and words
 
 
