@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 from pretrain.checks import is_count, is_number
 from pretrain.files import replacing
@@ -342,7 +341,8 @@ def load_arrays(folder: Path) -> dict[str, dict[str, Any]]:
         try:
             with path.open("rb") as file, np.load(file) as arrays:
                 loaded[path.stem] = dict(arrays)
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
+        # A damaged archive can raise any exception.
+        except Exception as error:
             raise OSError(
                 f"Could not read the arrays of a trial: {error}. Expected a file that `run` wrote; "
                 f"restore it, or delete it to report without its figures. Received: {path}"

@@ -1,7 +1,9 @@
 """The contract that every arm fulfills, trained for real on a few images."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -143,20 +145,78 @@ def test_members_do_not_depend_on_each_other(tmp_path):
     assert measured(together) == measured(alone)
 
 
-@pytest.mark.parametrize("damage", ["lost", "torn", "garbage"])
+def tear(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def scratch(path):
+    content = bytearray(path.read_bytes())
+    content[500:600] = bytes(100)
+    path.write_bytes(content)
+
+
+def empty(path):
+    np.savez(path)
+
+
+def change(path):
+    """An archive that is sound, with a weight of another value."""
+    with np.load(path) as arrays:
+        held = dict(arrays)
+    name = next(name for name in held if name.endswith("kernel"))
+    held[name][0, 0] += 1
+    np.savez(path, **held)
+
+
+def shorten(path):
+    """An archive that is sound, with an array less."""
+    with np.load(path) as arrays:
+        held = dict(arrays)
+    held.pop(next(name for name in held if name.endswith("kernel")))
+    np.savez(path, **held)
+
+
+def pickle(path):
+    np.savez(path, **{"hidden_1/kernel": np.array([{"no": "array"}])})
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, tear, scratch, empty, change, shorten, pickle])
 def test_damaged_stack_is_made_again(damage, tmp_path):
     asked = cell(trial("denoising", "report"))
     before = run_cell(asked, tmp_path)
     (stack,) = tmp_path.glob("*.npz")
-    if damage == "lost":
-        stack.unlink()
-    elif damage == "torn":
-        stack.write_bytes(stack.read_bytes()[:-100])
-    else:
-        content = bytearray(stack.read_bytes())
-        content[500:600] = bytes(100)
-        stack.write_bytes(content)
+    damage(stack)
     assert measured(run_cell(asked, tmp_path)) == measured(before)
+
+
+def test_the_stack_of_another_trial_is_made_again(tmp_path):
+    first, second = (cell(trial("denoising", "report", seed)) for seed in (0, 1))
+    before = run_cell(first, tmp_path)
+    (stack,) = tmp_path.glob("*.npz")
+    run_cell(second, tmp_path)
+    (other,) = set(tmp_path.glob("*.npz")) - {stack}
+    other.replace(stack)
+    assert measured(run_cell(first, tmp_path)) == measured(before)
+
+
+def test_a_cache_that_cannot_be_written_to_costs_no_result(tmp_path):
+    asked = cell(trial("denoising", "report"))
+    (tmp_path / "file").touch()
+    found = [run_cell(asked, tmp_path / folder) for folder in ("cache", "file")]
+    assert measured(found[0]) == measured(found[1])
+
+
+def test_a_net_that_its_stack_does_not_fit_does_not_pass_for_pretrained(tmp_path):
+    arm = replace(ARMS["denoising"], name="unnamed", build=f"{__name__}:unnamed")
+    with pytest.raises(ValueError, match="lacks layers of the net.*an output layer .* head"):
+        run_cell(replace(cell(trial("denoising", "report")), arm=arm), tmp_path)
+
+
+def unnamed(input_shape, classes, trial):
+    dense = keras.layers.Dense
+    return keras.Sequential(
+        [keras.Input(input_shape), keras.layers.Flatten(), dense(9, "sigmoid"), dense(classes)]
+    )
 
 
 def test_a_deep_stack_serves_shallow_nets(tmp_path):

@@ -1,9 +1,10 @@
 """How classifiers are trained: the trials of a cell as one population."""
 
+import hashlib
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import keras
@@ -34,6 +35,9 @@ _COSTS = ("pretraining_flops", "finetuning_flops", "flops", "equal_cost_flops")
 # The protocol of all studies: an epoch is of full batches, and examples stay in memory.
 PROTOCOL = {"drop_remainder": True, "max_memory": sys.maxsize, "verbose": 0}
 Load = Callable[[Trial], Dataset]
+Stack = dict[str, np.ndarray]
+# The name of what a stack's file holds beside its weights; no variable has this name.
+_DIGEST = "digest"
 Watch = Callable[[Population, int], dict[str, np.ndarray]]
 
 
@@ -45,7 +49,7 @@ def train(cell: Cell, cache: Path, load: Load, watch: Watch = lambda *_: {}) -> 
     that measures more while nets train needs no loop of its own.
     """
     if cell.trials[0].role == "pretraining":
-        return _pretrain(cell.trials, cell.arm, cache, load)
+        return _pretrain(cell.trials, cell.arm, cache, load)[0]
     return _finetune(cell, cache, load, watch)
 
 
@@ -74,8 +78,10 @@ def _objective(arm: Arm) -> Objective | list[Objective]:
     return objectives.from_config(arm.objective)
 
 
-def _pretrain(trials: tuple[Trial, ...], arm: Arm, cache: Path, load: Load) -> list[dict]:
-    """Pretrain a stack for each trial and keep it in the cache."""
+def _pretrain(
+    trials: tuple[Trial, ...], arm: Arm, cache: Path, load: Load
+) -> tuple[list[dict], list[Stack]]:
+    """Pretrain a stack for each trial; return results and stacks, which the cache keeps, too."""
     first, sets = trials[0], [load(trial) for trial in trials]
     models = [build(trial, arm, data) for trial, data in zip(trials, sets, strict=True)]
     with warnings.catch_warnings():
@@ -92,10 +98,12 @@ def _pretrain(trials: tuple[Trial, ...], arm: Arm, cache: Path, load: Load) -> l
             validation_data=([data.validation[0] for data in sets],),
             **PROTOCOL,
         )
-    for trial, model in zip(trials, models, strict=True):
-        _save_stack(cache, trial, model)
+    stacks = [_weights(model) for model in models]
+    for trial, stack in zip(trials, stacks, strict=True):
+        _save_stack(cache, trial, stack)
     features = int(np.prod(sets[0].train[0].shape[1:]))
-    return [_pretraining_result(trial, arm, report, i, features) for i, trial in enumerate(trials)]
+    results = [_pretraining_result(t, arm, report, i, features) for i, t in enumerate(trials)]
+    return results, stacks
 
 
 def _pretraining_result(trial: Trial, arm: Arm, report: Report, i: int, features: int) -> dict:
@@ -240,34 +248,62 @@ def _scores(curves: dict, epochs: int) -> dict:
     return {"best_epoch": best + 1, **scores, **final}
 
 
-def _stacks(cell: Cell, cache: Path, load: Load) -> dict[int, dict[str, np.ndarray]]:
+def _stacks(cell: Cell, cache: Path, load: Load) -> dict[int, Stack]:
     """The pretrained weights for each seed; a stack that the cache has lost is made again."""
     rate = cell.trials[0].pretraining_rate
     seeds = {trial.seed for trial in cell.trials}
     wanted = [t for s in cell.stacks for t in s if t.learning_rate == rate and t.seed in seeds]
-    lost = tuple(trial for trial in wanted if _read_stack(cache, trial) is None)
-    if lost:
-        _pretrain(lost, cell.arm, cache, load)
-    return {trial.seed: _read_stack(cache, trial) for trial in wanted}
+    found = {trial: _read_stack(cache, trial) for trial in wanted}
+    if lost := tuple(trial for trial, stack in found.items() if stack is None):
+        _, made = _pretrain(lost, cell.arm, cache, load)
+        found |= zip(lost, made, strict=True)
+    return {trial.seed: stack for trial, stack in found.items()}
 
 
-def _fill(model: keras.Model, stack: dict[str, np.ndarray]) -> None:
+def _fill(model: keras.Model, stack: Stack) -> None:
     """Give a net the layers of a stack, which may be deeper."""
-    for variable in model.variables:
-        if variable.path in stack:
-            variable.assign(stack[variable.path])
+    hidden = _hidden(model) if stack else []
+    # A net that lacks a part of its stack must not pass for a pretrained net.
+    if lacking := [v.path for v in hidden if v.path not in stack]:
+        raise ValueError(
+            "The pretrained stack lacks layers of the net. Expected layers that have the same "
+            "names for every seed and depth, and an output layer that is named head. Received: "
+            f"{', '.join(lacking)}, of which the stack has none"
+        )
+    for variable in hidden:
+        variable.assign(stack[variable.path])
 
 
-def _save_stack(cache: Path, trial: Trial, model: keras.Model) -> None:
-    hidden = [v for v in model.variables if not v.path.startswith("head/")]
-    with replacing(cache / f"{trial.key}.npz") as file:
-        np.savez(file, **{v.path: keras.ops.convert_to_numpy(v) for v in hidden})
+def _hidden(model: keras.Model) -> list[keras.Variable]:
+    return [v for v in model.variables if not v.path.startswith("head/")]
 
 
-def _read_stack(cache: Path, trial: Trial) -> dict[str, np.ndarray] | None:
-    """A stack of the cache; `None` if it is missing or its checksums (of npz) do not match."""
+def _weights(model: keras.Model) -> Stack:
+    return {v.path: keras.ops.convert_to_numpy(v) for v in _hidden(model)}
+
+
+def _save_stack(cache: Path, trial: Trial, stack: Stack) -> None:
+    # A cache that cannot be written to costs time and nothing else.
+    with suppress(OSError), replacing(cache / f"{trial.key}.npz") as file:
+        np.savez(file, **stack, **{_DIGEST: _digest(trial, stack)})
+
+
+def _read_stack(cache: Path, trial: Trial) -> Stack | None:
+    """A stack of the cache; `None` if it is missing, damaged or the stack of another trial."""
     try:
         with (cache / f"{trial.key}.npz").open("rb") as file, np.load(file) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            stack = dict(arrays)
+    # A damaged archive can raise any exception.
+    except Exception:
         return None
+    is_sound = str(stack.pop(_DIGEST, "")) == _digest(trial, stack)
+    return stack if is_sound else None
+
+
+def _digest(trial: Trial, stack: Stack) -> str:
+    """Digest of the trial, and of the names, shapes and contents of its stack."""
+    digest = hashlib.sha256(trial.key.encode())
+    for name in sorted(stack):
+        array = stack[name]
+        digest.update(f"{name} {array.shape} {array.dtype} ".encode() + array.tobytes())
+    return digest.hexdigest()
