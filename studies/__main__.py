@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections import Counter
@@ -16,8 +17,16 @@ from studies.engine.execute import Outcome, Run, execute, results_elsewhere
 from studies.engine.executors import ClusterExecutor, LocalExecutor, on_worker
 from studies.engine.journal import FINAL, JournalError
 from studies.engine.plan import estimate, progress, spent, tally
-from studies.engine.scale import CUSTOM, Scale
-from studies.engine.study import Study, StudyError, add_axes, load, overridden, questions
+from studies.engine.scale import CUSTOM, Scale, is_custom
+from studies.engine.study import (
+    Study,
+    StudyError,
+    add_axes,
+    default_name,
+    load,
+    overridden,
+    questions,
+)
 from studies.engine.worker import processor, run_cell
 
 _STATUS = (*FINAL, "error", "killed", "missing")
@@ -87,7 +96,14 @@ def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
         "--dataset",
         metavar="NAME|PATH",
         help="another dataset: a name, or a file or folder that pretrain.datasets.load reads; its "
-        "results go to the scale 'custom'",
+        "results go to a folder of their own",
+    )
+    run.add_argument(
+        "--name",
+        metavar="NAME",
+        type=_name,
+        help="name of a run with axes or data of its own, whose results go to the folder "
+        "custom-NAME; default: made of the axes",
     )
     run.add_argument(
         "--data-folder", metavar="DIR", help="where to look for the dataset's files first"
@@ -112,6 +128,14 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1. Received: {text}")
     return int(text)
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[\w.+-]{1,100}", text):
+        raise argparse.ArgumentTypeError(
+            f"expected at most 100 letters, digits, and any of . _ + -. Received: {text}"
+        )
+    return text
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -151,21 +175,48 @@ def _report(args: argparse.Namespace) -> int:
     # Imported only here: plotting takes seconds to import.
     from studies.report.write import write_all
 
-    known = [load(name) for name in questions()]
+    known, errors = _loaded()
     own = [only] if only and only.file else []
-    write_all(args.results, known + own, only)
+    _, failed = write_all(args.results, known + own, only)
     print(f"Results: {args.results}")
-    return 0
+    return _named(errors + failed)
+
+
+def _loaded() -> tuple[list[Study], list[str]]:
+    """The studies of the package, and what is wrong with those that cannot be loaded."""
+    studies, errors = [], []
+    for name in questions():
+        try:
+            studies.append(load(name))
+        except StudyError as error:
+            errors.append(str(error))
+    return studies, errors
+
+
+def _named(errors: list[str]) -> int:
+    """Name what went wrong while all else went on; return the exit code."""
+    print(*errors, sep="\n", end="\n" * bool(errors), file=sys.stderr)
+    return 1 if errors else 0
 
 
 def _status(args: argparse.Namespace) -> int:
-    studies = [load(args.study)] if args.study else [load(name) for name in questions()]
-    runs = [run for study in studies for run in _begun(study, args)]
-    if not runs:
+    studies, errors = ([load(args.study)], []) if args.study else _loaded()
+    begun = [
+        (study, name, folder)
+        for study in studies
+        for name, folder in study.folders(args.results).items()
+        if (folder / journal.FILE).exists()
+    ]
+    if begun:
+        print(_row("study", "scale", *_STATUS))
+    else:
         print(f"There are no results in {args.results}. Run a study: python -m studies run STUDY")
-        return 0
-    print(_row("study", "scale", *_STATUS))
-    return max([_print_status(run) for run in runs])
+    for study, name, folder in begun:
+        try:
+            _print_status(Run(study, name, study.scale(name, folder), args.results))
+        except (JournalError, OSError) as error:
+            errors.append(str(error))
+    return _named(errors)
 
 
 def _composed(args: argparse.Namespace) -> Run:
@@ -183,7 +234,34 @@ def _composed(args: argparse.Namespace) -> Run:
     sizes = [getattr(args, size) for size in ("train_size", "validation_size", "test_size")]
     if args.dataset or args.data_folder or any(sizes):
         scale = _on_dataset(scale, args)
-    return Run(study, args.scale if scale == own else CUSTOM, scale, args.results)
+    run = Run(study, _scale_name(args, scale, own), scale, args.results)
+    _check_name(run)
+    return run
+
+
+def _scale_name(args: argparse.Namespace, scale: Scale, own: Scale) -> str:
+    if scale == own and args.name:
+        raise UsageError(
+            "Only a run with axes of its own has a name of its own. Expected other axes, or no "
+            f"name. Received: --name {args.name}"
+        )
+    if scale == own:
+        return args.scale
+    return f"{CUSTOM}-{args.name or f'{args.scale}-{default_name(scale, own)}'}"
+
+
+def _check_name(run: Run) -> None:
+    """Refuse a name under which a run with other axes has its results."""
+    try:
+        taken = is_custom(run.scale_name) and run.study.scale(run.scale_name, run.folder)
+    except OSError:
+        # There is no such run, or its axes cannot be read any more and are written anew.
+        return
+    if taken and taken != run.scale:
+        raise UsageError(
+            "A run with other axes has this name. Expected another name, or the same axes. "
+            f"Received: --name, whose results are in {run.folder}"
+        )
 
 
 def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
@@ -287,21 +365,8 @@ def _print_table(run: Run) -> None:
     print(write_scale(run.folder, run.study, run.scale_name))
 
 
-def _begun(study: Study, args: argparse.Namespace) -> list[Run]:
-    folders = {name: args.results / study.name / name for name in [*study.scales, CUSTOM]}
-    return [
-        Run(study, name, study.scale(name, folder), args.results)
-        for name, folder in folders.items()
-        if (folder / journal.FILE).exists()
-    ]
-
-
-def _print_status(run: Run) -> int:
-    try:
-        records = run.records
-    except JournalError as error:
-        print(error, file=sys.stderr)
-        return 1
+def _print_status(run: Run) -> None:
+    records = run.records
     count = tally(run.scale, records)
     print(_row(run.study.name, run.scale_name, *(count[status] for status in _STATUS)))
     failures = Counter(
@@ -313,11 +378,10 @@ def _print_status(run: Run) -> int:
     )
     for failure, trials in failures.items():
         print(f"  {failure} ({trials} trials)")
-    return 0
 
 
 def _row(study: str, scale: str, *columns: object) -> str:
-    return f"{study:<16}{scale:<10}" + "".join(f"{column!s:>10}" for column in columns)
+    return f"{study:<16}{scale:<10} " + "".join(f"{column!s:>10}" for column in columns)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pretrain.files import replacing
 from studies.engine import journal
 from studies.engine.journal import Journal, JournalError
 from studies.engine.plan import flops, mean_by_rate, plan, progress
-from studies.engine.scale import CUSTOM, Scale, save_custom
+from studies.engine.scale import Scale, is_custom, save_custom
 from studies.engine.study import Study
 from studies.engine.trial import Cell, Trial
 from studies.engine.worker import check_code, code
@@ -91,7 +91,7 @@ def execute(run: Run, run_cell: RunCell, executor: Executor, workers: int) -> Ou
         JournalError: If the results cannot be read or written. Recorded trials stay recorded.
     """
     with Journal(run.folder, run.study.kind.check_record) as records:
-        if run.scale_name == CUSTOM:
+        if is_custom(run.scale_name):
             save_custom(run.scale, run.folder)
         driver = _Driver(run, run_cell, executor, workers, records)
         with driver.bar:

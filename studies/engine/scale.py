@@ -18,7 +18,8 @@ FIRST_SELECTION_SEED = 1000
 # More seeds, epochs, units or examples are a slip of the keyboard, which planning would choke on.
 _MOST = 10**8
 
-# The scale of runs with overridden axes; its folder holds the axes, since no study's file does.
+# The scale of a run with overridden axes has this name, or a name that begins with it and a hyphen;
+# its folder holds the axes, since no study's file does.
 CUSTOM = "custom"
 _FILE = "scale.json"
 
@@ -181,11 +182,16 @@ class Scale:
         return _SHAPES.get(dataset, (self.features, self.classes))
 
 
+def is_custom(name: str) -> bool:
+    """Whether a name of a scale is that of a run with overridden axes."""
+    return name.partition("-")[0] == CUSTOM
+
+
 def load_custom(study: Any, folder: Path) -> Scale:
     """Read the custom scale of a study that `save_custom` wrote into the folder of its results."""
     path = folder / _FILE
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         stored = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
         for name in ("axes", "headline_axes"):
             stored[name] = {axis: tuple(values) for axis, values in stored[name].items()}

@@ -2,18 +2,27 @@
 
 import argparse
 import ast
+import dataclasses
+import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from studies.arms import ARMS, Arm
-from studies.engine.scale import CUSTOM, Scale, load_custom
+from studies.engine.scale import CUSTOM, Scale, is_custom, load_custom
 
 _GRIDS = {"arms": str, "learning_rates": float, "pretraining_rates": float}
 _NUMBERS = ("selection_train_size", "selection_seeds", "report_seeds", "pretraining_epochs")
+# What tells no custom run from another.
+_UNNAMED = (
+    *("axes", "kind", "demonstration", "headline_arms", "headline_axes", "headline_seeds"),
+    *("features", "classes"),
+)
+_LONGEST_NAME = 100
 _FOLDER = Path(__file__).parents[1]
 
 
@@ -59,14 +68,20 @@ class Study:
         return str(self.file) if self.file else self.name
 
     def scale(self, name: str, folder: Path) -> Scale:
-        """Find a scale by name: a scale of the file, or the custom scale in the folder of the
-        results.
+        """Find a scale by name: a scale of the file, or the scale of a custom run in the folder of
+        its results.
 
         Raises:
             KeyError: If the study has no such scale.
             OSError: If the custom scale cannot be read.
         """
-        return load_custom(self, folder) if name == CUSTOM else self.scales[name]
+        return load_custom(self, folder) if is_custom(name) else self.scales[name]
+
+    def folders(self, results: Path) -> dict[str, Path]:
+        """The folders of the study's scales below `results`, by name, those of custom runs last."""
+        custom = sorted(path.name for path in (results / self.name).glob(f"{CUSTOM}*"))
+        names = [*self.scales, *filter(is_custom, custom)]
+        return {name: results / self.name / name for name in names}
 
 
 def questions() -> dict[str, str]:
@@ -74,12 +89,20 @@ def questions() -> dict[str, str]:
 
     A question is the first line of a docstring. No study is imported, since that takes seconds.
     """
-    trees = {path.stem: ast.parse(path.read_text()) for path in sorted(_FOLDER.glob("*.py"))}
+    trees = {path.stem: _parsed(path) for path in sorted(_FOLDER.glob("*.py"))}
     return {
         name: (ast.get_docstring(tree) or "").partition("\n")[0]
         for name, tree in trees.items()
         if "SCALES" in [ast.unparse(n.targets[0]) for n in tree.body if isinstance(n, ast.Assign)]
     }
+
+
+def _parsed(path: Path) -> ast.Module:
+    """The source of a file; that of none for a file with an error, which hides no other study."""
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError):
+        return ast.Module([], [])
 
 
 def load(name: str) -> Study:
@@ -164,7 +187,7 @@ def add_axes(parser: argparse.ArgumentParser, kind: Any) -> None:
     group = parser.add_argument_group(
         "axes",
         "Other values for what the scale varies, or several values for what the scale keeps fixed. "
-        "The results go to the scale 'custom'.",
+        "The results go to a folder of their own.",
     )
     for name, type_ in (_axes(kind) | _GRIDS).items():
         group.add_argument(f"--{name.replace('_', '-')}", nargs="+", type=type_, metavar="X")
@@ -194,6 +217,29 @@ def overridden(args: argparse.Namespace, study: Study, scale: Scale) -> Scale:
     if changed == scale:
         return scale
     return replace(changed, demonstration=True, headline_arms=())
+
+
+def default_name(scale: Scale, own: Scale) -> str:
+    """Name a custom run by what tells its scale from a scale of the study: `depth_1_2-width_50`."""
+    fields = [f.name for f in dataclasses.fields(Scale) if f.name not in _UNNAMED]
+    values = {name: _values(scale, name) for name in [*fields, *scale.axes]}
+    changed = {name: each for name, each in values.items() if each != _values(own, name)}
+    words = ["_".join([name, *map(_word, each)]) for name, each in changed.items()]
+    name = "-".join(words)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _values(scale: Scale, name: str) -> tuple:
+    if name in scale.axes:
+        return scale.axes[name]
+    value = scale.arm_names if name == "arms" else getattr(scale, name, None)
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _word(value: object) -> str:
+    return re.sub(r"[^\w.+]+", "_", f"{value:g}" if isinstance(value, float) else str(value))
 
 
 def _axes(kind: Any) -> dict[str, type]:

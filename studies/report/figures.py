@@ -34,6 +34,8 @@ _STYLE = {
     "lines.markersize": 5,
     "savefig.dpi": 150,
     "svg.hashsalt": "pretrain",
+    # A name with a dollar is no formula.
+    "text.parse_math": False,
 }
 # Ten colors that color-blind readers can tell apart, and as many markers.
 COLORS = (

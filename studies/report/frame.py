@@ -67,9 +67,7 @@ def _alike(provenance: dict, dataset: str) -> Iterator[tuple[str, object]]:
         yield name, provenance.get(name)
     if digest := provenance.get("data"):
         yield f"test set of {dataset}", digest
-    # A kind that trains nothing has a backend of `None`, and no version of it.
-    for package, version in (provenance.get("versions") or {}).items():
-        yield package, version
+    yield from (provenance.get("versions") or {}).items()
 
 
 def by_place(table: pd.DataFrame, scale: Scale) -> dict[tuple, pd.DataFrame]:

@@ -4,6 +4,7 @@ import base64
 import re
 from pathlib import Path
 from string import Template
+from urllib.parse import quote, unquote, urlsplit
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -60,17 +61,34 @@ def _html(text: str, path: str, results: Path, pages: dict[str, str]) -> str:
     for token in tokens:
         for child in _with_children(token):
             if child.type == "image":
-                picture = (results / folder / child.attrs["src"]).read_bytes()
-                data = base64.b64encode(picture).decode()
-                child.attrs["src"] = f"data:image/png;base64,{data}"
-            elif child.type == "link_open" and "://" not in child.attrs["href"]:
-                target = (folder / child.attrs["href"].partition("#")[0]).as_posix()
-                child.attrs["href"] = f"#{_anchor(target)}" if target in pages else target
+                _embed(child, results, folder)
+            elif child.type == "link_open":
+                child.attrs["href"] = _address(str(child.attrs["href"]), folder, pages)
     page = parser.renderer.render(tokens, parser.options, {})
     # On a narrow screen, a table scrolls by itself.
     return page.replace("<table>", '<div class="table"><table>').replace(
         "</table>", "</table></div>"
     )
+
+
+def _embed(image: Token, results: Path, folder: Path) -> None:
+    """Put a picture of the results into the page; of any other picture, its description stays."""
+    picture = (results / folder / unquote(str(image.attrs["src"]))).resolve()
+    is_ours = picture.suffix == ".png" and picture.is_relative_to(results.resolve())
+    if is_ours and picture.is_file():
+        data = base64.b64encode(picture.read_bytes()).decode()
+        image.attrs["src"] = f"data:image/png;base64,{data}"
+    else:
+        image.type = "text"
+
+
+def _address(link: str, folder: Path, pages: dict[str, str]) -> str:
+    """Where a link leads from `index.html`: absolute links lead where they did."""
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc or not parts.path or parts.path.startswith("/"):
+        return link
+    target = (folder / unquote(parts.path)).as_posix()
+    return f"#{_anchor(target)}" if target in pages else quote(target)
 
 
 def _with_children(token: Token) -> list[Token]:

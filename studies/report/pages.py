@@ -2,11 +2,12 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import pandas as pd
 
 from studies.engine.journal import FINAL
-from studies.engine.scale import CUSTOM, Scale
+from studies.engine.scale import Scale, is_custom
 from studies.engine.study import Study
 from studies.report import tables, verdicts
 from studies.report.figures import Figure, told
@@ -97,14 +98,14 @@ def scale_page(found: Results) -> str:
     text, _, tried = found.study.text.partition(AFTERWORD)
     demonstration = [_DEMONSTRATION] if found.scale.demonstration else []
     parts = [
-        f"# {found.study.question}",
+        f"# {tables.escaped(found.study.question)}",
         *_state(found),
         *_corrections(found.study),
         text.strip(),
         *_claims(found.judgments),
         f"## {show.title}",
         *show.sections(found.table, found.scale),
-        *(f"![{f.title}]({f.name}.png)\n\n**{f.title}.** {f.caption}" for f in found.figures),
+        *map(_shown, found.figures),
         "## All numbers",
         *show.numbers(found.table, found.scale),
         "## Protocol",
@@ -116,6 +117,11 @@ def scale_page(found: Results) -> str:
         _commands(found),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _shown(figure: Figure) -> str:
+    title = tables.escaped(figure.title)
+    return f"![{title}]({quote(figure.name)}.png)\n\n**{title}.** {figure.caption}"
 
 
 def front_page(entries: list[Entry], has_speed: bool) -> str:
@@ -166,7 +172,7 @@ def ledger_page(entries: list[Entry]) -> str:
 def _linked(claims: pd.DataFrame, column: str) -> list[str]:
     """A column with a link to the page behind each claim that has a page."""
     pairs = zip(claims[column], claims["link"], strict=True)
-    return [f"[{text}]({link})" if link else text for text, link in pairs]
+    return [f"[{text}]({quote(link)})" if link else text for text, link in pairs]
 
 
 def _state(found: Results) -> list[str]:
@@ -258,7 +264,7 @@ def _commands(found: Results) -> str:
     report = f"python -m studies report {found.study.command}"
     run = f"python -m studies run {found.study.command} --scale {found.name}"
     # The command line of a custom scale is not known here.
-    commands = [report] if found.name == CUSTOM else [run, report]
+    commands = [report] if is_custom(found.name) else [run, report]
     return (
         "`run` trains the trials that `records.jsonl` lacks. `report` makes all other files from "
         "`records.jsonl`, without training. The numbers of all columns are in `table.csv`.\n\n"
@@ -267,7 +273,8 @@ def _commands(found: Results) -> str:
 
 
 def _section(entry: Entry) -> list[str]:
-    heading = f"## {entry.study.question}"
+    question = tables.escaped(entry.study.question)
+    heading = f"## {question}"
     if not entry.found:
         command = f"python -m studies run {entry.study.command} --scale standard"
         return [
@@ -275,12 +282,13 @@ def _section(entry: Entry) -> list[str]:
             f"The standard run has not been made yet. Its command is:\n\n    {command}",
         ]
     found = next(iter(entry.found.values()))
-    question, folder = entry.study.question, found.folder
-    links = ", ".join(f"[{name}]({each.folder}/README.md)" for name, each in entry.found.items())
+    folder = quote(found.folder)
+    pages = {name: f"{quote(each.folder)}/README.md" for name, each in entry.found.items()}
+    links = ", ".join(f"[{name}]({page})" for name, page in pages.items())
     return [
         heading,
         *_answer(found),
         *_corrections(entry.study),
-        f"[![{question}]({folder}/{found.figures[0].name}.png)]({folder}/README.md)",
+        f"[![{question}]({folder}/{quote(found.figures[0].name)}.png)]({folder}/README.md)",
         f"Tables, figures and caveats: {links}.",
     ]

@@ -119,9 +119,10 @@ class Show:
                 f"{tables.seeds(scale.selection_seeds)}{size}."
             )
         return (
-            f"Data: {told(scale, 'dataset')}, {told(scale, 'train_size')} training, "
-            f"{told(scale, 'validation_size')} validation and {told(scale, 'test_size')} test "
-            f"images. {self.training(scale)}{tuning} Report: {tables.seeds(scale.report_seeds)}"
+            f"Data: {tables.escaped(told(scale, 'dataset'))}, "
+            f"{told(scale, 'train_size')} training, {told(scale, 'validation_size')} validation "
+            f"and {told(scale, 'test_size')} test images. {self.training(scale)}{tuning} "
+            f"Report: {tables.seeds(scale.report_seeds)}"
             f"{_headline(scale)}, of which none is a selection seed."
         )
 

@@ -1,6 +1,7 @@
 """What tables of all kinds share: a row per place, marks, and numbers as text."""
 
 import math
+import re
 
 import pandas as pd
 
@@ -117,14 +118,24 @@ def plain(block: pd.DataFrame) -> str:
 
 
 def markdown(block: pd.DataFrame, numbers: bool = True) -> str:
-    """A block of text as a Markdown table.
+    """A block of text as a Markdown table, whose cells may hold links.
 
     With `numbers`, all columns but the first hold numbers, which stand to the right.
     """
-    header, *rows = _aligned(block, numbers)
+    header, *rows = _aligned(block.map(_cell).rename(columns=_cell), numbers)
     end = ":" if numbers else "-"
     rule = ["-" * len(header[0]), *("-" * (len(cell) - 1) + end for cell in header[1:])]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+
+
+def _cell(text: object) -> str:
+    """Text that neither ends its cell nor opens HTML or code."""
+    return re.sub(r"\s*\n\s*", " ", re.sub(r"[\\|`<]", r"\\\g<0>", str(text)))
+
+
+def escaped(text: str) -> str:
+    """A name or a title as Markdown that shows it as it is, also within a link."""
+    return re.sub(r"[\[\]]", r"\\\g<0>", _cell(text))
 
 
 def _aligned(block: pd.DataFrame, numbers: bool = True) -> list[list[str]]:

@@ -4,7 +4,8 @@ Every file is made anew from `records.jsonl`, without training and without Keras
 that differs between two reports on the same records.
 """
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from pretrain.files import replacing
 from studies.engine import journal, plan
-from studies.engine.scale import CUSTOM
+from studies.engine.journal import JournalError
 from studies.engine.study import Study
 from studies.report import fairness, frame, html, pages, tables, verdicts
 from studies.report.figures import render
@@ -32,25 +33,44 @@ def write_scale(folder: Path, study: Study, name: str) -> str:
     return pages.terminal(_write_scale(folder, study, name))
 
 
-def write_all(results: Path, studies: list[Study], only: Study | None = None) -> list[Path]:
+def write_all(
+    results: Path, studies: list[Study], only: Study | None = None
+) -> tuple[list[Path], list[str]]:
     """Write every scale that has results, of all studies or of one, and the front page.
 
-    Returns the pages that were written, the front page last. It raises what `write_scale` raises,
-    and `FileNotFoundError` if the one study has no results.
+    Returns the pages that were written, the front page last, and what went wrong, in words: a
+    folder that cannot be reported on stops no other folder. The front page and the ledger are
+    about all studies, so that they stay as they are if a folder that they are about is bad. It
+    raises `FileNotFoundError` if the one study has no results.
     """
-    found = {}
+    found: dict[tuple[str, str], Results] = {}
+    errors: dict[str, None] = {}
     for study in [only] if only else studies:
-        for name in [*study.scales, CUSTOM]:
-            folder = results / study.name / name
-            if _done(study, name, folder):
-                found[study.name, name] = _write_scale(folder, study, name)
-    if only and not found:
+        for name, folder in study.folders(results).items():
+            with _noted(errors, folder):
+                if _done(study, name, folder):
+                    found[study.name, name] = _write_scale(folder, study, name)
+    if only and not (found or errors):
         raise FileNotFoundError(
             f"There is nothing to report on. Expected results of the study {only.name}, made by "
             f"`python -m studies run {only.command}`. Received: {results}"
         )
-    _write_front(results, studies, found)
-    return [*(results / "/".join(key) / PAGE for key in found), results / PAGE]
+    pages = [results / "/".join(key) / PAGE for key in found]
+    with _noted(errors, results):
+        _write_front(results, studies, found)
+        pages.append(results / PAGE)
+    return pages, list(errors)
+
+
+@contextmanager
+def _noted(errors: dict[str, None], folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (JournalError, OSError) as error:
+        errors[str(error)] = None
+    # A study's own figure can raise any exception.
+    except Exception as error:
+        errors[f"{folder} cannot be reported on. {type(error).__name__}: {error}"] = None
 
 
 def _write_front(

@@ -29,7 +29,7 @@ def small(monkeypatch):
     monkeypatch.setattr(depth, "SCALES", {"quick": SCALE, "standard": replace(SCALE, epochs=4)})
     report = SimpleNamespace(
         write_scale=lambda folder, study, name: f"the table of {study.name} {name}",
-        write_all=lambda results, studies, only: written.append((studies, only)),
+        write_all=lambda results, studies, only: (written.append((studies, only)), []),
     )
     monkeypatch.setitem(sys.modules, "studies.report.write", report)
     return written
@@ -68,10 +68,17 @@ def run(results, *arguments, run_cell=fake_cells.run, study="depth"):
     return main(["run", study, "--results", str(results), *arguments], run_cell)
 
 
+def custom_folder(results, study="depth"):
+    """The folder of the only custom run."""
+    (folder,) = (results / study).glob("custom*")
+    return folder
+
+
 def custom(results, study="depth"):
     """The custom scale that stands in the results."""
     study = load(study)
-    return study.scale("custom", results / study.name / "custom")
+    folder = custom_folder(results, study.name)
+    return study.scale(folder.name, folder)
 
 
 def spawn(*arguments, **options):
@@ -229,7 +236,7 @@ def test_workers_are_counted_from_one(workers, results, capsys):
 
 def test_own_data_is_a_custom_scale_named_by_content(results, own_data):
     assert run(results, "--dataset", str(own_data), run_cell=fake_cells.sources) == 0
-    folder = results / "depth" / "custom"
+    folder = custom_folder(results)
     scale = custom(results)
     assert (scale.features, scale.classes, scale.demonstration) == (25, 3, True)
     records = journal.read(folder / "records.jsonl")
@@ -288,7 +295,7 @@ def test_several_values_of_a_fixed_setting_are_a_second_axis(results):
     assert run(results, "--depth", "2", "--width", "50", "100") == 0
     axes = {"depth": (2,), "width": (50, 100)}
     assert custom(results) == replace(SCALE, axes=axes, demonstration=True)
-    records = journal.read(results / "depth" / "custom" / "records.jsonl")
+    records = journal.read(custom_folder(results) / "records.jsonl")
     assert {(r["depth"], r["width"]) for r in records} == {(2, 50), (2, 100)}
 
 
@@ -301,7 +308,7 @@ def test_overridden_seeds_are_those_of_the_headline_too(results, monkeypatch):
 
 def test_axes_that_are_those_of_the_scale_are_no_others(results):
     assert run(results, "--depth", "1", "2", "--seeds", "3", "--train-size", "100") == 0
-    assert not (results / "depth" / "custom").exists()
+    assert not [*(results / "depth").glob("custom*")]
 
 
 @pytest.mark.parametrize("study", questions())
@@ -360,9 +367,34 @@ def test_status_of_nothing_says_how_to_begin(results, capsys):
     assert "python -m studies run" in capsys.readouterr().out
 
 
+def test_custom_runs_do_not_overwrite_each_other(results, capsys):
+    assert run(results, "--depth", "1") == 0
+    assert run(results, "--depth", "1", "--learning-rates", "0.1") == 0
+    assert run(results, "--depth", "1", "--scale", "standard", "--name", "mine") == 0
+    names = {"quick-depth_1", "quick-learning_rates_0.1-depth_1", "mine"}
+    assert {path.name for path in (results / "depth").iterdir()} == {f"custom-{n}" for n in names}
+    capsys.readouterr()
+    assert main(["status", "--results", str(results)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert run(results, "--depth", "2", "--name", "mine") == 2
+    assert "A run with other axes has this name" in capsys.readouterr().err
+    assert run(results, "--name", "other") == 2
+    with pytest.raises(SystemExit, match="2"):
+        run(results, "--depth", "1", "--name", "../mine")
+
+
+def test_a_long_name_is_cut_and_stays_its_own(results):
+    for seeds in ("2", "3"):
+        axes = ["--width", *map(str, range(10, 50)), "--seeds", seeds]
+        assert run(results, *axes, "--arms", "random", run_cell=fake_cells.exits) == 1
+    names = [path.name for path in (results / "depth").iterdir()]
+    assert len(names) == 2
+    assert max(map(len, names)) < 130
+
+
 def test_a_corrupted_custom_scale_is_named(results, capsys):
     run(results, "--depth", "1")
-    path = results / "depth" / "custom" / "scale.json"
+    path = custom_folder(results) / "scale.json"
     for content in ("{", "[]", '{"arms": ["he"]}', ""):
         path.write_text(content)
         assert main(["status", "--results", str(results)]) == 1
@@ -384,8 +416,27 @@ def test_a_corrupted_journal_hides_no_other(results, capsys):
     capsys.readouterr()
     assert main(["status", "--results", str(results)]) == 1
     output = capsys.readouterr()
-    assert output.out.splitlines()[-1].split() == ["depth", "custom", "21", "0", "0", "0", "0"]
+    assert output.out.splitlines()[-1].split() == [
+        "depth",
+        "custom-quick-depth_1",
+        "21",
+        "0",
+        "0",
+        "0",
+        "0",
+    ]
     assert "quick/records.jsonl, line 1" in output.err
+
+
+def test_a_bad_study_of_the_package_stops_no_other(results, monkeypatch, capsys):
+    run(results)
+    monkeypatch.setattr(sys.modules["studies.vae_latent"], "__doc__", None)
+    for command in ("status", "report"):
+        capsys.readouterr()
+        assert main([command, "--results", str(results)]) == 1
+        output = capsys.readouterr()
+        assert "vae_latent without __doc__" in output.err
+        assert output.out
 
 
 def test_report_needs_results_only(results, small, capsys):

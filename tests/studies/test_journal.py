@@ -156,7 +156,9 @@ def test_the_checksum_is_that_of_the_line_without_it(path):
 )
 def test_a_field_that_makes_no_sense_is_named(path, field, value):
     (record,) = cell("a", 1, test_error=0.5)
-    text = json.dumps(record).replace(f'"{field}": {json.dumps(record[field])}', f'"{field}": {value}')
+    text = json.dumps(record).replace(
+        f'"{field}": {json.dumps(record[field])}', f'"{field}": {value}'
+    )
     path.parent.mkdir(parents=True)
     path.write_text(text + "\n")
     with pytest.raises(JournalError, match="corrupted.*line 1"):

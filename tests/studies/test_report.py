@@ -15,8 +15,8 @@ import pytest
 from studies_synthetic import STUDIES
 from studies_synthetic import records as synthetic
 
+from studies.arms import ARMS
 from studies.engine import scale as scales
-from studies.engine.journal import JournalError
 from studies.report import html, write
 from studies.report.claims import Claim, Condition, difference, equivalent
 from studies.report.write import PAGE, write_scale
@@ -35,8 +35,11 @@ STUDY = replace(
 )
 
 
-def write_all(results, study=STUDY, only=None):
-    return write.write_all(results, [study], only)
+def write_all(results, *studies, only=None):
+    """The pages that were written without an error."""
+    pages, errors = write.write_all(results, [*(studies or [STUDY])], only)
+    assert errors == []
+    return pages
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +156,11 @@ def test_half_a_report_is_none(tmp_path, stop, monkeypatch):
             yield file
 
     monkeypatch.setattr(write, "replacing", stopped)
-    with pytest.raises(type(stop)):
-        write_all(tmp_path)
+    if isinstance(stop, OSError):
+        assert "No space left" in write.write_all(tmp_path, [STUDY])[1][0]
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            write.write_all(tmp_path, [STUDY])
     assert len(written) == 2
     assert contents(tmp_path) == {}
 
@@ -289,8 +295,9 @@ def test_unfair_results_are_refused_and_every_file_stays(tmp_path, judged):
     rows = [json.loads(line) for line in records.splitlines()]
     next(r for r in rows if r["role"] == "selection")["test_error"] = 0.1
     store(tmp_path, rows, "standard")
-    with pytest.raises(JournalError, match="saw the test set.*Received: test_error"):
-        write_all(tmp_path, JUDGED)
+    pages, (error,) = write.write_all(tmp_path, [JUDGED])
+    assert pages == []
+    assert re.search("saw the test set.*Received: test_error", error)
     (judged / "records.jsonl").write_text(records)
     assert contents(judged) | contents(tmp_path) == before
 
@@ -388,13 +395,55 @@ def test_custom_scale_is_found_by_its_folder(tmp_path, quick_rows):
 def test_a_report_on_one_study_keeps_what_the_front_page_says_of_others(tmp_path, judged):
     both = [JUDGED, replace(JUDGED, name="other", question="And here?")]
     shutil.copytree(judged, tmp_path / "other" / "standard")
-    write.write_all(tmp_path, both)
+    write_all(tmp_path, *both)
     before = contents(tmp_path)
     assert "## And here?" in before[PAGE].decode()
     (tmp_path / "other" / "standard" / PAGE).write_text("kept")
-    assert write.write_all(tmp_path, both, JUDGED) == [judged / PAGE, tmp_path / PAGE]
+    assert write_all(tmp_path, *both, only=JUDGED) == [judged / PAGE, tmp_path / PAGE]
     assert contents(tmp_path) == before
     assert (tmp_path / "other" / "standard" / PAGE).read_text() == "kept"
+
+
+def test_one_bad_folder_stops_no_other(tmp_path, quick_rows, judged):
+    custom = [store(tmp_path, quick_rows, f"custom-{name}") for name in ("bad", "good", "lost")]
+    for folder in custom[:2]:
+        scales.save_custom(QUICK, folder)
+    with (custom[0] / "records.jsonl").open("a") as file:
+        file.write("\n")
+    store(tmp_path, quick_rows)
+    pages, errors = write.write_all(tmp_path, [JUDGED])
+    written = [tmp_path / "depth" / "quick", judged, custom[1], tmp_path]
+    assert pages == [folder / PAGE for folder in written]
+    assert len(errors) == 2
+    assert "custom-bad/records.jsonl, line" in errors[0]
+    assert "custom-lost/scale.json" in errors[1]
+
+
+def test_names_and_texts_are_shown_and_open_nothing(tmp_path):
+    name = "a|b<img src=x onerror=y> $x_{$ ](z) `q"
+    scale = replace(STANDARD, arms=("random", replace(ARMS["denoising"], name=name)))
+    picture = tmp_path / "secret.png"
+    picture.write_bytes(b"secret")
+    study = replace(
+        STUDY,
+        name='a" b',
+        question="Q | <script>s</script> ](x",
+        text=f"![of a disk]({picture}) [mail](mailto:a@b) [far](/far) [near](table.csv)",
+        scales={"standard": scale},
+        claims=CLAIMS[:1],
+    )
+    folder = store(tmp_path / "results", synthetic(scale), "standard")
+    folder.parent.rename(folder.parents[1] / study.name)
+    write_all(tmp_path / "results", study)
+    text = (tmp_path / "results" / "index.html").read_text()
+    outline = Outline(text)
+    assert outline.sources and all("c2VjcmV0" not in source for source in outline.sources)
+    assert {"mailto:a@b", "/far", "a%22%20b/standard/table.csv"} <= set(outline.addresses)
+    assert "<script" not in text and "<img src=x" not in text
+    assert "title=" not in text
+    assert "<td>a|b&lt;img src=x onerror=y&gt; $x_{$ ](z) `q</td>" in text
+    page = (tmp_path / "results" / study.name / "standard" / PAGE).read_text()
+    assert "| a\\|b\\<img src" in page
 
 
 def test_study_without_results_is_an_error(tmp_path):
