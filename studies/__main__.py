@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from io import TextIOWrapper
 from math import prod
 from pathlib import Path
 
@@ -42,6 +43,10 @@ def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] = ru
     Returns the exit code: 0, 1 if something failed, 2 for a wrong command, 130 if interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that has no ± still gets its table.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         args = _parser(argv).parse_args(argv)
         args.again, args.run_cell = f"python -m studies {shlex.join(argv)}", run_cell
@@ -52,6 +57,9 @@ def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] = ru
     except (JournalError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
 
 
 def _parser(argv: list[str]) -> argparse.ArgumentParser:
@@ -160,6 +168,7 @@ def _run(args: argparse.Namespace) -> int:
         with _executor(args, run) as executor:
             outcome = execute(run, run_cell, executor, args.workers or executor.workers)
     except KeyboardInterrupt:
+        _print_part(run)
         print(f"Interrupted. {_recorded(run)} To go on: {args.again}", file=sys.stderr)
         return 130
     return _concluded(run, outcome, args.again)
@@ -363,6 +372,18 @@ def _print_table(run: Run) -> None:
     from studies.report.write import write_scale
 
     print(write_scale(run.folder, run.study, run.scale_name))
+
+
+def _print_part(run: Run) -> None:
+    """Print what there is of the table; no file is written."""
+    records = run.records
+    reported = any(r["role"] == "report" and r["status"] in FINAL for r in records)
+    if not (reported and progress(run.scale, records).trials_done):
+        return
+    # Imported only here: plotting takes seconds to import.
+    from studies.report.write import table_of
+
+    print(table_of(run.folder, run.study, run.scale_name))
 
 
 def _print_status(run: Run) -> None:

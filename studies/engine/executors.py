@@ -6,9 +6,7 @@ executor will do.
 
 import multiprocessing
 import os
-import resource
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import (
@@ -21,10 +19,12 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
+
+import psutil
 
 from studies.engine.trial import Cell
 
@@ -44,14 +44,14 @@ class LocalExecutor(ThreadPoolExecutor):
     which is tried once more. A call that raises is not tried again. If the driver dies, the
     processes end, too.
 
-    Between calls, a process that has ever taken more than `memory` bytes is replaced; by default,
+    Between calls, a process that holds more than `memory` bytes is replaced; by default,
     `memory` is half of a worker's share of the machine's memory. The bound is on memory and not on
     the number of calls, since what a call leaves behind depends on its size, and a new process must
     import and compile everything anew. Processes print into `worker-0.log` and so on, in `logs`.
     """
 
     def __init__(self, workers: int, logs: Path, memory: int | None = None):
-        super().__init__(workers)
+        super().__init__(workers, initializer=_block_ctrl_c)
         self.workers = workers
         memory = memory or _machine_memory() // (2 * workers)
         self._workers = [_Worker(logs / f"worker-{i}.log", memory) for i in range(workers)]
@@ -127,7 +127,7 @@ class _Worker:
     def _recycle(self) -> None:
         """Close a process that has grown too large, or has died since its last call."""
         try:
-            if self._pool and self._pool.submit(_peak_memory).result() > self._memory:
+            if self._pool and self._pool.submit(_memory).result() > self._memory:
                 self.close()
         except BrokenProcessPool:
             self.close()
@@ -154,29 +154,38 @@ class _Worker:
         code = self._process.exitcode if self._process else None
         if code is None:
             return "before it could begin"
-        if code == -signal.SIGKILL:
+        if code == -9:
             return "killed by SIGKILL, as the system does when memory runs out (try fewer workers)"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
 def _machine_memory() -> int:
     """Bytes of memory of the machine, or of the container."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = psutil.virtual_memory().total
     limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else ""
     return min(memory, int(limit)) if limit.isdecimal() else memory
 
 
-def _peak_memory() -> int:
-    """Bytes of memory that this process has taken at most."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB.
-    return peak if sys.platform == "darwin" else peak * 1024
+def _memory() -> int:
+    """Bytes of memory that this process holds."""
+    return psutil.Process().memory_info().rss
+
+
+def _block_ctrl_c() -> None:
+    """Ctrl-C goes to all processes of the terminal; the driver decides what it means.
+
+    Processes that a thread starts inherit what the thread blocks, from their first moment on.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        # Where this process of multiprocessing is started, it unblocks the signal again.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _prepare(log: Path) -> None:
     """Prepare a new process, before it imports Keras."""
     threading.Thread(target=_exit_with_driver, daemon=True).start()
-    # Ctrl-C goes to all processes of the terminal; the driver decides what it means.
+    # Windows knows no blocked signals.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_one_thread()
     _redirect_output(log)

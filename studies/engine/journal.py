@@ -10,7 +10,6 @@ without this field, from the opening to the closing brace. It is checked and tak
 is read. Lines of earlier versions have no checksum and are read as they are.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -93,12 +92,12 @@ class Journal:
                 with _explained("cut the torn end off", self.path):
                     os.truncate(self.path, size)
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
         return self
 
     def __exit__(self, *_) -> None:
-        self._lock.close()
+        self._lock.release()
 
     @property
     def records(self) -> list[dict]:
@@ -282,21 +281,25 @@ def _write(file, content: bytes) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk; syncing a file does not sync its name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    # Not every file system can do so, and no record depends on it.
+    # Not every system and not every file system can do so, and no record depends on it.
     with suppress(OSError):
-        os.fsync(descriptor)
-    os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _locked(path: Path):
+    # Imported only here: who reads needs no lock.
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0)
     with _explained("write to", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("ab")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
+            lock.acquire()
+        except Timeout:
             raise JournalError(
                 "Another run is writing to this folder. Wait for the end of that run, or choose "
                 f"another folder with --results. Received: {path.parent}"

@@ -130,7 +130,8 @@ def markdown(block: pd.DataFrame, numbers: bool = True) -> str:
 
 def _cell(text: object) -> str:
     """Text that neither ends its cell nor opens HTML or code."""
-    return re.sub(r"\s*\n\s*", " ", re.sub(r"[\\|`<]", r"\\\g<0>", str(text)))
+    text = re.sub(r"[\\|`]|<(?=[a-zA-Z/!?])", r"\\\g<0>", str(text))
+    return re.sub(r"\s*\n\s*", " ", text)
 
 
 def escaped(text: str) -> str:

@@ -33,6 +33,11 @@ def write_scale(folder: Path, study: Study, name: str) -> str:
     return pages.terminal(_write_scale(folder, study, name))
 
 
+def table_of(folder: Path, study: Study, name: str) -> str:
+    """The table of results as text for a terminal; it writes nothing, and raises the same."""
+    return pages.terminal(_results(folder, study, name)[0])
+
+
 def write_all(
     results: Path, studies: list[Study], only: Study | None = None
 ) -> tuple[list[Path], list[str]]:

@@ -158,26 +158,59 @@ def test_if_everything_fails_there_is_no_table(results, capsys):
     assert "the table" not in capsys.readouterr().out
 
 
-def test_ctrl_c_keeps_what_is_recorded_and_says_how_to_go_on(results):
-    code = (
-        "import sys, fake_cells, studies.depth; from studies.__main__ import main;"
-        "studies.depth.SCALES = {'quick': fake_cells.SCALE};"
-        "sys.exit(main(sys.argv[1:], fake_cells.slow))"
-    )
+_SLOW = (
+    "import sys, fake_cells, studies.depth, studies.__main__ as m;"
+    "studies.depth.SCALES = {'quick': fake_cells.SCALE};"
+    "m._print_part = lambda run: print('the table');"
+    "sys.exit(m.main(sys.argv[1:], fake_cells.slow))"
+)
+
+
+# When workers start, and when there is a record.
+@pytest.mark.parametrize("first", ["started", "validation error"])
+def test_ctrl_c_keeps_what_is_recorded_and_says_how_to_go_on(results, first):
     command = ["run", "depth", "--workers", "1", "--results", str(results)]
-    process = spawn("-c", code, *command, start_new_session=True, preexec_fn=fake_cells.hear_ctrl_c)
-    path = results / "depth" / "quick" / "records.jsonl"
-    while not journal.read(path):
-        time.sleep(0.02)
+    process = spawn(
+        "-c", _SLOW, *command, start_new_session=True, preexec_fn=fake_cells.hear_ctrl_c
+    )
+    while first not in process.stdout.readline():
+        assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert f"To go on: python -m studies {' '.join(command)}" in errors
-    done = len(journal.read(path))
-    assert f"Interrupted. {done} of 35 trials" in errors
-    assert 0 < done < 35
+    done = len(journal.read(results / "depth" / "quick" / "records.jsonl"))
+    assert errors == (
+        f"Interrupted. {done} of 35 trials are recorded in {results / 'depth' / 'quick'}. "
+        f"To go on: python -m studies {' '.join(command)}\n"
+    )
+    assert done < 35
+    assert output.endswith("the table\n")
     assert run(results) == 0
+
+
+def test_what_there_is_of_the_table_is_printed(results, monkeypatch, capsys):
+    report = sys.modules["studies.report.write"]
+    monkeypatch.setattr(report, "table_of", lambda *_: "a part of the table", raising=False)
+    found = []
+    for run_cell in (fake_cells.exits, fake_cells.run):
+        run(results, run_cell=run_cell)
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr("studies.__main__.execute", interrupted)
+            assert run(results) == 130
+        found.append("a part of the table" in capsys.readouterr().out)
+    assert found == [False, True]
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_terminal_that_has_not_every_letter_gets_its_table(monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    code = "import studies.__main__ as m; m.questions = lambda: {'a': '1 ± 2'}; m.main(['list'])"
+    output, errors = spawn("-c", code).communicate(timeout=20)
+    assert (output, errors) == ("a  1 ? 2\n", "")
 
 
 def test_a_folder_in_use_is_refused(results, capsys):
