@@ -1,7 +1,6 @@
 """Run studies and report on them: `python -m studies --help`."""
 
 import argparse
-import os
 import re
 import shlex
 import sys
@@ -15,9 +14,15 @@ from pathlib import Path
 
 from studies.engine import journal
 from studies.engine.execute import Outcome, Run, execute, results_elsewhere
-from studies.engine.executors import ClusterExecutor, LocalExecutor, on_worker
+from studies.engine.executors import (
+    ClusterExecutor,
+    LocalExecutor,
+    cores,
+    machine_memory,
+    on_worker,
+)
 from studies.engine.journal import FINAL, JournalError
-from studies.engine.plan import estimate, progress, spent, tally
+from studies.engine.plan import estimate, memory, progress, spent, tally
 from studies.engine.scale import CUSTOM, Scale, is_custom
 from studies.engine.study import (
     Study,
@@ -92,8 +97,8 @@ def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
         "--workers",
         metavar="N",
         type=_count,
-        help="cells that are trained at the same time; default: one per core, or one per worker of "
-        "the cluster; for a GPU, give 1",
+        help="cells that are trained at the same time; default: one per core for which there is "
+        "memory, or one per worker of the cluster; for a GPU, give 1",
     )
     run.add_argument(
         "--dask",
@@ -125,11 +130,10 @@ def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
         add_axes(run, load(named[0]).kind)
 
 
-def _cores() -> int:
-    """The number of cores that this process may use."""
-    # macOS does not have it.
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+def _workers(args: argparse.Namespace, run: Run) -> int:
+    """The workers that were asked for; by default, a core for each, and memory for its cells."""
+    fit = machine_memory() // memory(run.scale)
+    return args.workers or max(1, min(cores(), fit))
 
 
 def _count(text: str) -> int:
@@ -157,7 +161,7 @@ def _list(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     run = _composed(args)
     if args.dry_run:
-        return _dry_run(run, args.workers or _cores())
+        return _dry_run(run, _workers(args, run))
     # The trials name a file by its content; only the workers need its path.
     is_file = args.dataset not in (None, run.scale.dataset)
     source = str(Path(args.dataset).absolute()) if is_file else None
@@ -322,7 +326,7 @@ def _dry_run(run: Run, workers: int) -> int:
 
 def _executor(args: argparse.Namespace, run: Run) -> LocalExecutor | ClusterExecutor:
     if not args.dask:
-        return LocalExecutor(args.workers or _cores(), run.logs)
+        return LocalExecutor(_workers(args, run), run.logs)
     try:
         executor = ClusterExecutor(args.dask)
     except (ImportError, ConnectionError, ValueError) as error:

@@ -4,6 +4,7 @@
 executor will do.
 """
 
+import math
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
@@ -34,7 +36,8 @@ _ONE_THREAD = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THRE
 _XLA_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 _ATTEMPTS = 2
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+# What a container may take of its machine.
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 class LocalExecutor(ThreadPoolExecutor):
@@ -53,7 +56,7 @@ class LocalExecutor(ThreadPoolExecutor):
     def __init__(self, workers: int, logs: Path, memory: int | None = None):
         super().__init__(workers, initializer=_block_ctrl_c)
         self.workers = workers
-        memory = memory or _machine_memory() // (2 * workers)
+        memory = memory or machine_memory() // (2 * workers)
         self._workers = [_Worker(logs / f"worker-{i}.log", memory) for i in range(workers)]
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:
@@ -159,11 +162,26 @@ class _Worker:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
-def _machine_memory() -> int:
+def machine_memory() -> int:
     """Bytes of memory of the machine, or of the container."""
-    memory = psutil.virtual_memory().total
-    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else ""
-    return min(memory, int(limit)) if limit.isdecimal() else memory
+    (limit,) = _quota("memory.max") or (math.inf,)
+    return int(min(psutil.virtual_memory().total, limit))
+
+
+def cores() -> int:
+    """The number of cores that this process may use, in a container those of its quota."""
+    # macOS does not have it.
+    affinity = getattr(os, "sched_getaffinity", None)
+    found = len(affinity(0)) if affinity else os.cpu_count() or 1
+    time, period = _quota("cpu.max") or (math.inf, 1)
+    return max(1, int(min(found, time / period)))
+
+
+def _quota(name: str) -> list[int]:
+    """The numbers of a container's limit; empty if there is no limit."""
+    with suppress(OSError, ValueError):
+        return [int(number) for number in (_CGROUP / name).read_text().split()]
+    return []
 
 
 def _memory() -> int:

@@ -24,8 +24,12 @@ from studies.engine.trial import Cell, Trial
 Trials = tuple[Trial, ...]
 Record = Mapping[str, Any]
 
-# Bytes. Every seed has a split of the data of its own.
-_DATA_OF_A_CELL = 4 * 2**30
+# Bytes. Every seed has a split of the data of its own, of which training holds copies. (A cell of
+# 4 GiB of data was measured to peak at 11.7 GB, a cell of 2 GB at 4.9 GB.)
+_DATA_OF_A_CELL = 2**30
+_COPIES = 3
+# Bytes that a worker takes beside the data: TensorFlow and the programs that it compiles.
+_MEMORY_OF_A_WORKER = 2**30
 # FLOPs, some ten minutes of a core. An interruption may cost as much.
 _WORK_OF_A_CELL = 3e13
 # FLOPs per second of one core of a machine of today, where no speed has been measured.
@@ -125,13 +129,27 @@ def _parts(group: Group, scale: Scale) -> list[Group]:
     """Cut a group between seeds, so that a part fits in a worker's memory and takes minutes."""
     first = group.trials[0]
     of_a_seed = [trial for trial in group.trials if trial.seed == first.seed]
-    examples = first.train_size + first.validation_size + scale.test_size
-    fit = _DATA_OF_A_CELL // (4 * scale.shape(first.dataset)[0] * examples)
+    fit = _DATA_OF_A_CELL // _data_of_a_seed(first, scale)
     work = flops(scale, group.arm, of_a_seed)
     seeds = max(1, min(fit, int(_WORK_OF_A_CELL / max(work, 1))))
     step = seeds * len(of_a_seed)
     starts = range(0, len(group.trials), step)
     return [replace(group, trials=group.trials[start : start + step]) for start in starts]
+
+
+def _data_of_a_seed(trial: Trial, scale: Scale) -> int:
+    """Bytes of the inputs of a seed, in single precision."""
+    examples = trial.train_size + trial.validation_size + scale.test_size
+    return 4 * scale.shape(trial.dataset)[0] * examples
+
+
+def memory(scale: Scale) -> int:
+    """Bytes of memory that a worker takes for the largest cell of a scale."""
+    data = [
+        len({trial.seed for trial in group.trials}) * _data_of_a_seed(group.trials[0], scale)
+        for group in groups(scale, [])
+    ]
+    return _MEMORY_OF_A_WORKER + _COPIES * max(data)
 
 
 def _final(records: Iterable[dict]) -> dict[str, dict]:

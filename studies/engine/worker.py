@@ -38,6 +38,9 @@ def run_cell(
         source, sizes = dataset or trial.dataset, (trial.train_size, trial.validation_size)
         data, digests[trial.dataset] = _load(trial.dataset, source, *sizes, trial.seed, data_folder)
         _check_shape(cell, data)
+        # Large data cannot stay for the next cells.
+        if _load.cache_info().currsize * data.train[0].nbytes > _KEPT:
+            _load.cache_clear()
         return data
 
     results = cell.kind.train(cell, cache, load)
@@ -46,6 +49,12 @@ def run_cell(
         result | {"seconds": seconds, "provenance": place | {"data": digests.get(trial.dataset)}}
         for trial, result in zip(cell.trials, results, strict=True)
     ]
+
+
+# Bytes of data that a worker keeps for its next cells.
+_KEPT = 2**30
+# The test set of each digest.
+_TESTS: dict[str, Any] = {}
 
 
 # A worker meets the same few splits in cell after cell.
@@ -66,10 +75,9 @@ def _load(
                 "when the run began: give it back, or run the study again on the new data. "
                 f"Received: {found}, not {name}"
             )
-    digest = hashlib.sha256()
-    for array in data.test:
-        digest.update(array.tobytes())
-    return data, digest.hexdigest()[:12]
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in data.test)).hexdigest()[:12]
+    # All seeds have the same test set, which needs to be in memory once.
+    return data._replace(test=_TESTS.setdefault(digest, data.test)), digest
 
 
 def _check_shape(cell: Cell, data: Any) -> None:

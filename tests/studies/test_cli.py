@@ -264,6 +264,14 @@ def test_workers_are_counted_from_one(workers, results, capsys):
     assert f"at least 1. Received: {workers}" in capsys.readouterr().err
 
 
+def test_there_are_no_more_workers_than_fit_in_memory(results, monkeypatch, capsys):
+    monkeypatch.setattr("studies.__main__.cores", lambda: 8)
+    for gib, workers in ((64, 8), (3, 2), (0.5, 1)):
+        monkeypatch.setattr("studies.__main__.machine_memory", lambda gib=gib: gib * 2**30)
+        assert run(results, "--dry-run") == 0
+        assert f"with {workers} workers" in capsys.readouterr().out
+
+
 # run --dataset
 
 

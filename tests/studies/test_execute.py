@@ -13,7 +13,7 @@ import pytest
 from fake_cells import SCALE, STUDY
 
 from studies.arms import Arm
-from studies.engine import journal
+from studies.engine import executors, journal
 from studies.engine.execute import Run, execute
 from studies.engine.executors import LocalExecutor
 from studies.engine.journal import JournalError
@@ -340,6 +340,20 @@ def test_a_process_that_has_grown_too_large_is_replaced_between_calls(tmp_path):
         with LocalExecutor(1, tmp_path, memory) as executor:
             pids = [executor.submit(os.getpid).result() for _ in range(3)]
         assert len(set(pids)) == processes
+
+
+def test_cores_and_memory_are_those_of_the_container(tmp_path, monkeypatch):
+    whole = executors.cores(), executors.machine_memory()
+    monkeypatch.setattr(executors, "_CGROUP", tmp_path)
+    assert (executors.cores(), executors.machine_memory()) == whole
+    for cpu, memory, expected in (
+        ("max 100000", "max", whole),
+        ("100000 100000", "1000", (1, 1000)),
+        ("50000 100000", str(2**60), (1, whole[1])),
+    ):
+        (tmp_path / "cpu.max").write_text(f"{cpu}\n")
+        (tmp_path / "memory.max").write_text(f"{memory}\n")
+        assert (executors.cores(), executors.machine_memory()) == expected
 
 
 def test_a_death_between_calls_is_no_attempt(tmp_path):
