@@ -1,6 +1,7 @@
 """Run studies and report on them: `python -m studies --help`."""
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -8,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from io import TextIOWrapper
 from math import prod
 from pathlib import Path
@@ -162,6 +164,7 @@ def _run(args: argparse.Namespace) -> int:
     run = _composed(args)
     if args.dry_run:
         return _dry_run(run, _workers(args, run))
+    _check_backend()
     # The trials name a file by its content; only the workers need its path.
     is_file = args.dataset not in (None, run.scale.dataset)
     source = str(Path(args.dataset).absolute()) if is_file else None
@@ -176,6 +179,16 @@ def _run(args: argparse.Namespace) -> int:
         print(f"Interrupted. {_recorded(run)} To go on: {args.again}", file=sys.stderr)
         return 130
     return _concluded(run, outcome, args.again)
+
+
+def _check_backend() -> None:
+    """Refuse a backend that is not installed, before a cell fails for it."""
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend and not find_spec(backend):
+        raise UsageError(
+            "Keras's backend is not installed. Expected an installed backend, or no "
+            f"KERAS_BACKEND for the default. Received: KERAS_BACKEND={backend}"
+        )
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -185,6 +185,7 @@ class _Driver:
         self.failures: dict[str, str] = {}
         self._run, self._run_cell, self._executor = run, run_cell, executor
         self._workers, self._journal = workers, records
+        self._trouble = ""
         self._attempted: set[str] = set()
         self._running: dict[Future, Cell] = {}
         self._elsewhere: dict[str, dict] | None = None
@@ -200,7 +201,15 @@ class _Driver:
                 self._collect(self._running.pop(future), _answer(future))
             if ended:
                 self._hand_out()
+            self._watch()
             self.bar.refresh()
+
+    def _watch(self) -> None:
+        """Say, once, what the executor knows to keep cells from ending."""
+        trouble = getattr(self._executor, "trouble", str)()
+        if trouble and trouble != self._trouble:
+            self._say(trouble)
+        self._trouble = trouble
 
     def _hand_out(self) -> None:
         while len(self._running) < self._workers and (cell := self._next()):

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import (
     BrokenExecutor,
@@ -29,6 +30,7 @@ from typing import BinaryIO
 import psutil
 
 from studies.engine.trial import Cell
+from studies.engine.worker import package
 
 # One thread per worker: the order of floating-point sums, and so every result, is then the same
 # however many workers share the machine.
@@ -36,6 +38,11 @@ _ONE_THREAD = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THRE
 _XLA_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 _ATTEMPTS = 2
+# A process that computes less than a little in this time stands still.
+_STILL_SECONDS = 120.0
+_LITTLE_WORK_SECONDS = 0.1
+# A scheduler that is there answers at once.
+_CONNECT_SECONDS = 10
 # What a container may take of its machine.
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -69,6 +76,10 @@ class LocalExecutor(ThreadPoolExecutor):
         """
         return super().submit(self._call, fn, *args, **kwargs)
 
+    def trouble(self) -> str:
+        """What keeps calls from ending, in words; empty if nothing does."""
+        return "\n".join(filter(None, (worker.trouble() for worker in self._workers)))
+
     def kill(self) -> None:
         """Kill all processes; the calls that they were running are lost."""
         for worker in self._workers:
@@ -87,9 +98,11 @@ class LocalExecutor(ThreadPoolExecutor):
 
     def _call(self, fn: Callable, *args, **kwargs):
         worker = self._idle.get()
+        worker.is_busy = True
         try:
             return worker.call(fn, *args, **kwargs)
         finally:
+            worker.is_busy = False
             self._idle.put(worker)
 
 
@@ -101,6 +114,23 @@ class _Worker:
         self._killed = False
         self._pool: ProcessPoolExecutor | None = None
         self._process: multiprocessing.Process | None = None
+        self.is_busy = False
+        # When the process had last computed something, and how much until then.
+        self._moved, self._computed = time.monotonic(), 0.0
+
+    def trouble(self) -> str:
+        """Say so if the process is busy and has computed nothing for a while."""
+        process, now = self._process, time.monotonic()
+        computed = _cpu_seconds(process) if process and self.is_busy else math.inf
+        if abs(computed - self._computed) > _LITTLE_WORK_SECONDS or computed == math.inf:
+            self._moved, self._computed = now, computed
+        if now - self._moved < _STILL_SECONDS:
+            return ""
+        return (
+            f"A worker's process stands still: {process.pid} has computed nothing for "
+            f"{_STILL_SECONDS:g} seconds. If it was stopped, let it go on; if it is killed, its "
+            f"cell is tried once more. See {self._log.name}."
+        )
 
     def call(self, fn: Callable, *args, **kwargs):
         self._recycle()
@@ -189,6 +219,15 @@ def _memory() -> int:
     return psutil.Process().memory_info().rss
 
 
+def _cpu_seconds(process: multiprocessing.Process) -> float:
+    """Seconds that a process has computed; infinity if it has ended."""
+    try:
+        times = psutil.Process(process.pid).cpu_times()
+    except psutil.Error:
+        return math.inf
+    return times.user + times.system
+
+
 def _block_ctrl_c() -> None:
     """Ctrl-C goes to all processes of the terminal; the driver decides what it means.
 
@@ -253,12 +292,14 @@ class ClusterExecutor(Executor):
     Raises:
         ImportError: If dask is not installed.
         ConnectionError: If no scheduler answers at the address.
-        ValueError: If a worker has several threads, and so would run several calls at a time.
+        ValueError: If a worker has several threads, and so would run several calls at a time; or if
+            it lacks this package, since a call that it cannot read never ends.
     """
 
     def __init__(self, address: str):
         self._client = _connected(address)
         self._executor = self._client.get_executor(pure=False)
+        self._known: set[str] = set()
         self.workers = self._checked()
         self._client.run_on_scheduler(_retry_once())
 
@@ -277,6 +318,17 @@ class ClusterExecutor(Executor):
         future.add_done_callback(partial(_pass_on, answer))
         return answer
 
+    def trouble(self) -> str:
+        """What keeps calls from ending, in words; empty if nothing does."""
+        try:
+            workers = set(self._client.scheduler_info()["workers"])
+            if workers:
+                return self._lacking(workers - self._known)
+        # Of a cluster that is lost, anything; the calls in flight end with an error that says so.
+        except Exception:
+            return ""
+        return "The cluster has no worker left. Cells wait until a worker comes."
+
     def send(self, file: Path) -> None:
         """Give every worker a study's file, which then imports it by its name."""
         self._client.upload_file(str(file))
@@ -294,7 +346,23 @@ class ClusterExecutor(Executor):
                 "A worker with several threads would run as many cells at a time. Expected "
                 f"workers with one thread (dask worker --nthreads 1). Received: {crowded}"
             )
+        if lacking := self._lacking(set(threads)):
+            self.shutdown()
+            raise ValueError(lacking)
         return len(threads)
+
+    def _lacking(self, workers: set[str]) -> str:
+        """Say so if workers, which are then known, have another package than this process."""
+        self._known |= workers
+        found = self._client.run(_import_package(), workers=[*workers]) if workers else {}
+        lacking = {worker: version for worker, version in found.items() if version != package()}
+        if not lacking:
+            return ""
+        return (
+            "Workers of the cluster have another version of this package, or none. Expected the "
+            f"source {package()}: install this version there, and start the workers anew. "
+            f"Received: {lacking}"
+        )
 
 
 def on_worker(run_cell: Callable[..., list[dict]], cell: Cell, _: Path) -> list[dict]:
@@ -314,8 +382,9 @@ def _connected(address: str):
             f'pip install "pretrain[cluster]". Received: {error}'
         ) from error
     try:
-        return distributed.Client(address, set_as_default=False)
-    except (OSError, ValueError) as error:
+        return distributed.Client(address, set_as_default=False, timeout=_CONNECT_SECONDS)
+    # An address that makes no sense raises any exception.
+    except Exception as error:
         raise ConnectionError(
             f"There is no cluster: {error}. Expected the address of a dask scheduler. "
             f"Received: {address}"
@@ -328,6 +397,19 @@ def _retry_once() -> Callable:
         dask_scheduler.allowed_failures = 1
 
     return set_allowed_failures
+
+
+def _import_package() -> Callable:
+    # Sent whole, too: a worker that lacks the package could not read a call of it.
+    def version_of_package():
+        try:
+            from studies.engine.worker import package
+
+            return package()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    return version_of_package
 
 
 def _pass_on(answer: Future, future: Future) -> None:

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -90,13 +90,19 @@ def _check_shape(cell: Cell, data: Any) -> None:
         )
 
 
-def code(arm: Arm, kind: Any) -> str:
-    """Digest of the source that an arm is trained by, as it now stands on the disk.
+def package() -> str:
+    """Digest of the source of this package without its reports, as it now stands on the disk."""
+    return _digest(_package())
 
-    The source is this package without its reports, and the files of a study of the user's own.
-    """
+
+def code(arm: Arm, kind: Any) -> str:
+    """Digest of the source that an arm is trained by: this package, and a study's own files."""
+    return _digest([*_package(), *_own_files(arm, kind)])
+
+
+def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in [*_package(), *_own_files(arm, kind)]:
+    for path in paths:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

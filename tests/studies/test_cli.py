@@ -264,6 +264,13 @@ def test_workers_are_counted_from_one(workers, results, capsys):
     assert f"at least 1. Received: {workers}" in capsys.readouterr().err
 
 
+def test_a_backend_that_is_not_installed_is_refused(results, monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_BACKEND", "nonsense")
+    assert run(results, run_cell=fake_cells.exits) == 2
+    assert "Received: KERAS_BACKEND=nonsense" in capsys.readouterr().err
+    assert not results.exists()
+
+
 def test_there_are_no_more_workers_than_fit_in_memory(results, monkeypatch, capsys):
     monkeypatch.setattr("studies.__main__.cores", lambda: 8)
     for gib, workers in ((64, 8), (3, 2), (0.5, 1)):

@@ -2,7 +2,9 @@
 
 import re
 import shutil
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -134,6 +136,19 @@ def test_a_cluster_that_is_lost_ends_the_run_and_no_record(run):
     assert "killed" in statuses
 
 
+def test_a_cluster_without_a_worker_left_is_told():
+    cluster = workers(1)
+
+    with cluster, ClusterExecutor(cluster.scheduler_address) as executor:
+        assert executor.trouble() == ""
+        cluster.scale(0)
+        end = time.monotonic() + 20
+        while not executor.trouble():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert "no worker left" in executor.trouble()
+
+
 @pytest.mark.slow
 def test_training_gives_what_it_gives_on_this_machine(run, cluster):
     """Though a worker that did not pretrain a stack makes it again."""
@@ -160,6 +175,35 @@ def test_where_no_scheduler_is_the_address_is_named(command, capsys):
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
         assert main([*command, "--dask", "tcp://127.0.0.1:9"], fake_cells.run) == 2
     assert "Received: tcp://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:port", "http://127.0.0.1:9"])
+def test_an_address_that_makes_no_sense_is_named(address, command, capsys):
+    assert main([*command, "--dask", address], fake_cells.run) == 2
+    assert f"Received: {address}" in capsys.readouterr().err
+
+
+_LACKING = """
+import asyncio, sys
+sys.modules["studies"] = None
+from distributed import Worker
+
+async def work():
+    async with Worker(sys.argv[1], nthreads=1, dashboard=False) as worker:
+        await worker.finished()
+
+asyncio.run(work())
+"""
+
+
+def test_workers_without_the_package_are_refused(command, capsys):
+    with workers(0) as cluster:
+        worker = subprocess.Popen([sys.executable, "-c", _LACKING, cluster.scheduler_address])
+        cluster.get_client().wait_for_workers(1, timeout=20)
+        assert main([*command, "--dask", cluster.scheduler_address], fake_cells.run) == 2
+        worker.kill()
+        worker.wait()
+    assert "ModuleNotFoundError" in capsys.readouterr().err
 
 
 def test_workers_with_several_threads_are_refused(command, capsys):

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -340,6 +340,32 @@ def test_a_process_that_has_grown_too_large_is_replaced_between_calls(tmp_path):
         with LocalExecutor(1, tmp_path, memory) as executor:
             pids = [executor.submit(os.getpid).result() for _ in range(3)]
         assert len(set(pids)) == processes
+
+
+def test_a_process_that_stands_still_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "_STILL_SECONDS", 0.5)
+    with LocalExecutor(1, tmp_path) as executor:
+        executor.submit(abs, -1).result()
+        assert executor.trouble() == ""
+        still = executor.submit(time.sleep, 20)
+        wait_until(executor.trouble)
+        assert "has computed nothing for 0.5 seconds" in executor.trouble()
+        executor.kill()
+        with pytest.raises(BrokenExecutor):
+            still.result()
+        assert executor.trouble() == ""
+
+
+def test_what_keeps_cells_from_ending_is_told_once(run, capsys, monkeypatch):
+    monkeypatch.setattr("studies.engine.execute._PATIENCE_SECONDS", 0.01)
+
+    class Troubled(ThreadPoolExecutor):
+        def trouble(self):
+            return "Something is wrong."
+
+    with Troubled(2) as executor:
+        execute(run, fake_cells.slow, executor, 2)
+    assert capsys.readouterr().out.count("Something is wrong.") == 1
 
 
 def test_cores_and_memory_are_those_of_the_container(tmp_path, monkeypatch):
