@@ -89,20 +89,19 @@ def questions() -> dict[str, str]:
 
     A question is the first line of a docstring. No study is imported, since that takes seconds.
     """
-    trees = {path.stem: _parsed(path) for path in sorted(_FOLDER.glob("*.py"))}
-    return {
-        name: (ast.get_docstring(tree) or "").partition("\n")[0]
-        for name, tree in trees.items()
-        if "SCALES" in [ast.unparse(n.targets[0]) for n in tree.body if isinstance(n, ast.Assign)]
-    }
+    found = {path.stem: _question(path) for path in sorted(_FOLDER.glob("*.py"))}
+    return {name: question for name, question in found.items() if question is not None}
 
 
-def _parsed(path: Path) -> ast.Module:
-    """The source of a file; that of none for a file with an error, which hides no other study."""
+def _question(path: Path) -> str | None:
+    """The question of a study's file; `None` for another module."""
+    text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError):
-        return ast.Module([], [])
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        return f"(The file has an error: {error}.)" if "SCALES" in text else None
+    names = [ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)]
+    return (ast.get_docstring(tree) or "").partition("\n")[0] if "SCALES" in names else None
 
 
 def load(name: str) -> Study:
@@ -123,7 +122,7 @@ def load(name: str) -> Study:
             f"There is no such study. Expected one of: {', '.join(questions())}, or the path of a "
             f"study's file. Received: {name}"
         )
-    module = _module_of(file) if file else importlib.import_module(f"studies.{name}")
+    module = _module_of(file) if file else _imported(f"studies.{name}", name)
     lacking = [n for n in ("__doc__", "KIND", "SCALES") if not getattr(module, n, None)]
     if lacking:
         raise StudyError(
@@ -159,12 +158,16 @@ def _module_of(file: Path) -> Any:
         raise StudyError(f"There is no such file. Expected a study's file. Received: {file}")
     if str(file.parent) not in sys.path:
         sys.path.insert(0, str(file.parent))
+    return _imported(file.stem, file)
+
+
+def _imported(module: str, study: str | Path) -> Any:
     try:
-        return importlib.import_module(file.stem)
+        return importlib.import_module(module)
     except Exception as error:
         raise StudyError(
             f"The study's file cannot be imported: {type(error).__name__}: {error}. "
-            f"Received: {file}"
+            f"Received: {study}"
         ) from error
 
 

@@ -1,3 +1,4 @@
+import ast
 import os
 import re
 import shutil
@@ -478,13 +479,34 @@ def test_a_corrupted_journal_hides_no_other(results, capsys):
 
 def test_a_bad_study_of_the_package_stops_no_other(results, monkeypatch, capsys):
     run(results)
-    monkeypatch.setattr(sys.modules["studies.vae_latent"], "__doc__", None)
+    monkeypatch.setattr("studies.vae_latent.__doc__", None)
     for command in ("status", "report"):
         capsys.readouterr()
         assert main([command, "--results", str(results)]) == 1
         output = capsys.readouterr()
         assert "vae_latent without __doc__" in output.err
         assert output.out
+
+
+def test_a_study_with_an_error_is_listed_with_it_and_hides_no_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("studies.engine.study._FOLDER", tmp_path)
+    (tmp_path / "broken.py").write_text("SCALES = {\n")
+    (tmp_path / "sound.py").write_text('"""Is it?"""\nSCALES = {}\n')
+    assert main(["list"]) == 0
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert listed["sound"] == "Is it?"
+    assert "error: '{' was never closed" in listed["broken"]
+    assert main(["status", "broken"]) == 2
+    assert "cannot be imported" in capsys.readouterr().err
+
+
+def test_nothing_that_windows_lacks_is_imported():
+    lacking = {"fcntl", "resource", "pwd", "grp", "termios"}
+    for path in [*(ROOT / "studies").rglob("*.py"), *(ROOT / "pretrain").rglob("*.py")]:
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        names = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+        names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        assert not names & lacking, path
 
 
 def test_report_needs_results_only(results, small, capsys):
