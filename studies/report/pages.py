@@ -195,7 +195,7 @@ def _origins(found: Results) -> list[str]:
     if not found.origins:
         return []
     listed = "; ".join(f"{name} {', '.join(each)}" for name, each in found.origins.items())
-    return [f"The records were not all made in one place. They differ in: {listed}."]
+    return [f"Not all records were made alike. They differ in: {listed}."]
 
 
 def _corrections(study: Study) -> list[str]:
