@@ -14,6 +14,8 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+from tqdm import tqdm
+
 from studies.engine import journal
 from studies.engine.execute import Run, execute
 from studies.engine.executors import LocalExecutor
@@ -60,6 +62,8 @@ def result(trial, kind=KIND):
 
 
 def slow(cell, cache, **_):
+    # Training has a bar, which takes a lock.
+    tqdm([], disable=True)
     time.sleep(0.15)
     return run(cell, cache)
 

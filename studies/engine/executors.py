@@ -28,6 +28,7 @@ from queue import SimpleQueue
 from typing import BinaryIO
 
 import psutil
+from tqdm import tqdm
 
 from studies.engine.trial import Cell
 from studies.engine.worker import package
@@ -244,6 +245,8 @@ def _prepare(log: Path) -> None:
     threading.Thread(target=_exit_with_driver, daemon=True).start()
     # Windows knows no blocked signals.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A bar would take a lock between processes, which a process that is killed cannot give back.
+    tqdm.set_lock(threading.RLock())
     use_one_thread()
     _redirect_output(log)
 

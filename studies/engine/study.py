@@ -22,7 +22,7 @@ _UNNAMED = (
     *("axes", "kind", "demonstration", "headline_arms", "headline_axes", "headline_seeds"),
     *("features", "classes"),
 )
-_LONGEST_NAME = 100
+_LONGEST_NAME = 60
 _FOLDER = Path(__file__).parents[1]
 
 
