@@ -140,8 +140,9 @@ def check_model(model: Any, first: Any) -> None:
             f"{shapes} beside {expected}"
         )
     kinds = [architecture(one) for one in (model, first)]
-    if kinds[0] != kinds[1] and all(isinstance(kind, str) for kind in kinds):
+    if kinds[0] != kinds[1]:
         raise ValueError(
-            "Expected models of one architecture, which differ in seeds and initial weights only. "
+            "Expected models of one architecture, which differ in seeds and initial weights only, "
+            "and not in constants such as the moments of an adapted Normalization. "
             f"Received: {model.name!r} beside {first.name!r}, with other operations or settings"
         )

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from pretrain.examples import Block, Examples, as_labels, join, on_device, rows_within
-from pretrain.kept import digest_of_arrays
+from pretrain.describing import digest_of_arrays
 from pretrain.members import Members
 from pretrain.objectives.objective import Moments
 

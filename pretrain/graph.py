@@ -4,18 +4,16 @@ The calls are run directly and leave no trace in the model. Building a `keras.Mo
 intermediate tensors would make Keras add a node to each layer of the model.
 """
 
-import hashlib
 import inspect
 import itertools
-import json
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 
+from pretrain.describing import describe_operation, digest
 from pretrain.internals import Node, functional, in_inference_mode, layers_of, nodes
 
 
@@ -284,24 +282,23 @@ def call_of(operation: keras.Operation, symbols: dict[int, keras.KerasTensor], o
     return Call.of(node, inputs, list(symbols), (output,))
 
 
-def architecture_text(calls: list[Call]) -> str:
-    """A text that is equal for calls of the same architecture.
+def architecture_text(graph: Graph) -> str:
+    """A text that is equal for graphs of the same architecture, in every process.
 
-    The text does not depend on names and initial values. It is of use within one process only.
+    The text does not depend on names and initial values.
     """
-    layers: dict[int, int] = {}
-    tensors: dict[int, int] = {}
+    places: dict[int, int] = {}
+    numbers: dict[int, int] = {}
 
     def describe(call: Call) -> list:
-        operation = call.operation
-        position = layers.setdefault(id(operation), len(layers))
-        inputs = [tensors.setdefault(n, len(tensors)) for n in call.inputs.values()]
-        outputs = [tensors.setdefault(n, len(tensors)) for n in call.outputs]
+        place = places.setdefault(id(call.operation), len(places))
+        ends = [*call.inputs.values(), -1, *call.outputs]
+        tensors = [numbers.setdefault(number, len(numbers)) for number in ends]
         shapes = [call.input_shape, call.output_shape]
-        constants = keras.tree.map_structure(_describe_value, call.arguments(lambda _: "tensor"))
-        return [position, _describe_operation(operation), inputs, outputs, shapes, constants]
+        constants = call.arguments(lambda symbol: "tensor")
+        return [place, describe_operation(call.operation), tensors, shapes, constants]
 
-    return json.dumps([describe(call) for call in calls], sort_keys=True, default=repr)
+    return digest([graph.input_shape, *map(describe, graph.calls)])
 
 
 def matrices(operation: keras.Operation) -> list[keras.Variable]:
@@ -328,8 +325,6 @@ _NOT_PROJECTIONS = (
     keras.layers.CategoryEncoding,
 )
 
-_CONSTANTS = (bool, int, float, str, slice, type(None), type(...))
-
 
 def takes_training(operation: keras.Operation) -> bool:
     """Whether an operation is a layer that tells training from inference."""
@@ -348,71 +343,3 @@ def _noisy_layers(operation: keras.Operation) -> list[keras.Layer]:
 
 def _draws(layer: keras.Layer) -> bool:
     return any(isinstance(value, keras.random.SeedGenerator) for value in vars(layer).values())
-
-
-def _describe_operation(operation: keras.Operation) -> list:
-    kind = [id(type(operation)), type(operation).__qualname__]
-    if not isinstance(operation, keras.layers.Layer):
-        kinds = (*_CONSTANTS, tuple, list)
-        public = {k: v for k, v in vars(operation).items() if not k.startswith("_") and k != "name"}
-        state = {key: value for key, value in public.items() if isinstance(value, kinds)}
-        return [kind, state, _callables(operation)]
-    try:
-        with warnings.catch_warnings():
-            # Keras warns of functions that cannot be saved, but nothing is saved here.
-            warnings.simplefilter("ignore")
-            config = operation.get_config()
-    except NotImplementedError:
-        # An operation without a configuration is only equal to itself.
-        return [kind, id(operation)]
-    trainable = [bool(w.trainable) for w in operation.weights]
-    callables = [_callables(layer) for layer in layers_of(operation)]
-    return [kind, _strip(config), trainable, operation.dtype_policy.name, callables]
-
-
-def _callables(operation: keras.Operation) -> list:
-    """The activations, regularizers, ..., of which a configuration holds nothing but the name."""
-    return [
-        [name, _describe_callable(value)]
-        for name, value in sorted(vars(operation).items())
-        if callable(value)
-        and not isinstance(value, keras.layers.Layer)
-        and not hasattr(type(operation), name)
-        and not name.endswith("initializer")
-    ]
-
-
-def _describe_callable(value: Any) -> Any:
-    """A description that is equal for functions of the same code and objects of the same state."""
-    if inspect.isfunction(value):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [id(value.__code__), *map(_describe_value, [*cells, *(value.__defaults__ or ())])]
-    if isinstance(value, keras.regularizers.Regularizer | keras.constraints.Constraint):
-        state = {key: _describe_value(item) for key, item in vars(value).items()}
-        return [id(type(value)), state]
-    return id(value)
-
-
-def _describe_value(value: Any) -> Any:
-    """Describes a constant by its text, an array by its content, another object by its identity."""
-    if isinstance(value, tuple):
-        return [_describe_value(item) for item in value]
-    if isinstance(value, _CONSTANTS):
-        return repr(value)
-    if not hasattr(value, "__array__"):
-        return id(value)
-    array = keras.ops.convert_to_numpy(value)
-    return [array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()]
-
-
-def _strip(config: Any) -> Any:
-    """Drops names, initial values and seeds, which do not change the computation."""
-    if isinstance(config, dict):
-        return {
-            key: _strip(value)
-            for key, value in config.items()
-            if key not in ("name", "seed", "build_config") and not key.endswith("initializer")
-        }
-    if isinstance(config, list | tuple):
-        return [_strip(value) for value in config]
-    return config

@@ -4,6 +4,7 @@ Its tests say on which versions of Keras, TensorFlow and JAX they were run.
 """
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -41,6 +42,31 @@ def nodes(function: Any) -> Iterator[Node]:
 def layers_of(layer: keras.Layer) -> list[keras.Layer]:
     """A layer and all layers inside of the layer, at any depth."""
     return layer._flatten_layers()
+
+
+def attributes_of(operation: keras.Operation) -> dict[str, Any]:
+    """What a class of an operation, other than the classes of Keras, or its user has set on it.
+
+    Of Keras's own layers, their configurations tell what private attributes do.
+    """
+    names = _own_names(keras.Model if isinstance(operation, keras.Model) else keras.Layer)
+    own = type(operation).__module__.startswith("keras.")
+    return {
+        name: value
+        for name, value in vars(operation).items()
+        if name not in names and not name.startswith("_self_") and not (own and name[0] == "_")
+    }
+
+
+@functools.cache
+def _own_names(kind: type) -> frozenset[str]:
+    """Attributes by which Keras itself remembers something of a layer, or of a compiled model."""
+    layer = kind(name="layer")
+    later = {"call", "backend", "history", "_build_input_shape"}
+    if isinstance(layer, keras.Model):
+        layer.compile("sgd", "mse")
+    # Not all layers have a regularizer of their activity in their configuration.
+    return frozenset({*vars(layer), *later} - {"activity_regularizer"})
 
 
 def sharing_objects() -> contextlib.AbstractContextManager:

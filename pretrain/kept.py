@@ -1,31 +1,15 @@
 """Stages that are kept in a folder, so that a pretraining goes on where it was."""
 
-import contextlib
-import dataclasses
-import functools
-import hashlib
-import inspect
 import json
 import os
-import types
-import warnings
 import zipfile
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
-from keras import ops
 
+from pretrain.describing import digest
 from pretrain.files import replacing
-from pretrain.graph import Call, Graph
-from pretrain.internals import layers_of
-
-# Settings without an effect on a stage, whose dropout is off.
-_WITHOUT_EFFECT = ("name", "seed", "build_config")
-
-_BLOCK = 2**24  # Bytes that are digested at once.
 
 
 class KeptStage(NamedTuple):
@@ -128,125 +112,3 @@ def _key(common: dict[str, Any], stages: list[dict[str, Any]]) -> dict[str, str]
     """By the name of what a stage depends on, a digest of it for the stage and those before."""
     own = {name: [stage[name] for stage in stages] for name in stages[0]}
     return {name: digest(value) for name, value in (common | own).items()}
-
-
-def digest(value: Any) -> str:
-    """A text that is equal for equal descriptions, in every process."""
-    canonical = json.dumps(value, sort_keys=True, default=_described)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def digest_of_arrays(arrays: Iterable[Any]) -> str:
-    """A text that is equal for arrays of equal shapes, types and values."""
-    sha = hashlib.sha256()
-    for array in arrays:
-        array = np.atleast_1d(ops.convert_to_numpy(array))
-        sha.update(f"{array.dtype} {array.shape}".encode())
-        # In blocks of rows, since an array on disk need not fit in memory.
-        rows = max(1, _BLOCK // max(1, array[:1].nbytes))
-        for start in range(0, len(array), rows):
-            sha.update(np.ascontiguousarray(array[start : start + rows]))
-    return sha.hexdigest()
-
-
-def describe_graph(graph: Graph | None) -> list:
-    """A description of all calls and their settings, without names, equal in every process."""
-    if graph is None:
-        return []
-    numbers: dict[int, int] = {}
-    places: dict[int, int] = {}
-
-    def describe(call: Call) -> list:
-        place = places.setdefault(id(call.operation), len(places))
-        ends = [*call.inputs.values(), -1, *call.outputs]
-        tensors = [numbers.setdefault(number, len(numbers)) for number in ends]
-        constants = call.arguments(lambda symbol: "tensor")
-        return [place, _described(call.operation), tensors, call.output_shape, constants]
-
-    return [graph.input_shape, *map(describe, graph.calls)]
-
-
-def _described(value: Any) -> Any:
-    """Plain data about an object that JSON does not know."""
-    if isinstance(value, types.FunctionType | types.MethodType):
-        return _described_function(value)
-    if isinstance(value, functools.partial):
-        return [value.func, value.args, value.keywords]
-    if isinstance(value, type):
-        return value.__qualname__
-    if isinstance(value, keras.Operation):
-        return [_described_operation(each) for each in _operations(value)]
-    if hasattr(value, "__array__"):
-        return digest_of_arrays([value])
-    if dataclasses.is_dataclass(value):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return [type(value).__qualname__, fields]
-    if hasattr(value, "get_config"):
-        return [type(value).__qualname__, _without_names(value.get_config())]
-    state = getattr(value, "__dict__", None)
-    return [type(value).__qualname__, _without_names(state) if state else str(value)]
-
-
-def _operations(operation: keras.Operation) -> Sequence[keras.Operation]:
-    return layers_of(operation) if isinstance(operation, keras.layers.Layer) else [operation]
-
-
-def _described_operation(operation: keras.Operation) -> list:
-    """What an operation computes, as far as its class, settings and attributes say."""
-    config: dict[str, Any] = {}
-    with warnings.catch_warnings(), contextlib.suppress(NotImplementedError):
-        # Keras warns of functions that cannot be saved, but nothing is saved here.
-        warnings.simplefilter("ignore")
-        config = operation.get_config()
-    attributes = {k: v for k, v in vars(operation).items() if not k.startswith("_") and _tells(v)}
-    policy = getattr(operation, "dtype_policy", None)
-    return [
-        type(operation).__qualname__,
-        _without_names(config),
-        _without_names(attributes),
-        policy and policy.name,
-        [bool(weight.trainable) for weight in getattr(operation, "weights", [])],
-        [] if _is_keras(type(operation)) else [type(operation).call],
-    ]
-
-
-def _tells(value: Any) -> bool:
-    """Whether an attribute says what an operation computes: a setting, a function or a constant."""
-    plain = (bool, int, float, str, tuple, types.FunctionType)
-    constant = hasattr(value, "__array__") and not isinstance(value, keras.Variable)
-    return isinstance(value, plain) or constant
-
-
-def _is_keras(value: Any) -> bool:
-    return (value.__module__ or "").split(".")[0] == "keras"
-
-
-def _without_names(config: Any) -> Any:
-    """A configuration without names, which Keras numbers, and without initial values."""
-    if isinstance(config, dict):
-        return {
-            str(key): _without_names(value)
-            for key, value in config.items()
-            if key not in _WITHOUT_EFFECT and not str(key).endswith("initializer")
-        }
-    return [_without_names(v) for v in config] if isinstance(config, list | tuple) else config
-
-
-def _described_function(function: Any) -> Any:
-    """The code of a function, which its name does not tell, and what the code refers to."""
-    if _is_keras(function):
-        return function.__qualname__
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    return [_described_code(function.__code__), cells, function.__defaults__]
-
-
-def _described_code(code: types.CodeType) -> list:
-    return [code.co_code.hex(), [_described_constant(c) for c in code.co_consts], code.co_names]
-
-
-def _described_constant(constant: Any) -> Any:
-    if isinstance(constant, types.CodeType):
-        return _described_code(constant)
-    # The order of a set differs between processes.
-    return repr(sorted(constant, key=repr) if isinstance(constant, frozenset) else constant)

@@ -11,6 +11,7 @@ from keras import ops
 
 from pretrain import backend, graph, internals
 from pretrain.convolutions import as_products
+from pretrain.describing import describe_operation, digest
 from pretrain.examples import Block
 from pretrain.seeds import derive
 from pretrain.task import Task
@@ -288,7 +289,9 @@ def get_program(
     optimizer: keras.optimizers.Optimizer | None = None,
 ) -> Program:
     """The program for an architecture, a task and an optimizer, compiled once and reused."""
-    key = (architecture(template), task, optimizer and _optimizer_key(optimizer))
+    # What a model without a graph does with its layers is its own: a program serves it alone.
+    alone = None if _has_graph(template) else id(template)
+    key = (architecture(template), alone, task, optimizer and _optimizer_key(optimizer))
     if key not in _programs:
         _programs[key] = Program(template, task, optimizer)
     _programs.move_to_end(key)
@@ -302,15 +305,19 @@ def values_of(variables: Sequence[keras.Variable]) -> list:
     return [ops.copy(variable) for variable in variables]
 
 
-def architecture(template: keras.Layer) -> Any:
-    """What is equal for layers and models that one program serves: a text, if it can be told."""
+def architecture(template: keras.Layer) -> str:
+    """A text that is equal for layers and models of the same operations and settings."""
+    if not hasattr(template, "architecture_text") and _has_graph(template):
+        return graph.architecture_text(graph.flatten(template))
+    return digest(describe_operation(template))
+
+
+def _has_graph(template: keras.Layer) -> bool:
+    """Whether it can be told how the operations of a layer or model are connected."""
     if hasattr(template, "architecture_text"):
-        return template.architecture_text()
-    try:
-        return graph.architecture_text(graph.flatten(template).calls)
-    except ValueError:
-        # No graph to compare: the program, which keeps its template alive, serves it alone.
-        return id(template)
+        return True
+    function = internals.functional(template)
+    return function is not None and len(function.inputs) == len(function.outputs) == 1
 
 
 def _optimizer_key(optimizer: keras.optimizers.Optimizer) -> str:

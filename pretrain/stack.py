@@ -15,7 +15,7 @@ from pretrain.checks import brief, checked_optimizer, positive
 from pretrain.codes import Codes
 from pretrain.examples import Examples, split_validation
 from pretrain.internals import layers_of
-from pretrain.kept import describe_graph, digest_of_arrays
+from pretrain.describing import digest_of_arrays
 from pretrain.objectives import DenoisingAutoencoder, Objective, of_name
 from pretrain.objectives.objective import Learner
 from pretrain.population import Population
@@ -182,7 +182,7 @@ class Stack:
         layers = [stage.preamble, stage] if stage.preamble else [stage]
         weights = [weight for layer in layers for weight in layer.weights]
         return {
-            "layers": [describe_graph(layer.graph) for layer in layers],
+            "layers": [layer.architecture_text() for layer in layers],
             "objective": self.objectives[number],
             "settings": settings.describe(),
             "initial weights": digest_of_arrays(map(self.population.members.stacked, weights)),

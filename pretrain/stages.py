@@ -125,7 +125,7 @@ class Segment(_EndOfMask):
 
     def architecture_text(self) -> str:
         """A text that is equal for segments of the same architecture."""
-        return graph.architecture_text(self.graph.calls)
+        return graph.architecture_text(self.graph)
 
 
 class Stage(Segment):

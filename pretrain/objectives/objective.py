@@ -165,4 +165,4 @@ class Learner(keras.layers.Layer):
     def architecture_text(self) -> str:
         """A text that is equal for learners of the same architecture."""
         graphs = [self.stage.graph, *map(graph.flatten, self.companions)]
-        return " ".join([type(self).__name__, *(graph.architecture_text(g.calls) for g in graphs)])
+        return " ".join([type(self).__name__, *(graph.architecture_text(g) for g in graphs)])

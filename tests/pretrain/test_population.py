@@ -663,11 +663,20 @@ def test_validation_does_not_change_the_training(x, y):
 # One program for one architecture
 
 
+class Calls:
+    """Counts calls without attributes, which would be taken for constants of the activation."""
+
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 0
+
+
 def counting(calls):
     """An activation that records when a program is made of it."""
 
     def activation(z):
-        calls.append(1)
+        calls.count += 1
         return ops.tanh(z)
 
     return activation
@@ -676,16 +685,16 @@ def counting(calls):
 @pytest.fixture
 def traces(x, y):
     """How often programs are traced when a population is trained, evaluated and run."""
-    calls = []
+    calls = Calls()
     activation = counting(calls)
 
     def run(build, seeds, rate=0.1, **options):
         population = Population(lambda seed: build(seed, activation), seeds)
-        calls.clear()
+        calls.count = 0
         population.fit(x, y, learning_rate=rate, **{**SETTINGS, **options})
         population.evaluate(x, y, loss=LOSS)
         population.predict(x)
-        return len(calls)
+        return calls.count
 
     return run
 
@@ -710,17 +719,18 @@ def test_an_architecture_is_compiled_once(traces):
 
 
 def test_pretraining_compiles_an_architecture_once(x):
-    calls = []
+    calls = Calls()
     activation = counting(calls)
     for objective in (None, Autoencoder(tied=True)):
         counts = []
         for seed in range(3):
             model = networks.mlp((6,), 3, depth=2, units=5, activation=activation, seed=seed)
-            calls.clear()
+            calls.count = 0
             greedy_pretrain(model, x, objective, epochs=1, batch_size=BATCH, seed=seed)
-            counts.append(len(calls))
-        assert counts[0] > 0
-        assert counts[1:] == [0, 0]
+            counts.append(calls.count)
+        # Of every model, the shapes of its two stages are traced.
+        assert counts[0] > 2
+        assert counts[1:] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -745,6 +755,123 @@ def test_other_constants_in_the_graph_are_other_programs():
         kernel = array(population.member(0).weights[0])
         expected = (x + constant) @ kernel
         np.testing.assert_allclose(population.predict(x)[0], expected, rtol=1e-3, atol=1e-2)
+
+
+def normalized(mean):
+    layer = layers.Normalization()
+    layer.adapt(gaussian(50, 6, seed=1) + mean)
+    return layer
+
+
+@keras.saving.register_keras_serializable()
+class Shift(layers.Layer):
+    """A layer as users write them: `get_config` leaves out what the layer adds."""
+
+    def __init__(self, shift):
+        super().__init__()
+        self._shift = shift
+
+    def call(self, x):
+        return x + sum(ops.sum(ops.cast(c, x.dtype)) for c in keras.tree.flatten(self._shift))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+class ShiftThroughAFunction(layers.Layer):
+    def __init__(self, shift):
+        super().__init__()
+        self.shift = lambda x: x + shift.sum()
+
+    def call(self, x):
+        return self.shift(x)
+
+
+def shifted_globally(x):
+    return x + SHIFT.sum()
+
+
+SHIFT = np.zeros(2000)
+
+
+def through_a_global(position):
+    globals()["SHIFT"] = constant(position)
+    return layers.Lambda(shifted_globally)
+
+
+def constant(position):
+    return (np.full(2000, 1e-3) + (np.arange(2000) == 500) * position).astype("float32")
+
+
+# By name, a function of a number to a layer, which has a constant that depends on the number.
+CONSTANTS = {
+    "adapted normalization": normalized,
+    "given moments": lambda i: layers.Normalization(mean=np.full(6, 1.0 + i), variance=np.ones(6)),
+    "attribute": lambda i: Shift(constant(i)),
+    "attribute of tensors": lambda i: Shift(ops.convert_to_tensor(constant(i))),
+    "attribute of arrays": lambda i: Shift([constant(i), constant(0)]),
+    "attribute of a function": lambda i: ShiftThroughAFunction(constant(i)),
+    "closure": lambda i: (lambda c: layers.Lambda(lambda x: x + c.sum()))(constant(i)),
+    "global": through_a_global,
+    "inside another layer": lambda i: layers.TimeDistributed(Shift(constant(i))),
+}
+
+
+def with_constant(name, i):
+    shape = (2, 6) if name == "inside another layer" else (6,)
+    model = keras.Sequential([keras.Input(shape), CONSTANTS[name](i), layers.Dense(3)])
+    model.layers[-1].kernel.assign(np.linspace(-1, 1, 18).reshape(6, 3))
+    return model
+
+
+class Subclassed(keras.Model):
+    """A model without a graph that applies the layers of a model."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.own = model.layers
+
+    def call(self, x):
+        for layer in self.own:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("subclassed", [False, True])
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_other_constants_of_operations_are_other_programs(name, subclassed):
+    for i in range(3):
+        model = with_constant(name, i % 2)
+        x = gaussian(4, *model.input_shape[1:])
+        model = Subclassed(model) if subclassed else model
+        expected = array(model(x))
+        np.testing.assert_allclose(
+            Population.from_models([model]).predict(x)[0], expected, rtol=1e-4, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("subclassed", [False, True])
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_members_with_other_constants_are_refused(name, subclassed):
+    if name == "global":
+        pytest.skip("of all members, a global is the last")
+    models = [with_constant(name, i) for i in (0, 0, 1)]
+    if subclassed:
+        x = gaussian(4, *models[0].input_shape[1:])
+        models = [Subclassed(model) for model in models]
+        for model in models:
+            model(x)
+    assert len(Population.from_models(models[:2])) == 2
+    with pytest.raises(ValueError, match="one architecture.*constants.*Received: "):
+        Population.from_models(models[1:])
+
+
+def test_a_model_that_is_adapted_again_runs_another_program():
+    model = with_constant("adapted normalization", 1)
+    population, x = Population.from_models([model]), gaussian(4, 6)
+    for mean in (1, 7):
+        model.layers[0].adapt(gaussian(50, 6, seed=2) + mean)
+        np.testing.assert_allclose(population.predict(x)[0], array(model(x)), rtol=1e-4, atol=1e-4)
 
 
 class Scaled(keras.losses.Loss):
