@@ -9,8 +9,8 @@ from itertools import repeat
 import keras
 import numpy as np
 
-from pretrain.examples import Block, Examples, as_labels, join, on_device, rows_within
 from pretrain.describing import digest_of_arrays
+from pretrain.examples import Block, Examples, as_labels, join, on_device, rows_within
 from pretrain.members import Members
 from pretrain.objectives.objective import Moments
 

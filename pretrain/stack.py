@@ -13,9 +13,9 @@ from pretrain import graph
 from pretrain.callbacks import check_callbacks
 from pretrain.checks import brief, checked_optimizer, positive
 from pretrain.codes import Codes
+from pretrain.describing import digest_of_arrays
 from pretrain.examples import Examples, split_validation
 from pretrain.internals import layers_of
-from pretrain.describing import digest_of_arrays
 from pretrain.objectives import DenoisingAutoencoder, Objective, of_name
 from pretrain.objectives.objective import Learner
 from pretrain.population import Population
