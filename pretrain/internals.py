@@ -113,6 +113,29 @@ def in_inference_mode(layers: list[keras.Layer]) -> Iterator[None]:
                 object.__delattr__(layer, "call")
 
 
+@contextlib.contextmanager
+def recording(layers: list[keras.Layer]) -> Iterator[list[tuple]]:
+    """Records the calls of layers: a layer, its arguments by position and by name, its output."""
+    calls: list[tuple] = []
+    with _replacing:
+        try:
+            for layer in layers:
+                object.__setattr__(layer, "call", _recorded(layer, layer.call, calls))
+            yield calls
+        finally:
+            for layer in layers:
+                object.__delattr__(layer, "call")
+
+
+def _recorded(layer: keras.Layer, call: Callable, calls: list[tuple]) -> Callable:
+    def record(*args: Any, **kwargs: Any) -> Any:
+        output = call(*args, **kwargs)
+        calls.append((layer, args, kwargs, output))
+        return output
+
+    return record
+
+
 def _without_training(call: Callable) -> Callable:
     def inference(*args: Any, **kwargs: Any) -> Any:
         return call(*args, **{**kwargs, "training": False})

@@ -207,6 +207,13 @@ class Stack:
                 "Expected a stage with trainable weights: name the stages to train with `stages`. "
                 f"Received: stage {stage.name!r}, which is frozen"
             )
+        integers = [w.path for w in stage.weights if len(w.shape) > 1 and "int" in w.dtype]
+        if integers:
+            raise ValueError(
+                "Expected a stage with weights of floating point, since gradients do not move "
+                "integers: pretrain the model first, and quantize it afterwards. "
+                f"Received: stage {stage.name!r}, with the integer weights {integers}"
+            )
         seeds = [derive("decoder", stream_name(number), seed) for seed in self.population.seeds]
         return [objective.build(stage, seed, copy=i > 0) for i, seed in enumerate(seeds)]
 

@@ -13,7 +13,7 @@ from pretrain import graph
 from pretrain.backend import Tensor
 from pretrain.checks import brief
 from pretrain.graph import Call, Graph
-from pretrain.internals import functional, layers_of
+from pretrain.internals import functional, layers_of, recording
 
 
 def of_rank(name: str, rank: int) -> type[keras.Layer]:
@@ -47,6 +47,8 @@ _RANGES = {
 
 # The number of a tensor that is in no model's graph.
 _MARKED = -1
+# Random inputs, by which it is found out what a model without a graph does with its layers.
+_PROBES = 8
 
 
 class _EndOfMask(keras.layers.Layer):
@@ -315,6 +317,7 @@ def _chain_stages(
         raise ValueError(
             "`input_shape` is needed to cut a subclassed model. Received: input_shape=None"
         )
+    _check_chain(model, [found[name] for stage in names for name in stage], input_shape)
     result: list[Stage] = []
     shape: tuple = (None, *input_shape)
     for stage in names:
@@ -322,6 +325,59 @@ def _chain_stages(
         shape = flat.calls[-1].output_shape
         result.append(_stage(flat, None))
     return result
+
+
+def _check_chain(model: keras.Model, chain: list[keras.Layer], input_shape: tuple) -> None:
+    """Refuses layers that a model does not apply one after another, and nothing between them.
+
+    Such a model is run on a few random inputs, and its layers tell what they read.
+    """
+    x = np.random.default_rng(0).standard_normal((_PROBES, *input_shape)).astype("float32")
+    with recording(_outermost(model, chain)) as calls:
+        model(ops.convert_to_tensor(x), training=False)
+    own = [call for call in calls if call[0] in chain]
+    if [call[0] for call in own] != chain:
+        raise ValueError(
+            "Expected `stages` to name the layers of a subclassed model in the order in which the "
+            "model calls the layers, each once. Received: layers "
+            f"{[layer.name for layer in chain]}, where the model calls "
+            f"{[call[0].name for call in own]}"
+        )
+    output, before = x, "the model's input"
+    last = next(i for i, call in enumerate(calls) if call is own[-1])
+    # What follows on the chain tells whether a function is applied to its output.
+    for layer, args, kwargs, result in [*own, *calls[last + 1 : last + 2]]:
+        if kwargs.get("mask") is not None:
+            raise ValueError(
+                "A subclassed model is cut without the masks of its sequences, which would be "
+                "lost. Expected a Sequential or functional model, of which `stages` passes masks "
+                f"on. Received: layer {layer.name!r}, which takes a mask"
+            )
+        if not args or not _is_same(args[0], output):
+            raise ValueError(
+                "Expected a subclassed model that applies its named layers one after another, and "
+                "nothing between them. Make a layer of every function that `call` applies "
+                "(keras.layers.Activation, keras.layers.Reshape, keras.layers.Lambda), and name "
+                f"the layer in `stages`. Received: layer {layer.name!r}, whose input is not "
+                f"{before}"
+            )
+        output, before = result, f"the output of {layer.name!r}"
+
+
+def _outermost(model: keras.Model, chain: list[keras.Layer]) -> list[keras.Layer]:
+    """Layers of a chain, and what a model calls beside them, without the layers inside of each."""
+    inside = {id(inner) for layer in chain for inner in layers_of(layer)[1:]}
+    holding = {id(layer) for layer in layers_of(model) if {*chain} & {*layers_of(layer)[1:]}}
+    skipped = (inside | holding) - {*map(id, chain)}
+    return [layer for layer in layers_of(model)[1:] if id(layer) not in skipped]
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two are tensors of equal values, up to the precision of half floats."""
+    if not (hasattr(one, "shape") and hasattr(other, "shape")):
+        return False
+    one, other = (ops.convert_to_numpy(ops.cast(each, "float32")) for each in (one, other))
+    return one.shape == other.shape and np.allclose(one, other, rtol=1e-2, atol=1e-2)
 
 
 class _Cut(NamedTuple):

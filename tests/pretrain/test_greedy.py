@@ -813,6 +813,44 @@ def test_a_report_is_a_table_in_a_notebook_and_short_elsewhere(x):
     assert "hidden_1" in repr(report.stages[0]) and len(repr(report.stages[0])) < 99
 
 
+def test_quantized_stages_are_refused_before_anything_moves(x):
+    model = networks.mlp((8,), 3, depth=2, units=5, seed=0)
+    model.get_layer("hidden_2").quantize("int8")
+    before = digest(model.variables)
+    with pytest.raises(ValueError, match="floating point.*Received: stage 'hidden_2'.*kernel"):
+        greedy_pretrain(model, x, epochs=1)
+    assert digest(model.variables) == before
+
+
+def test_new_layers_on_a_frozen_backbone_are_pretrained_alone():
+    backbone = keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            layers.Conv2D(3, 3, activation="relu"),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+        ]
+    )
+    backbone.trainable = False
+    inputs = keras.Input((6, 6, 2))
+    outputs = layers.Dense(4, activation="tanh", name="new_1")(backbone(inputs, training=False))
+    outputs = layers.Dense(4, activation="tanh", name="new_2")(outputs)
+    model = keras.Model(inputs, layers.Dense(2, name="head")(outputs))
+    before, images = digest(backbone.variables), uniform(64, 6, 6, 2)
+    kernel = array(model.get_layer("new_1").kernel)
+    with pytest.raises(ValueError, match="name the stages to train.*Received: stage 'conv2d"):
+        greedy_pretrain(model, images, epochs=1)
+    cut = [["new_1"], ["new_2"]]
+    report = greedy_pretrain(model, images, stages=cut, epochs=30, batch_size=16)
+    assert digest(backbone.variables) == before
+    assert not np.array_equal(array(model.get_layer("new_1").kernel), kernel)
+    # The decoder of the first stage reconstructs what the backbone computes.
+    features = backbone.predict(images, verbose=0)
+    codes = model.get_layer("new_1")(features)
+    error = np.mean((array(report.stages[0].decoders[0](codes)) - features) ** 2)
+    assert error < report.stages[0].history["loss"].iloc[0] / 2
+
+
 def test_a_frozen_stage_is_refused_before_anything_moves(x):
     model = small()
     model.get_layer("hidden_2").trainable = False

@@ -536,6 +536,56 @@ def test_a_subclassed_model_is_cut_by_name():
 # What is refused
 
 
+class Between(keras.Model):
+    """A subclassed model whose `call` does something between, or before, its layers."""
+
+    def __init__(self, function, before=lambda x: x):
+        super().__init__()
+        self.function, self.before = function, before
+        self.a, self.b, self.out = dense(5, "a"), dense(5, "b"), dense(3, "out")
+
+    def call(self, x):
+        return self.out(self.function(self.b(self.function(self.a(self.before(x))))))
+
+
+@pytest.mark.parametrize(
+    "function, before, cut",
+    [
+        (ops.tanh, ops.copy, [["a"], ["b"]]),
+        (ops.relu, ops.copy, [["a"]]),
+        (lambda x: x * 2, ops.copy, [["a", "b"]]),
+        (ops.copy, ops.tanh, [["a"]]),
+        (ops.copy, ops.copy, [["b"]]),
+        (ops.copy, ops.copy, [["b"], ["a"]]),
+    ],
+)
+def test_a_subclassed_model_with_functions_between_its_layers_is_refused(function, before, cut):
+    model = Between(function, before)
+    model(gaussian(2, 6))
+    with pytest.raises(ValueError, match="subclassed model.*Received: layer"):
+        split_stages(model, stages=cut, input_shape=(6,))
+    harmless = Between(ops.copy)
+    harmless(gaussian(2, 6))
+    assert len(split_stages(harmless, stages=[["a"], ["b"]], input_shape=(6,))) == 2
+
+
+class Masked(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.mask, self.first = layers.Masking(name="mask"), layers.LSTM(4, name="first")
+        self.out = dense(3, "out")
+
+    def call(self, x):
+        return self.out(self.first(self.mask(x)))
+
+
+def test_the_mask_of_a_subclassed_model_is_not_lost():
+    model = Masked()
+    model(gaussian(2, 5, 3))
+    with pytest.raises(ValueError, match="masks.*Received: layer 'first'"):
+        split_stages(model, stages=[["mask", "first"]], input_shape=(5, 3))
+
+
 def shared_by_stages(x):
     layer = dense(6, "shared")
     return dense(3, "head")(layer(dense(6, "between")(layer(x))))
