@@ -309,9 +309,9 @@ def test_fit_equals_keras_for_other_losses(x, y, order, name, weighted):
     loss, targets = LOSSES[name], np.eye(3, dtype="float32")[y]
     weight = uniform(N) * 2 if weighted else None
     population, model = Population(net, [5]), net(5)
-    settings = {**SETTINGS, "loss": loss, "learning_rate": 0.1}
+    settings = {**SETTINGS, "loss": loss, "learning_rate": 0.01}
     history = population.fit(x, targets, sample_weight=weight, **settings)
-    losses = train_with_keras(model, order, x, targets, keras.optimizers.SGD(0.1), loss, weight)
+    losses = train_with_keras(model, order, x, targets, keras.optimizers.SGD(0.01), loss, weight)
     close(population.member(0), model)
     np.testing.assert_allclose(history["loss"], losses, rtol=1e-4)
 
