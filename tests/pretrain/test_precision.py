@@ -14,7 +14,6 @@ from pretrain import (
     split_stages,
 )
 
-
 # JAX has no float64 unless its whole process has.
 POLICIES = ["mixed_float16", "mixed_bfloat16", "float16"]
 POLICIES += ["float64"] if keras.backend.backend() == "tensorflow" else []
