@@ -32,7 +32,7 @@ population.fit(x, y, loss="sparse_categorical_crossentropy", learning_rate=[0.1,
 pretrain.joint_pretrain(population, x, learning_rate=0.1, stages=2)
 """
 REFUSED = {
-    'greedy_pretrain(model, x, epochs="ten")': 'incompatible type "str"; expected "int"',
+    'greedy_pretrain(model, x, epochs="ten")': 'expected "int | Sequence[int]"',
     "greedy_pretrain(model, x, Masking(0.25))": 'incompatible type "Masking"',
     "greedy_pretrain(model, x, epoch=10)": 'Unexpected keyword argument "epoch"',
     'unroll(model, report, member="first")': 'incompatible type "str"; expected "int | None"',
