@@ -186,11 +186,13 @@ class Program:
     def optimizer_state(self, learning_rate: float | None) -> list:
         """A fresh state of the optimizer's variables, with a rate of its own if one is given."""
         state = values_of(self.optimizer.variables)
-        if learning_rate is not None:
-            rate = self.optimizer.learning_rate
-            position = [v is rate for v in self.optimizer.variables].index(True)
-            state[position] = ops.cast(learning_rate, rate.dtype)
-        return state
+        return state if learning_rate is None else self.with_rate(state, learning_rate)
+
+    def with_rate(self, state: list, learning_rate: float) -> list:
+        """A state of the optimizer's variables, with another learning rate."""
+        rate = self.optimizer.learning_rate
+        position = [v is rate for v in self.optimizer.variables].index(True)
+        return [*state[:position], ops.cast(learning_rate, rate.dtype), *state[position + 1 :]]
 
     def totals(self) -> Any:
         """Sums of the scores of no examples."""

@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from pretrain import initializers
-from pretrain.checks import check_choice, is_count, positive
+from pretrain.checks import check_choice, is_count, is_number, positive
 from pretrain.seeds import derive
 
 Initializer: TypeAlias = str | dict[str, Any] | keras.Initializer
@@ -29,6 +29,7 @@ def mlp(
     shortcut: str | None = None,
     initializer: Initializer = "glorot_uniform",
     head_initializer: Initializer | None = None,
+    dropout: float = 0.0,
     seed: int | None = None,
 ) -> keras.Model:
     """Build a multilayer perceptron.
@@ -63,6 +64,8 @@ def mlp(
         head_initializer: Initializer of the classifier's kernel; `None` stands for `initializer`.
             With `"zeros"`, the classifier sends no gradient into pretrained layers before it has
             learned something itself.
+        dropout: Share of the outputs of every hidden layer that training sets to 0 (Srivastava et
+            al., 2014), in [0, 1); with a shortcut, of what the layer adds to it.
         seed: Seed of the initial weights, an integer; `None` draws fresh weights.
 
     Returns:
@@ -76,7 +79,8 @@ def mlp(
     """
     _check_shape(input_shape)
     widths = _widths("units", units, depth, shortcut)
-    stack = _Stack(layers.Dense, activation, normalization, shortcut, initializer, seed).checked()
+    settings = (activation, normalization, shortcut, initializer, dropout, seed)
+    stack = _Stack(layers.Dense, *settings).checked()
     inputs = hidden = keras.Input(tuple(input_shape))
     if len(input_shape) > 1:
         hidden = layers.Flatten(name="flatten")(hidden)
@@ -97,6 +101,7 @@ def convnet(
     shortcut: str | None = None,
     initializer: Initializer = "glorot_uniform",
     head_initializer: Initializer | None = None,
+    dropout: float = 0.0,
     seed: int | None = None,
 ) -> keras.Model:
     """Build a convolutional network.
@@ -122,7 +127,7 @@ def convnet(
         kernel_size: Height and width of the kernels in pixels.
         normalization: As in `mlp`; layer normalization is over the channels.
         shortcut: As in `mlp`, with convolutions in the place of matrices.
-        activation, initializer, head_initializer, seed: As in `mlp`.
+        activation, initializer, head_initializer, dropout, seed: As in `mlp`.
 
     Returns:
         An uncompiled functional model, inputs `(batch, height, width, channels)`, outputs `(batch,
@@ -138,7 +143,8 @@ def convnet(
     widths = _widths("filters", filters, depth, shortcut)
     channels_last = {"data_format": "channels_last"}
     project = partial(layers.Conv2D, kernel_size=kernel_size, padding="same", **channels_last)
-    stack = _Stack(project, activation, normalization, shortcut, initializer, seed).checked()
+    settings = (activation, normalization, shortcut, initializer, dropout, seed)
+    stack = _Stack(project, *settings).checked()
     inputs = hidden = keras.Input(tuple(input_shape))
     for layer, width in enumerate(widths, start=1):
         hidden = stack.layer(hidden, layer, width)
@@ -184,6 +190,7 @@ class _Stack(NamedTuple):
     normalization: str | None
     shortcut: str | None
     initializer: Initializer
+    dropout: float
     seed: int | None
 
     def checked(self) -> "_Stack":
@@ -196,11 +203,13 @@ class _Stack(NamedTuple):
                 "`activation` must be the name of a Keras activation, a callable or None. "
                 f"Received: activation={self.activation!r}"
             ) from None
+        if not is_number(self.dropout) or not 0 <= self.dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={self.dropout!r}")
         return self
 
     def layer(self, hidden: keras.KerasTensor, layer: int, width: int) -> keras.KerasTensor:
         """Add one layer and, from the second layer on, a shortcut around the layer."""
-        candidate = self._transform(hidden, layer, width)
+        candidate = self._dropped(self._transform(hidden, layer, width), layer)
         if self.shortcut is None or layer == 1:
             return candidate
         if self.shortcut == "highway":
@@ -230,6 +239,12 @@ class _Stack(NamedTuple):
         normalize = NORMALIZATIONS[self.normalization](name=f"normalization_{layer}")
         activate = layers.Activation(self.activation, name=f"activation_{layer}")
         return activate(normalize(project(hidden)))
+
+    def _dropped(self, hidden: keras.KerasTensor, layer: int) -> keras.KerasTensor:
+        if not self.dropout:
+            return hidden
+        seed = None if self.seed is None else derive("dropout", self.seed, layer)
+        return layers.Dropout(self.dropout, seed=seed, name=f"dropout_{layer}")(hidden)
 
     def _gated(
         self, hidden: keras.KerasTensor, candidate: keras.KerasTensor, layer: int, width: int

@@ -136,6 +136,7 @@ class Population:
         batch_size: int | None = None,
         optimizer: str | keras.optimizers.Optimizer = "sgd",
         learning_rate: float | Sequence[float] | None = None,
+        schedule: Callable[[int, float], float] | None = None,
         metrics: Sequence[str | keras.metrics.Metric | Callable] = (),
         sample_weight: Any = None,
         class_weight: Mapping[int, float] | None = None,
@@ -162,6 +163,8 @@ class Population:
             batch_size: Examples per update; `None` is 32, or the size of a dataset's first batch.
             optimizer: Keras optimizer, by name or instance.
             learning_rate: One rate for all or one per member; `None` is the optimizer's own.
+            schedule: Function of the epoch (from 0) and a member's rate, which returns the rate of
+                that epoch; `None` keeps the rate.
             metrics: Keras metrics, by name, class or instance, or functions `(y_true, y_pred)`.
             sample_weight: Weights of the loss (n,).
             class_weight: Weights of the loss by class, 1 for a class that is not named.
@@ -178,8 +181,9 @@ class Population:
                 bar anywhere, 2 a line for each epoch, 0 nothing.
 
         Returns:
-            A row per member and epoch: `member`, `seed`, `epoch` (from 1), `learning_rate`,
-            `updates` (so far), `loss` (mean over the epoch), the metrics, and each with `val_`.
+            A row per member and epoch: `member`, `seed`, `epoch` (from 1), `learning_rate` (before
+            any schedule), `updates` (so far), `loss` (mean over the epoch), the metrics, and each
+            with `val_`.
 
         Raises:
             ValueError: If an argument is out of range or data and model do not fit.
@@ -192,6 +196,7 @@ class Population:
             batch_size=batch_size,
             optimizer=optimizer,
             learning_rate=learning_rate,
+            schedule=schedule,
             metrics=metrics,
             sample_weight=sample_weight,
             class_weight=class_weight,
@@ -217,6 +222,7 @@ class Population:
         batch_size: int | None = None,
         optimizer: str | keras.optimizers.Optimizer = "sgd",
         learning_rate: float | Sequence[float] | None = None,
+        schedule: Callable[[int, float], float] | None = None,
         metrics: Sequence[str | keras.metrics.Metric | Callable] = (),
         sample_weight: Any = None,
         class_weight: Mapping[int, float] | None = None,
@@ -279,6 +285,7 @@ class Population:
             batch_size=size,
             drop_remainder=drop_remainder,
             validate=held_out and (lambda: self.members.scores(task, held_out())),
+            schedule=schedule,
         )
         watched = Watched(
             trainer, self.members, callbacks, lambda: self.template, optimizer, epochs

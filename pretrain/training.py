@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 from tqdm.auto import tqdm
 
-from pretrain.checks import check_choice, checked_optimizer, checked_rates, positive
+from pretrain.checks import brief, check_choice, checked_optimizer, checked_rates, positive
 from pretrain.examples import Block
 from pretrain.members import Members, get_program, key_of
 from pretrain.seeds import derive
@@ -61,6 +61,8 @@ class Trainer:
         drop_remainder: Whether examples that fill no batch are left out of the epoch.
         validate: Function that returns the scores of validation examples, shape (members, names).
         stream: Name of the random stream of order and corruption, beside a member's seed.
+        schedule: Function of the epoch (from 0) and a member's learning rate, which returns the
+            rate of that epoch; `None` keeps the rate.
 
     Raises:
         ValueError: If an argument is out of range; in an epoch, if no batch is left.
@@ -78,6 +80,7 @@ class Trainer:
         drop_remainder: bool = False,
         validate: Callable[[], np.ndarray] | None = None,
         stream: str = "",
+        schedule: Callable[[int, float], float] | None = None,
     ) -> None:
         optimizer = checked_optimizer(optimizer)
         self.rates = checked_rates(optimizer, learning_rate, len(members))
@@ -88,12 +91,16 @@ class Trainer:
         self._drops = drop_remainder
         self._validate = validate
         self._stream = stream
+        self._schedule = _checked_schedule(schedule, self.rates)
         self._program = get_program(members.template, task, optimizer)
         self.states = [self._program.optimizer_state(rate) for rate in self.rates]
         self.epoch = self.updates = 0
 
     def __iter__(self) -> Iterator[Epoch]:
         for number in itertools.count(self.epoch + 1):
+            if self._schedule:
+                rates = [self._schedule(number - 1, rate) for rate in self.rates]
+                self.states = list(map(self._program.with_rate, self.states, rates))
             results, steps = self._epoch(number, self.states)
             self.epoch, self.updates = number, self.updates + steps
             scores = dict(zip(self._names, results.T, strict=True))
@@ -150,6 +157,15 @@ class Trainer:
         trained, fixed, slots[:], *measured = zip(*results, strict=True)
         self._members.values = [[*t, *f] for t, f in zip(trained, fixed, strict=True)]
         return measured
+
+
+def _checked_schedule(schedule: Any, rates: list[float | None]) -> Any:
+    if schedule is not None and not (callable(schedule) and None not in rates):
+        raise ValueError(
+            "`schedule` must be a function of the epoch and the rate, and an optimizer that has a "
+            f"schedule of its own takes no other. Received: schedule={brief(schedule)}"
+        )
+    return schedule
 
 
 class BestEpoch:

@@ -263,6 +263,8 @@ def test_a_network_survives_saving(tmp_path, x, shortcut):
         ("normalization", "bathc"),
         ("normalization", True),
         ("shortcut", "dense"),
+        ("dropout", 1.0),
+        ("dropout", "half"),
         ("activation", "relluu"),
         ("initializer", "he"),
         ("head_initializer", "he"),
@@ -286,6 +288,19 @@ def test_bad_arguments_are_named(build, shape, argument, value):
 def test_bad_widths_are_named(build, shape, name, value):
     with pytest.raises(ValueError, match=rf"Received: {name}="):
         build(shape, depth=3, **{name: value})
+
+
+@pytest.mark.parametrize("shortcut", [None, "residual"])
+def test_dropout_sets_a_share_of_every_layer_to_zero_in_training_only(shortcut):
+    model, plain = (
+        mlp((6,), depth=2, units=400, dropout=rate, shortcut=shortcut, seed=0)
+        for rate in (0.25, 0.0)
+    )
+    x = np.random.RandomState(0).normal(size=(50, 6)).astype("float32")
+    np.testing.assert_array_equal(model.predict(x, verbose=0), plain.predict(x, verbose=0))
+    for layer in ("dropout_1", "dropout_2"):
+        dropped = model.get_layer(layer)(np.ones((50, 400)), training=True)
+        assert abs((keras.ops.convert_to_numpy(dropped) == 0).mean() - 0.25) < 0.02
 
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)

@@ -1029,3 +1029,37 @@ def test_a_model_with_several_outputs_is_refused():
     ):
         with pytest.raises(ValueError, match="one output.*Received: a model with 2 outputs"):
             call()
+
+
+def test_a_schedule_is_what_keras_does_with_its_callback(x, y):
+    def halved(epoch, rate):
+        return rate * 0.5**epoch
+
+    scheduled, reference = Population(net, seeds=[3]), Population(net, seeds=[3])
+    history = scheduled.fit(x, y, learning_rate=0.3, schedule=halved, verbose=0, **SETTINGS)
+    callback = keras.callbacks.LearningRateScheduler(lambda epoch: halved(epoch, 0.3))
+    expected = reference.fit(x, y, learning_rate=0.3, callbacks=[callback], verbose=0, **SETTINGS)
+    np.testing.assert_array_equal(history["loss"], expected["loss"])
+    constant = Population(net, seeds=[3]).fit(x, y, learning_rate=0.3, verbose=0, **SETTINGS)
+    assert history["loss"].iloc[-1] != constant["loss"].iloc[-1]
+
+
+def test_each_member_has_its_own_rate_in_a_schedule(x, y):
+    def falling(epoch, rate):
+        return rate / (1 + epoch)
+
+    both, alone = Population(net, seeds=[3, 4]), Population(net, seeds=[4])
+    options = {"schedule": falling, "verbose": 0, **SETTINGS}
+    history = both.fit(x, y, learning_rate=[0.3, 0.1], **options)
+    expected = alone.fit(x, y, learning_rate=0.1, **options)
+    np.testing.assert_array_equal(history.loc[history["seed"] == 4, "loss"], expected["loss"])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "scheduled"])
+def test_a_schedule_that_cannot_be_followed_is_refused(x, y, optimizer):
+    schedules = keras.optimizers.schedules
+    own = keras.optimizers.SGD(schedules.ExponentialDecay(0.1, 10, 0.9))
+    schedule = "cosine" if optimizer == "sgd" else lambda epoch, rate: rate
+    options = {"optimizer": "sgd" if optimizer == "sgd" else own, "schedule": schedule}
+    with pytest.raises(ValueError, match="`schedule` must be a function"):
+        Population(net, seeds=[3]).fit(x, y, verbose=0, **options, **SETTINGS)
