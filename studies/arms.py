@@ -22,12 +22,14 @@ class Arm:
     needs more fields has a subclass.
 
     Args:
-        name: Unique name, as it stands in records and tables.
+        name: Unique name, as it stands in records.
+        title: Name in plain words, as it stands in tables and figures; by default, the name.
         family: Arms of one family share a panel of a figure: `"sigmoid"`, `"relu"`, ...
         paper: The paper that the arm comes from.
         control: Name of the arm that this arm is compared with, if there is one.
-        matches_cost_of: For an arm without pretraining, the pretrained arm whose total cost its
-            report runs are also trained to, so that the two arms can be compared at equal cost.
+        total_cost_of: For an arm without pretraining, the pretrained arm whose total cost this arm
+            is trained to: from the first epoch on, it has as many more epochs as the pretraining
+            costs. So the two arms can be compared at equal cost.
         activation: Activation of the hidden layers, by its Keras name.
         initializer: What `pretrain.initializers.get` takes, by name or as plain data.
         head_initializer: Initializer of the output layer, if that has another.
@@ -35,7 +37,9 @@ class Arm:
         shortcut: `None`, `"residual"`, `"highway"` or `"skip_init"`.
         objective: Config of the objective that trains the hidden layers without labels (see
             `pretrain.objectives.from_config`), or a config for each layer; `None` if nothing does.
-        optimizer: Keras's name of the optimizer that the learning rates are for.
+        pretraining_optimizer: Optimizer of the pretraining, which the pretraining rates are for.
+        optimizer: Optimizer that the learning rates are for: Keras's name, or `"momentum"`, which
+            is SGD with a momentum of 0.9.
         build: `"module:function"`, a function `(input_shape, classes, trial) -> keras.Model` that
             builds the network instead of the fields above. In a study of your own, the module is
             the name of the study's file.
@@ -47,16 +51,18 @@ class Arm:
     """
 
     name: str
+    title: str = ""
     family: str = ""
     paper: str = ""
     control: str | None = None
-    matches_cost_of: str | None = None
+    total_cost_of: str | None = None
     activation: str | None = None
     initializer: str | dict | None = None
     head_initializer: str | dict | None = None
     normalization: str | None = None
     shortcut: str | None = None
     objective: dict | tuple[dict, ...] | None = None
+    pretraining_optimizer: str = "sgd"
     optimizer: str = "sgd"
     build: str | None = None
     rates: bool = True
@@ -65,7 +71,7 @@ class Arm:
 
 
 # These fields say nothing of how an arm is trained.
-_ABOUT = ("family", "paper", "control", "matches_cost_of", "look")
+_ABOUT = ("title", "family", "paper", "control", "look")
 
 
 def version_of(arm: Arm) -> int | str:
@@ -123,25 +129,55 @@ _GLOROT_SIGMOID = {
 }
 _SIGMOID = {"family": "sigmoid", "activation": "sigmoid", "initializer": "historical"}
 _RELU = {"family": "relu", "activation": "relu", "initializer": "he_normal"}
+_BATCH_NORM = _RELU | {"normalization": "batch"}
+_RESIDUAL = _BATCH_NORM | {"shortcut": "residual"}
 
 _ARMS = [
     Arm(
         "random",
+        "sigmoid, random start",
         **_SIGMOID,
         paper="Bengio et al. 2007; Erhan et al. 2010",
-        matches_cost_of="denoising",
         look=("#d55e00", "o"),
     ),
     Arm(
-        "glorot",
-        **_SIGMOID | {"initializer": "glorot_uniform"},
-        paper="Glorot and Bengio 2010",
+        "random_longer",
+        "sigmoid, random start, trained longer",
+        **_SIGMOID,
+        paper="Bengio et al. 2007; Erhan et al. 2010",
         control="random",
-        matches_cost_of="denoising",
+        total_cost_of="denoising",
+        look=("#d55e00", "X"),
+    ),
+    Arm(
+        "glorot",
+        "sigmoid, Glorot start",
+        **_SIGMOID | {"initializer": _GLOROT_SIGMOID},
+        paper="Glorot and Bengio 2010, with the factor 4 of sigmoid units",
+        control="random",
         look=("#e69f00", "s"),
+        version=2,
+    ),
+    Arm(
+        "glorot_longer",
+        "sigmoid, Glorot start, trained longer",
+        **_SIGMOID | {"initializer": _GLOROT_SIGMOID},
+        paper="Glorot and Bengio 2010, with the factor 4 of sigmoid units",
+        control="glorot",
+        total_cost_of="denoising",
+        look=("#e69f00", "P"),
+    ),
+    Arm(
+        "lsuv",
+        "sigmoid, LSUV start",
+        **_SIGMOID | {"initializer": "lsuv"},
+        paper="Mishkin and Matas 2015",
+        control="random",
+        look=("#cc79a7", "p"),
     ),
     Arm(
         "autoencoder",
+        "sigmoid, pretrained by autoencoders",
         **_SIGMOID,
         paper="Bengio et al. 2007",
         control="random",
@@ -150,6 +186,7 @@ _ARMS = [
     ),
     Arm(
         "denoising",
+        "sigmoid, pretrained by denoising",
         **_SIGMOID,
         paper="Vincent et al. 2008, 2010",
         control="random",
@@ -158,52 +195,110 @@ _ARMS = [
     ),
     Arm(
         "sigmoid_batch_norm",
+        "sigmoid + batch norm",
         **_SIGMOID,
         paper="Ioffe and Szegedy 2015",
         control="random",
         normalization="batch",
         look=("#009e73", "v"),
     ),
+    Arm("he", "ReLU, He start", **_RELU, paper="He et al. 2015", look=("#cc6677", "P")),
     Arm(
-        "he", **_RELU, paper="He et al. 2015", matches_cost_of="he_denoising", look=("#cc6677", "P")
+        "he_longer",
+        "ReLU, He start, trained longer",
+        **_RELU,
+        paper="He et al. 2015",
+        control="he",
+        total_cost_of="he_denoising",
+        look=("#cc6677", "s"),
     ),
     Arm(
         "he_denoising",
+        "ReLU, pretrained",
         **_RELU,
         paper="He et al. 2015; Vincent et al. 2010",
         control="he",
         objective=_DENOISING,
+        pretraining_optimizer="adam",
         look=("#882255", "X"),
+        version=2,
+    ),
+    Arm(
+        "he_denoising_sgd",
+        "ReLU, pretrained by SGD",
+        **_RELU,
+        paper="He et al. 2015; Vincent et al. 2010",
+        control="he",
+        objective=_DENOISING,
+        look=("#882255", "d"),
     ),
     Arm(
         "batch_norm",
-        **_RELU,
+        "ReLU + batch norm",
+        **_BATCH_NORM,
         paper="Ioffe and Szegedy 2015",
         control="he",
-        matches_cost_of="batch_norm_denoising",
-        normalization="batch",
         look=("#999933", "<"),
     ),
     Arm(
+        "batch_norm_longer",
+        "ReLU + batch norm, trained longer",
+        **_BATCH_NORM,
+        paper="Ioffe and Szegedy 2015",
+        control="batch_norm",
+        total_cost_of="batch_norm_denoising",
+        look=("#999933", "s"),
+    ),
+    Arm(
         "batch_norm_denoising",
-        **_RELU,
+        "ReLU + batch norm, pretrained",
+        **_BATCH_NORM,
         paper="Ioffe and Szegedy 2015; Vincent et al. 2010",
         control="batch_norm",
-        normalization="batch",
         objective=_DENOISING,
+        pretraining_optimizer="adam",
         look=("#117733", ">"),
+        version=2,
+    ),
+    Arm(
+        "batch_norm_denoising_sgd",
+        "ReLU + batch norm, pretrained by SGD",
+        **_BATCH_NORM,
+        paper="Ioffe and Szegedy 2015; Vincent et al. 2010",
+        control="batch_norm",
+        objective=_DENOISING,
+        look=("#117733", "d"),
     ),
     Arm(
         "residual_batch_norm",
-        **_RELU,
+        "residual + batch norm",
+        **_RESIDUAL,
         paper="He et al. 2016",
-        control="he",
-        normalization="batch",
-        shortcut="residual",
+        control="batch_norm",
         look=("#000000", "p"),
     ),
     Arm(
+        "residual_longer",
+        "residual + batch norm, trained longer",
+        **_RESIDUAL,
+        paper="He et al. 2016",
+        control="residual_batch_norm",
+        total_cost_of="residual_denoising",
+        look=("#000000", "s"),
+    ),
+    Arm(
+        "residual_denoising",
+        "residual + batch norm, pretrained",
+        **_RESIDUAL,
+        paper="He et al. 2016; Vincent et al. 2010",
+        control="residual_batch_norm",
+        objective=_DENOISING,
+        pretraining_optimizer="adam",
+        look=("#332288", "h"),
+    ),
+    Arm(
         "tutorial",
+        "sigmoid, the tutorial's denoising",
         **_SIGMOID | {"initializer": _GLOROT_SIGMOID},
         paper="Deep Learning Tutorials, Stacked Denoising Autoencoders",
         head_initializer="zeros",
@@ -216,6 +311,7 @@ _ARMS = [
     ),
     Arm(
         "variational",
+        "variational autoencoder",
         family="variational",
         paper="Kingma and Welling 2013",
         activation="tanh",

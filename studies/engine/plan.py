@@ -74,10 +74,12 @@ def plan(scale: Scale, records: Iterable[dict]) -> list[Cell]:
     A trial that has a result among the scale's records is never planned again.
     """
     final = _final(records)
-    cells = []
+    cells, planned = [], set()
     for group in groups(scale, final.values()):
-        left = tuple(trial for trial in group.trials if trial.key not in final)
+        # Two places may want the same trial, where two rules choose the same pretraining rate.
+        left = tuple(t for t in group.trials if t.key not in final and t.key not in planned)
         if group.ready and left:
+            planned |= {trial.key for trial in left}
             shape = scale.shape(left[0].dataset)
             cells.append(Cell(left, group.arm, scale.kind, group.label, group.stacks, shape))
     return _by_urgency(cells)
@@ -168,32 +170,45 @@ def _by_urgency(cells: list[Cell]) -> list[Cell]:
     return reports + [cell for turn in zip_longest(*roles.values()) for cell in turn if cell]
 
 
-def choose_rate(records: Iterable[Record], scale: Scale) -> float:
+def choose_rate(records: Iterable[Record], scale: Scale, metric: str = "") -> float:
     """Choose the learning rate of the best mean score; of a tie, the smaller rate.
 
     The records are finished trials of one role, arm and combination of axis values, as a journal
-    holds them, or as rows of a DataFrame (`frame.to_dict("records")`).
+    holds them, or as rows of a DataFrame (`frame.to_dict("records")`). By default, the score is
+    the metric that trials of their role are judged by.
     """
-    means = mean_by_rate(records, scale)
+    means = mean_by_rate(records, scale, metric)
     if not means:
         raise ValueError("Expected at least one finished trial to choose a rate by. Received: none")
     return min(means, key=lambda rate: (means[rate], rate))
 
 
-def mean_by_rate(records: Iterable[Record], scale: Scale) -> dict[float, float]:
+def choose_pretraining_rate(records: Iterable[Record], scale: Scale) -> float:
+    """Choose the pretraining rate whose nets have the best mean score, at their best learning rate.
+
+    The records are finished trials of selection at one place, at several pretraining rates.
+    """
+    searched = defaultdict(list)
+    for record in records:
+        searched[record["pretraining_rate"]].append(record)
+    best = {rate: min(mean_by_rate(held, scale).values()) for rate, held in searched.items()}
+    return min(best, key=lambda rate: (best[rate], rate))
+
+
+def mean_by_rate(records: Iterable[Record], scale: Scale, metric: str = "") -> dict[float, float]:
     """Return the mean score at each learning rate; lower is better."""
     scores = defaultdict(list)
     for record in records:
-        scores[record["learning_rate"]].append(_score(record, scale))
+        scores[record["learning_rate"]].append(_score(record, scale, metric))
     return {rate: fmean(values) for rate, values in scores.items()}
 
 
-def _score(record: Record, scale: Scale) -> float:
+def _score(record: Record, scale: Scale, name: str) -> float:
     """Return what a finished trial is judged by; lower is better.
 
     A trial that diverged is a result: its metric says what the trial counts as.
     """
-    metric = scale.kind.judge(record["role"])
+    metric = scale.kind.metric(name) if name else scale.kind.judge(record["role"])
     value = record.get(metric.name) if record["status"] == "done" else None
     if value is None or not math.isfinite(value):
         value = metric.diverged(record, scale)

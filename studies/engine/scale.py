@@ -33,6 +33,8 @@ _SHAPES = {
 
 # An arm's name, then a value of each axis.
 Place = tuple[Any, ...]
+# Rates for all optimizers, or rates by the name of the optimizer.
+Grid = tuple[float, ...] | dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,21 @@ class Scale:
     Args:
         arms: Arms, or names of arms in `studies.arms.ARMS`, in the order of tables and legends.
         axes: What is varied beside the arms: values by the name of a field of the kind's trials.
-        learning_rates: Grid of rates, the same for all arms; empty if no arm has a rate.
+        only_at: For arms that are not run at every value of the axes: the values by the name of the
+            axis, by the name of the arm.
+        learning_rates: Grid of rates, the same for all arms; or, since optimizers want rates of
+            different sizes, a grid for each optimizer by its name, all of one length. Empty if no
+            arm has a rate.
         selection_seeds: Number of seeds that rates are chosen on; 0 if no arm has a rate.
         report_seeds: Number of fresh seeds that results are reported on.
         pretraining_epochs: Epochs of every pretrained stage; `None` if no arm is pretrained.
-        pretraining_rates: Grid of pretraining rates, chosen from without labels.
+        pretraining_rates: Grid of pretraining rates, or a grid for each optimizer.
+        rule: How the pretraining rate is chosen. `"validation"` takes the rate whose nets end at
+            the best validation score, each at its best learning rate, at the `reference`; so
+            pretraining gets what every rate gets. The name of another rule of the kind takes the
+            rate whose stacks have the best value of a metric.
+        reference: Axis values at which the rule `"validation"` chooses the pretraining rate, which
+            serves all values of these axes; by default, the first value of an axis.
         headline_arms: Arms of the headline claim, which is judged on more seeds.
         headline_axes: Axis values of the headline claim; by default, all values of an axis.
         headline_seeds: Number of report seeds of these arms at these values. With 29 pairs, an arm
@@ -77,10 +89,13 @@ class Scale:
     epochs: int
     report_seeds: int
     axes: dict[str, tuple] = field(default_factory=dict)
-    learning_rates: tuple[float, ...] = ()
+    only_at: dict[str, dict[str, tuple]] = field(default_factory=dict)
+    learning_rates: Grid = ()
     selection_seeds: int = 0
     pretraining_epochs: int | None = None
-    pretraining_rates: tuple[float, ...] = ()
+    pretraining_rates: Grid = ()
+    rule: str = "validation"
+    reference: dict[str, Any] = field(default_factory=dict)
     headline_arms: tuple[str, ...] = ()
     headline_axes: dict[str, tuple] = field(default_factory=dict)
     headline_seeds: int = 29
@@ -109,9 +124,31 @@ class Scale:
                 f"a name, a finite number, or an integer from 1 to {_MOST}",
                 lambda value: isinstance(value, str) or _is_axis_number(value),
             )
+        for arm, axes in self.only_at.items():
+            if arm in self.arm_names and any(
+                axis not in self.axes or not values or set(values) - set(self.axes[axis])
+                for axis, values in axes.items()
+            ):
+                raise ValueError(
+                    "An arm that is not run at all values of an axis must be run at some of them. "
+                    f"Received: only_at={{{arm!r}: {axes}}}, axes={self.axes}"
+                )
         for name in ("learning_rates", "pretraining_rates"):
-            if rates := getattr(self, name):
+            grid = getattr(self, name)
+            grids = grid if isinstance(grid, dict) else {"": grid} if grid else {}
+            for rates in grids.values():
                 _check_values(name, rates, "a positive number", lambda rate: 0 < rate < 1e6)
+            if len({len(rates) for rates in grids.values()}) > 1:
+                raise ValueError(
+                    f"`{name}` must have as many rates for each optimizer, so that all are tuned "
+                    f"alike. Received: {name}={grid}"
+                )
+        for axis, value in self.reference.items():
+            if value not in self.axes.get(axis, ()):
+                raise ValueError(
+                    "The reference must be among the values of its axis. "
+                    f"Received: reference={self.reference}, {axis}={self.axes.get(axis)}"
+                )
         self._check_counts()
         if self.kind:
             self.kind.check(self)
@@ -156,12 +193,16 @@ class Scale:
     @property
     def combinations(self) -> list[dict[str, Any]]:
         """Every combination of axis values, by the name of the axis."""
-        return [dict(zip(self.axes, each, strict=True)) for each in product(*self.axes.values())]
+        return _product(self.axes)
+
+    def combinations_of(self, arm: str) -> list[dict[str, Any]]:
+        """The combinations of axis values that an arm is run at."""
+        return _product(self.axes | self.only_at.get(arm, {}))
 
     @property
     def places(self) -> list[Place]:
-        """Every arm at every combination of axis values: a table has a row for each."""
-        return [(name, *v.values()) for name in self.arm_names for v in self.combinations]
+        """Every arm at its combinations of axis values: a table has a row for each."""
+        return [(name, *v.values()) for name in self.arm_names for v in self.combinations_of(name)]
 
     @property
     def varied(self) -> list[str]:
@@ -177,9 +218,34 @@ class Scale:
         )
         return range(max(self.report_seeds, self.headline_seeds if headline else 0))
 
+    def values(self, place: Place) -> dict[str, Any]:
+        """The axis values of a place, by the name of the axis."""
+        return dict(zip(self.axes, place[1:], strict=True))
+
+    def rates(self, place: Place) -> tuple[float, ...]:
+        """The grid of learning rates at a place."""
+        optimizer = self.kind.optimizer(self.arm(place[0]), self.values(place))
+        return _of_optimizer(self.learning_rates, optimizer)
+
+    def stack_rates(self, arm: Arm) -> tuple[float, ...]:
+        """The grid of pretraining rates of an arm."""
+        return _of_optimizer(self.pretraining_rates, arm.pretraining_optimizer)
+
     def shape(self, dataset: str) -> tuple[int, int]:
         """Size of the flattened input of a dataset, and its number of classes."""
         return _SHAPES.get(dataset, (self.features, self.classes))
+
+
+def _product(axes: dict[str, tuple]) -> list[dict[str, Any]]:
+    return [dict(zip(axes, each, strict=True)) for each in product(*axes.values())]
+
+
+def _of_optimizer(grid: Grid, optimizer: str) -> tuple[float, ...]:
+    if isinstance(grid, dict) and optimizer not in grid:
+        raise ValueError(
+            f"There is no grid of rates for the optimizer {optimizer!r}. Received: {grid}"
+        )
+    return grid[optimizer] if isinstance(grid, dict) else grid
 
 
 def is_custom(name: str) -> bool:
@@ -192,9 +258,7 @@ def load_custom(study: Any, folder: Path) -> Scale:
     path = folder / _FILE
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        stored = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-        for name in ("axes", "headline_axes"):
-            stored[name] = {axis: tuple(values) for axis, values in stored[name].items()}
+        stored = _tuples(stored)
         arms = tuple(study.arms[name] for name in stored.pop("arms"))
         return Scale(arms=arms, kind=study.kind, **stored)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -202,6 +266,13 @@ def load_custom(study: Any, folder: Path) -> Scale:
             f"A custom scale cannot be read: {error}. Expected the axes that `run` has written; "
             f"run the study again with the same axes. Received: {path}"
         ) from error
+
+
+def _tuples(value: Any) -> Any:
+    """Tuples where JSON has made lists."""
+    if isinstance(value, dict):
+        return {name: _tuples(each) for name, each in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def save_custom(scale: Scale, folder: Path) -> None:

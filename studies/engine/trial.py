@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+# The version stands in the key by another name.
+_UNHASHED = ("arm_version", "rule")
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -25,11 +28,11 @@ class Trial:
         width: Units of every hidden layer.
         batch_size: Examples per update, also in pretraining.
         epochs: Epochs of training; of every stage, if `role` is `"pretraining"`.
-        extra_epochs: Epochs that a control trains on after `epochs`, to the total cost of the
-            pretrained arm that it is compared with.
         learning_rate: Rate of the optimizer; 0 for an arm that has no rate.
         pretraining_epochs: Epochs of every stage of the stack that the trial starts from.
         pretraining_rate: Learning rate of that stack; 0 is no pretraining.
+        rule: How this rate was chosen: see `studies.engine.scale.Scale`. What is trained does not
+            depend on the rule, and neither does the key.
         seed: Seed of the streams split, order, init and corruption.
         role: `"pretraining"` (a stack, no labels), `"selection"` (to choose a rate; never sees
             the test set) or `"report"` (a fresh seed at the chosen rate).
@@ -45,10 +48,10 @@ class Trial:
     width: int = 200
     batch_size: int = 20
     epochs: int = 20
-    extra_epochs: int = 0
     learning_rate: float = 0.1
     pretraining_epochs: int = 0
     pretraining_rate: float = 0.0
+    rule: str = "validation"
     seed: int = 0
     role: str = "report"
     arm_version: int | str = 1
@@ -61,7 +64,7 @@ class Trial:
             # The type makes a rate of 1 and one of 1.0 the same trial.
             f.name: type(f.default)(value)
             for f in dataclasses.fields(self)
-            if f.name != "arm_version" and (value := getattr(self, f.name)) != f.default
+            if f.name not in _UNHASHED and (value := getattr(self, f.name)) != f.default
         }
         fields["version"] = self.arm_version
         return _hash(json.dumps(fields, sort_keys=True, separators=(",", ":")))

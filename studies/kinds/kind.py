@@ -19,6 +19,7 @@ a new kind; no other place needs to name it.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pretrain.checks import is_count, is_number
 from studies.arms import Arm, version_of
-from studies.engine.plan import Group, Trials, choose_rate, spread
+from studies.engine.plan import Group, Trials, choose_pretraining_rate, choose_rate, spread
 from studies.engine.scale import FIRST_SELECTION_SEED, Scale
 from studies.engine.trial import Cell, Trial
 
@@ -40,12 +41,12 @@ _UNKNOWN = float("nan")
 # The plan sets these fields of a trial, so that none of them is an axis.
 _PLANNED = (
     *("arm", "arm_version", "seed", "role"),
-    *("learning_rate", "pretraining_epochs", "pretraining_rate", "extra_epochs"),
+    *("learning_rate", "pretraining_epochs", "pretraining_rate"),
 )
 # The fields of an arm that say how a network is made and trained.
 NETWORK_FIELDS = (
     *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
-    *("objective", "optimizer", "build", "matches_cost_of"),
+    *("objective", "pretraining_optimizer", "optimizer", "build", "total_cost_of"),
 )
 
 
@@ -100,8 +101,9 @@ class Kind:
         name: Name of the kind.
         metrics: Metrics of the kind.
         judged_by: The name of the metric that trials of each role are judged by. Rates are chosen
-            by the metrics of `"selection"` and `"pretraining"`; claims are about the metric of
-            `"report"`.
+            by the metric of `"selection"`; claims are about the metric of `"report"`.
+        rules: Rules that choose a pretraining rate from the stacks alone: the name of the metric of
+            pretraining trials that each takes the best of, by the name of the rule.
         trial: Class of the trials.
         arm_fields: The fields of an arm that the kind uses, beside those that describe the arm.
         labels: Names of axes and of families of arms, in words.
@@ -110,6 +112,7 @@ class Kind:
     name: str
     metrics: tuple[Metric, ...]
     judged_by: dict[str, str]
+    rules: dict[str, str] = {}
     trial: type[Trial] = Trial
     arm_fields: tuple[str, ...] = ()
     labels: dict[str, str] = {}
@@ -147,6 +150,10 @@ class Kind:
     def computed(self, record: Mapping[str, Any]) -> float:
         """FLOPs that a finished trial itself took, without its (shared) stack."""
         return record["flops"]
+
+    def optimizer(self, arm: Arm, values: dict[str, Any]) -> str:
+        """The optimizer of an arm at some axis values."""
+        return arm.optimizer
 
     def metric(self, name: str = "") -> Metric:
         """A metric by name; by default, the metric that reported trials are judged by."""
@@ -190,6 +197,12 @@ class Kind:
                 raise ValueError(
                     f"Values of the axis {axis} must be of type {self.axes[axis].__name__}, and "
                     f"numbers at least 1. Received: {axis}={wrong}"
+                )
+        for rule in scale.axes.get("rule", (scale.rule,)):
+            if rule not in ("validation", *self.rules):
+                raise ValueError(
+                    "A rule that chooses the pretraining rate must be one of validation, "
+                    f"{', '.join(self.rules)}. Received: rule={rule!r}"
                 )
         for arm in scale.arms:
             self.check_arm(arm)
@@ -253,21 +266,28 @@ class Kind:
             Groups of trials. How many trials there are must not depend on the records.
         """
         for arm in scale.arms:
-            stacks: dict[Trial, tuple] = {}
-            for values in scale.combinations:
-                trial = self.base(scale, arm, values)
-                stack = self.stack(scale, arm, trial)
-                if stack and stack not in stacks:
-                    *groups, stacks[stack] = self._pretraining(scale, arm, stack, final)
-                    yield from groups
-                yield from self._training(scale, arm, values, trial, stacks.get(stack), final)
+            found: dict[Trial | None, _Pretraining] = {None: _Pretraining()}
+            for values in scale.combinations_of(arm.name):
+                stack = self.stack(scale, arm, self.base(scale, arm, values))
+                if stack not in found:
+                    found[stack] = self._pretraining(scale, arm, stack, final)
+                    yield from found[stack].groups
+                yield from self._training(scale, arm, values, found[stack], final)
 
     def base(self, scale: Scale, arm: Arm, values: dict[str, Any]) -> Trial:
         """The fields that all trials of an arm at some axis values share.
 
         The test size stays at its default except in reports: no other role sees the test set.
         """
-        names = ("dataset", "train_size", "validation_size", "width", "batch_size", "epochs")
+        names = (
+            "dataset",
+            "train_size",
+            "validation_size",
+            "width",
+            "batch_size",
+            "epochs",
+            "rule",
+        )
         common = {name: getattr(scale, name) for name in names} | values
         common.pop("test_size", None)
         return self.trial(arm=arm.name, arm_version=version_of(arm), **common)
@@ -276,44 +296,97 @@ class Kind:
         """The stack that a trial starts from; `None` if the arm is not pretrained."""
         return None
 
-    def reported(self, scale: Scale, arm: Arm, trial: Trial) -> Trial:
-        """A trial as it is reported: a control, for example, trains on."""
-        return trial
-
-    def _pretraining(self, scale: Scale, arm: Arm, stack: Trial, final: dict) -> tuple:
-        """The groups of the stacks, and what `_training` takes: tuned stacks and chosen stacks."""
-        label = f"pretraining {arm.name}"
+    def _pretraining(
+        self, scale: Scale, arm: Arm, stack: Trial, final: dict[str, dict]
+    ) -> "_Pretraining":
+        label, grid = f"pretraining {arm.name}", scale.stack_rates(arm)
         smaller = replace(stack, train_size=scale.selection_train_size or stack.train_size)
-        tuned = spread(smaller, _selection_seeds(scale), scale.pretraining_rates)
-        rate = _chosen(tuned, scale, final)
+        tuned = spread(smaller, _selection_seeds(scale), grid)
+        groups, reference = [Group(label, arm, tuned)], None
+        if stack.rule == "validation" and len(grid) > 1:
+            reference = self._reference(scale, arm, stack)
+            words, ready = _words(arm, reference), not missing(tuned, final)
+            searched = {rate: self._selection(scale, arm, reference, rate) for rate in grid}
+            for rate, trials in searched.items():
+                name = f"selection {words} pretraining rate {rate:g}"
+                groups.append(Group(name, arm, trials, (tuned,), ready))
+            trials = sum(searched.values(), ())
+            rate = _chosen(trials, final, lambda r: choose_pretraining_rate(r, scale))
+        else:
+            metric = self.rules.get(stack.rule, "")
+            rate = _chosen(tuned, final, lambda r: choose_rate(r, scale, metric))
         seeds = max((scale.seeds(p) for p in scale.places if p[0] == arm.name), key=len)
-        stacks = spread(stack, seeds, (rate,))
-        ready = not missing(tuned, final)
-        return Group(label, arm, tuned), Group(label, arm, stacks, ready=ready), (tuned, stacks)
+        chosen = spread(stack, seeds, (rate,))
+        groups.append(Group(label, arm, chosen, ready=math.isfinite(rate)))
+        return _Pretraining(tuple(groups), tuned, chosen, rate, reference)
 
-    def _training(self, scale, arm, values, trial, pretrained, final) -> Iterator[Group]:
-        words = [f"{axis.replace('_', ' ')} {value}" for axis, value in values.items()]
-        place = " ".join([arm.name, *words])
-        tuned, stacks = pretrained or ((), ())
-        if pretrained:
-            trial = replace(
-                trial,
-                pretraining_epochs=scale.pretraining_epochs,
-                pretraining_rate=stacks[0].learning_rate,
-            )
+    def _reference(self, scale: Scale, arm: Arm, stack: Trial) -> dict[str, Any]:
+        """The axis values at which a stack's rate is chosen: as many of the reference as it has."""
+        serves = [
+            values
+            for values in scale.combinations_of(arm.name)
+            if self.stack(scale, arm, self.base(scale, arm, values)) == stack
+        ]
+        wanted = scale.reference.items()
+        return max(serves, key=lambda values: sum(values[axis] == value for axis, value in wanted))
+
+    def _selection(self, scale: Scale, arm: Arm, values: dict[str, Any], rate: float) -> Trials:
+        """The trials that the learning rate of a place is chosen on."""
+        trial = self._started(scale, self.base(scale, arm, values), rate)
+        size = scale.selection_train_size or trial.train_size
+        trial = replace(trial, role="selection", train_size=size)
+        return spread(trial, _selection_seeds(scale), scale.rates((arm.name, *values.values())))
+
+    def _started(self, scale: Scale, trial: Trial, rate: float) -> Trial:
+        """A trial that starts from a stack which was pretrained at a rate; 0 for no stack."""
+        epochs = scale.pretraining_epochs if rate else 0
+        return replace(trial, pretraining_epochs=epochs, pretraining_rate=rate)
+
+    def _training(
+        self,
+        scale: Scale,
+        arm: Arm,
+        values: dict[str, Any],
+        pretraining: "_Pretraining",
+        final: dict[str, dict],
+    ) -> Iterator[Group]:
+        words, tuned, stacks = _words(arm, values), pretraining.tuned, pretraining.chosen
         select, rate = (), 0.0
         if arm.rates:
-            size = scale.selection_train_size or trial.train_size
-            smaller = replace(trial, role="selection", train_size=size)
-            select = spread(smaller, _selection_seeds(scale), scale.learning_rates)
-            rate = _chosen(select, scale, final)
-            ready = not missing(tuned, final)
-            yield Group(f"selection {place}", arm, select, (tuned,) if tuned else (), ready)
-        report = replace(trial, test_size=values.get("test_size", scale.test_size))
-        seeds = scale.seeds((arm.name, *values.values()))
-        report = spread(self.reported(scale, arm, report), seeds, (rate,))
+            select = self._selection(scale, arm, values, pretraining.rate)
+            rate = _chosen(select, final, lambda records: choose_rate(records, scale))
+            # The search for the pretraining rate holds the selection at its reference.
+            if values != pretraining.reference:
+                ready = not missing(tuned, final) and not math.isnan(pretraining.rate)
+                yield Group(f"selection {words}", arm, select, (tuned,) if tuned else (), ready)
+        trial = self._started(scale, self.base(scale, arm, values), pretraining.rate)
+        trial = replace(trial, test_size=values.get("test_size", scale.test_size))
+        report = spread(trial, scale.seeds((arm.name, *values.values())), (rate,))
         ready = not missing(stacks + select, final)
-        yield Group(f"report {place}", arm, report, (stacks,) if stacks else (), ready)
+        yield Group(f"report {words}", arm, report, (stacks,) if stacks else (), ready)
+
+
+@dataclass(frozen=True)
+class _Pretraining:
+    """The stacks that some places of an arm share; empty for an arm without pretraining.
+
+    Args:
+        groups: The groups of trials that make the stacks and choose their rate.
+        tuned: The stacks of the selection seeds, at all rates.
+        chosen: The stacks of the report seeds, at the chosen rate.
+        rate: The chosen rate, NaN if it is yet to be chosen, 0 without pretraining.
+        reference: Axis values where the rate is chosen by trained nets, if it is.
+    """
+
+    groups: tuple[Group, ...] = ()
+    tuned: Trials = ()
+    chosen: Trials = ()
+    rate: float = 0.0
+    reference: dict[str, Any] | None = None
+
+
+def _words(arm: Arm, values: dict[str, Any]) -> str:
+    return " ".join([arm.name, *(f"{axis.replace('_', ' ')} {v}" for axis, v in values.items())])
 
 
 def _is(value: object, type_: type) -> bool:
@@ -340,8 +413,8 @@ def _selection_seeds(scale: Scale) -> range:
     return range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + scale.selection_seeds)
 
 
-def _chosen(trials: Trials, scale: Scale, final: dict[str, dict]) -> float:
-    """Choose on the records of a whole group, and on no other record of the journal."""
+def _chosen(trials: Trials, final: dict[str, dict], choose: Callable[[list[dict]], float]) -> float:
+    """Choose on the records of whole groups, and on no other record of the journal."""
     if missing(trials, final):
         return _UNKNOWN
-    return choose_rate([final[trial.key] for trial in trials], scale)
+    return choose([final[trial.key] for trial in trials])

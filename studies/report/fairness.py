@@ -29,7 +29,7 @@ def check(frame: pd.DataFrame, scale: Scale) -> None:
     tuning = by_place(selection, scale)
     for place, runs in by_place(report, scale).items():
         if len(runs) and scale.arm(place[0]).rates:
-            _check_grid(tuning[place], scale, _text_of(place, scale))
+            _check_grid(tuning[place], scale, place)
             _check_rate(tuning[place], runs, scale, _text_of(place, scale))
 
 
@@ -53,12 +53,13 @@ def _check_seeds_are_apart(selection: pd.DataFrame, report: pd.DataFrame) -> Non
         )
 
 
-def _check_grid(tuned: pd.DataFrame, scale: Scale, where: str) -> None:
+def _check_grid(tuned: pd.DataFrame, scale: Scale, place: Place) -> None:
+    where, grid = _text_of(place, scale), scale.rates(place)
     rates = tuned.groupby("seed")["learning_rate"].agg(lambda rates: tuple(sorted(rates)))
-    if len(rates) != scale.selection_seeds or set(rates) != {tuple(sorted(scale.learning_rates))}:
+    if len(rates) != scale.selection_seeds or set(rates) != {tuple(sorted(grid))}:
         raise UnfairError(
             f"The learning rate of {where} was not chosen on the grid of the scale. "
-            f"Expected {scale.selection_seeds} seeds at each of {_listed(scale.learning_rates)}. "
+            f"Expected {scale.selection_seeds} seeds at each of {_listed(grid)}. "
             f"Received: {'; '.join(f'seed {s}: {_listed(r)}' for s, r in rates.items()) or 'none'}"
         )
 

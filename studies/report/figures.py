@@ -309,5 +309,6 @@ def draw_rates(
         ax.plot(chosen.index, chosen, "o", **ring)
     for ax in panels.values():
         ax.set_xscale("log")
-        ticks(ax.xaxis, scale.learning_rates)
-        ax.tick_params(axis="x", rotation=45 if len(scale.learning_rates) > 4 else 0)
+        rates = sorted({rate for place in scale.places for rate in scale.rates(place)})
+        ticks(ax.xaxis, rates)
+        ax.tick_params(axis="x", rotation=45 if len(rates) > 4 else 0)

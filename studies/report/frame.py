@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -15,18 +16,19 @@ from studies.engine.scale import Scale
 def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.DataFrame:
     """Make the DataFrame that tables and figures are drawn from: a row per trial with a result.
 
-    It has a column per field and metric; a diverged run has what its metrics count it as. Column
-    `chosen` says whether the trial's learning rate was chosen for its place; `arrays` holds a
-    trial's arrays by name, read from `folder`, or `None`. Trials that failed or that the scale does
+    It has a column per field and metric; a diverged run has what its metrics count it as. Trials of
+    selection from which a pretraining rate was chosen, and which have another than the chosen, have
+    the role `"search"`. A trial that two places share has a row for each. Column `chosen` says
+    whether the trial's learning rate was chosen for its place; `arrays` holds a trial's arrays by
+    name, read from `folder`, or `None`. Trials that failed or that the scale does
     not ask for are left out: a journal keeps the records of an earlier version of the study.
     Without any row, it raises `ValueError`.
     """
     groups = plan.groups(scale, records)
-    wanted = {trial.key: trial for group in groups for trial in group.trials}
-    # A record may be older than a field of its trial; the field then has its default.
-    results = [
-        asdict(wanted[r["key"]]) | r for r in records if r["key"] in wanted and r["status"] in FINAL
-    ]
+    held = {r["key"]: r for r in records if r["status"] in FINAL}
+    wanted = dict.fromkeys(trial for group in groups for trial in group.trials)
+    # A record may be older than a field of its trial, and belong to a place of another rule.
+    results = [held[trial.key] | asdict(trial) for trial in wanted if trial.key in held]
     # Sums depend on the order of their terms, but a report must not depend on the records' order.
     order = ("role", "arm", *scale.axes, "learning_rate", "seed", "key")
     results.sort(key=lambda r: [r[field] for field in order])
@@ -38,9 +40,21 @@ def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.D
     table = pd.DataFrame(results)
     for metric in scale.kind.metrics:
         table[metric.name] = _values(metric, results, scale)
-    held = load_arrays(folder) if folder else {}
+    arrays = load_arrays(folder) if folder else {}
+    rates = _rates(groups, scale)
+    unknown = _Rates(math.nan, math.nan)
+    chosen = [rates.get(_place(r, scale), unknown) for r in results]
+    others = [
+        r["role"] == "selection" and r["pretraining_rate"] != rate.pretraining_rate
+        for r, rate in zip(results, chosen, strict=True)
+    ]
     return scale.kind.derive(table).assign(
-        chosen=_chosen(results, groups, scale), arrays=[held.get(r["key"]) for r in results]
+        role=table["role"].mask(others, "search"),
+        chosen=[
+            r["role"] in ("selection", "report") and not other and r["learning_rate"] == rate.rate
+            for r, other, rate in zip(results, others, chosen, strict=True)
+        ],
+        arrays=[arrays.get(r["key"]) for r in results],
     )
 
 
@@ -90,13 +104,17 @@ def _values(metric, results: list[dict], scale: Scale) -> pd.Series:
     return pd.Series(values, dtype=float)
 
 
-def _chosen(results: list[dict], groups: list[plan.Group], scale: Scale) -> list[bool]:
-    def place(values: dict) -> tuple:
-        return values["arm"], *(values[axis] for axis in scale.axes)
+class _Rates(NamedTuple):
+    """The rates that are chosen for a place; NaN for a rate that is yet to be chosen."""
 
-    firsts = [group.trials[0] for group in groups]
-    rates = {place(vars(t)): t.learning_rate for t in firsts if t.role == "report"}
-    return [
-        r["role"] in ("selection", "report") and r["learning_rate"] == rates[place(r)]
-        for r in results
-    ]
+    rate: float
+    pretraining_rate: float
+
+
+def _place(values: dict, scale: Scale) -> tuple:
+    return values["arm"], *(values[axis] for axis in scale.axes)
+
+
+def _rates(groups: list[plan.Group], scale: Scale) -> dict[tuple, _Rates]:
+    reports = [group.trials[0] for group in groups if group.trials[0].role == "report"]
+    return {_place(vars(t), scale): _Rates(t.learning_rate, t.pretraining_rate) for t in reports}

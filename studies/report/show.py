@@ -110,7 +110,7 @@ class Show:
         """The protocol of a scale in words: data, training, tuning, report."""
         tuning = ""
         if scale.learning_rates:
-            grid = ", ".join(f"{rate:g}" for rate in scale.learning_rates)
+            grid = tables.grid_text(scale.learning_rates)
             per = " and ".join(["arm", *(axis.replace("_", " ") for axis in scale.varied)])
             metric, size = self.kind.judge("selection").label, scale.selection_train_size
             size = f", with {size:,} training images" if size else ""

@@ -5,7 +5,7 @@ import re
 
 import pandas as pd
 
-from studies.engine.scale import Scale
+from studies.engine.scale import Grid, Place, Scale
 from studies.report.frame import by_place, reported
 from studies.report.statistics import Interval, mean_interval
 
@@ -28,7 +28,7 @@ def place_table(frame: pd.DataFrame, scale: Scale, metrics: tuple[str, ...]) -> 
     - `arm` and every axis; `seeds` and `diverged` count the report runs;
     - every metric, as it is shown, with the bounds `_low` and `_high` of its 95 % t interval;
     - `learning_rate`, chosen on other seeds; `rate_at_edge` of the grid: `"lowest"`, `"highest"` or
-      empty; `flops` of a run.
+      empty; `pretraining_rate` and `pretraining_rate_at_edge` alike; `flops` of a run.
     """
     rows = []
     for place, cell in by_place(frame, scale).items():
@@ -38,7 +38,9 @@ def place_table(frame: pd.DataFrame, scale: Scale, metrics: tuple[str, ...]) -> 
             row |= interval_values(
                 name, mean_interval(runs[name].dropna()), scale.kind.metric(name).factor
             )
-        rows.append(row | rate_values(cell, scale) | {"flops": runs["flops"].astype(float).mean()})
+        rows.append(
+            row | rate_values(cell, scale, place) | {"flops": runs["flops"].astype(float).mean()}
+        )
     return pd.DataFrame(rows).astype(dict.fromkeys(["seeds", "diverged"], "Int64"))
 
 
@@ -55,13 +57,23 @@ def interval_values(name: str, interval: Interval, factor: float = 1) -> dict[st
     }
 
 
-def rate_values(cell: pd.DataFrame, scale: Scale) -> dict:
-    """The chosen learning rate of a place, and at which end of its grid it lies."""
-    rate = cell.loc[cell["chosen"], "learning_rate"].max()
-    rates, ends = scale.learning_rates, {}
-    if len(rates) > 1:
-        ends = {min(rates): "lowest", max(rates): "highest"}
-    return {"learning_rate": rate or math.nan, "rate_at_edge": ends.get(rate, "")}
+def rate_values(cell: pd.DataFrame, scale: Scale, place: Place) -> dict:
+    """The chosen rates of a place, and at which end of its grid each of them lies."""
+    arm, chosen = scale.arm(place[0]), cell[cell["chosen"]]
+    names = ("learning_rate", "pretraining_rate")
+    rate, pretraining_rate = (chosen[name].max() or math.nan for name in names)
+    stack_rates = scale.stack_rates(arm) if arm.objective else ()
+    return {
+        "learning_rate": rate,
+        "rate_at_edge": _edge(rate, scale.rates(place)),
+        "pretraining_rate": pretraining_rate,
+        "pretraining_rate_at_edge": _edge(pretraining_rate, stack_rates),
+    }
+
+
+def _edge(rate: float, grid: tuple[float, ...]) -> str:
+    ends = {min(grid): "lowest", max(grid): "highest"} if len(grid) > 1 else {}
+    return ends.get(rate, "")
 
 
 def mark(row, scale: Scale) -> str:
@@ -105,6 +117,13 @@ def rate_text(row) -> str:
         return NOT_APPLICABLE
     remark = "does not train" if getattr(row, "trains", "") == "no" else row.rate_at_edge
     return f"{row.learning_rate:g}" + (f" ({remark})" if remark else "")
+
+
+def grid_text(grid: Grid) -> str:
+    """The rates of a grid, by optimizer if each optimizer has its own."""
+    if isinstance(grid, dict):
+        return "; ".join(f"{grid_text(rates)} for {name}" for name, rates in grid.items())
+    return ", ".join(f"{rate:g}" for rate in grid)
 
 
 def to_csv(table: pd.DataFrame) -> str:

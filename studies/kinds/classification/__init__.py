@@ -1,11 +1,15 @@
 """Classification: networks that name the class of an image, judged by their test error."""
 
+import base64
 import math
+import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from studies.arms import Arm
 from studies.engine.scale import Scale
@@ -38,13 +42,36 @@ _error = partial(
 )
 _validation_error = partial(_error, roles=("selection", "report"))
 _test_error = partial(_error, on_test=True, resolution=lambda scale: 1 / scale.test_size)
-_equal_cost = {"roles": ("report",), "only_with": "extra_epochs"}
+_stack = partial(Metric, roles=("pretraining",))
+
+
+@dataclass(frozen=True)
+class ClassificationTrial(Trial):
+    """A trial of a classifier.
+
+    Args:
+        schedule: `"constant"` keeps the learning rate; `"cosine"` lets it fall from epoch to epoch
+            along half a cosine, to nearly 0 in the last epoch (Loshchilov and Hutter 2016).
+        noise: What training with labels does to the net: `"none"`; `"masking"` sets a quarter of
+            the inputs to 0, as denoising pretraining does; `"dropout"` drops a quarter of the units
+            of every hidden layer.
+        optimizer: The optimizer of training with labels; empty for that of the arm.
+    """
+
+    schedule: str = "constant"
+    noise: str = "none"
+    optimizer: str = ""
+
+
+# What the fields of a trial that are words can be.
+_CHOICES = {"schedule": ("constant", "cosine"), "noise": ("none", "masking", "dropout")}
 
 
 class Classification(Kind):
     """Supervised training of an MLP, or of the network that an arm builds, pretrained or not."""
 
     name = "classification"
+    trial = ClassificationTrial
     arm_fields = NETWORK_FIELDS
     labels = {
         "depth": "depth (hidden layers)",
@@ -57,32 +84,46 @@ class Classification(Kind):
         "selection": "validation_error",
         "report": "test_error",
     }
+    rules = {
+        "reconstruction": "mean_validation_ratio",
+        "worst_stage": "validation_ratio",
+        "probe": "probe_error",
+    }
     metrics = (
-        Metric("validation_ratio", "loss over baseline", roles=("pretraining",)),
+        _stack("validation_ratio", "loss over baseline, worst stage"),
+        _stack("mean_validation_ratio", "loss over baseline, mean of the stages"),
+        _error("probe_error", "validation error of a linear probe", roles=("pretraining",)),
+        _stack("dead", "dead units, worst stage", "%", "points", 100),
+        _stack("saturated", "saturated units, worst stage", "%", "points", 100),
         _validation_error("validation_error", "validation error"),
         _validation_error("final_validation_error", "validation error, last epoch"),
-        _validation_error(
-            "equal_cost_validation_error", "validation error at equal cost", **_equal_cost
-        ),
         _test_error("test_error", "test error"),
         _test_error("final_test_error", "test error, last epoch"),
-        _test_error("equal_cost_test_error", "test error at equal cost", **_equal_cost),
         Metric("test_nll", "test NLL", "nats", on_test=True),
         Metric("final_test_nll", "test NLL, last epoch", "nats", on_test=True),
         Metric("flops", "cost", "FLOP", roles=("pretraining", "selection", "report")),
-        Metric("equal_cost_flops", "cost at equal cost", "FLOP", only_with="extra_epochs"),
     )
 
     def flops(self, trial: Trial, arm: Arm, scale: Scale) -> int:
         features, classes = scale.shape(trial.dataset)
         if trial.role == "pretraining":
             return pretraining_flops(trial, arm, trial.epochs, features)
-        epochs = trial.epochs + trial.extra_epochs
-        return finetuning_flops(trial, arm, epochs, features, classes)
+        return finetuning_flops(trial, arm, trial.epochs, features, classes)
 
     def computed(self, record: Mapping[str, Any]) -> float:
-        total = record.get("equal_cost_flops") or record["flops"]
-        return total - record.get("pretraining_flops", 0)
+        return record["flops"] - record.get("pretraining_flops", 0)
+
+    def optimizer(self, arm: Arm, values: dict[str, Any]) -> str:
+        return values.get("optimizer", arm.optimizer)
+
+    def base(self, scale: Scale, arm: Arm, values: dict[str, Any]) -> Trial:
+        trial = super().base(scale, arm, values)
+        if not arm.total_cost_of:
+            return trial
+        pretrained = scale.arm(arm.total_cost_of)
+        shape = scale.shape(trial.dataset)
+        extra = equal_cost_epochs(trial, arm, pretrained, scale.pretraining_epochs, *shape)
+        return replace(trial, epochs=trial.epochs + extra)
 
     def train(self, cell: Cell, cache: Path, load: Callable[[Trial], Any]) -> list[dict]:
         from studies.kinds.classification.train import train
@@ -102,7 +143,18 @@ class Classification(Kind):
             raise ValueError(
                 f"Expected depths of at most {_DEEPEST} hidden layers. Received: depth={depths}"
             )
+        for axis, choices in _CHOICES.items():
+            if unknown := set(scale.axes.get(axis, choices)) - set(choices):
+                raise ValueError(
+                    f"Expected {axis} among {', '.join(choices)}. "
+                    f"Received: {axis}={sorted(unknown)}"
+                )
         for arm in scale.arms:
+            if arm.total_cost_of not in (None, *scale.arm_names):
+                raise ValueError(
+                    f"The arm {arm.name!r} is trained to the cost of {arm.total_cost_of!r}, which "
+                    f"must be an arm of the scale, too. Received: {', '.join(scale.arm_names)}"
+                )
             if arm.objective and not (scale.pretraining_epochs and scale.pretraining_rates):
                 raise ValueError(
                     f"The arm {arm.name!r} is pretrained. Expected `pretraining_epochs` and "
@@ -120,20 +172,11 @@ class Classification(Kind):
         if not arm.objective:
             return None
         # The deepest stack serves every depth: its layers 1..d are a stack of depth d.
-        depth = max(scale.axes.get("depth", (trial.depth,)))
-        return replace(trial, role="pretraining", depth=depth, epochs=scale.pretraining_epochs)
-
-    def reported(self, scale: Scale, arm: Arm, trial: Trial) -> Trial:
-        if arm.matches_cost_of not in scale.arm_names:
-            return trial
-        extra = equal_cost_epochs(
-            trial,
-            arm,
-            scale.arm(arm.matches_cost_of),
-            scale.pretraining_epochs,
-            *scale.shape(trial.dataset),
-        )
-        return replace(trial, extra_epochs=extra)
+        depth = max(values.get("depth", trial.depth) for values in scale.combinations_of(arm.name))
+        # What training with labels varies, pretraining does not know.
+        later = {name: getattr(self.trial, name) for name in ("schedule", "noise", "optimizer")}
+        epochs = scale.pretraining_epochs
+        return replace(trial, role="pretraining", depth=depth, epochs=epochs, **later)
 
 
 # Analytic cost: 2 FLOPs per multiply-add, training 3 times the forward pass.
@@ -177,6 +220,20 @@ def equal_cost_epochs(
 def examples(trial: Trial) -> int:
     """Examples per epoch: the last partial batch is dropped."""
     return trial.train_size // trial.batch_size * trial.batch_size
+
+
+# Which test examples a run was right about: a row of booleans as text, in a record.
+
+
+def packed(correct: Any) -> str:
+    """Pack booleans of shape (n,) into text."""
+    return base64.b64encode(zlib.compress(np.packbits(correct).tobytes(), 9)).decode("ascii")
+
+
+def unpacked(text: str, n: int) -> Any:
+    """Unpack n booleans from the text that `packed` made of them."""
+    held = np.frombuffer(zlib.decompress(base64.b64decode(text)), "uint8")
+    return np.unpackbits(held, count=n).astype(bool)
 
 
 KIND = Classification()

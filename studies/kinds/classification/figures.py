@@ -101,14 +101,14 @@ def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 @figure(
     "Test error against cost",
-    "Means over seeds. The cost of a run is that of its training and, in full, of its pretraining. "
-    "An open marker is a control that is trained on to the cost of the pretrained arm.",
+    "Means over seeds. The cost of a run is that of its training and, in full, of its pretraining.",
 )
 def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = common.grid(scale, "cost of a run (TFLOP)", "test error (%)", linestyle="")
     styles = common.looks(scale)
     for place, runs in common.filled(reported(frame), scale):
-        _cost_point(panels[place], styles[place[0]], runs)
+        point = runs["flops"].mean(), runs["test_error"].mean()
+        panels[place].plot(*point, **styles[place[0]])
     _flops_axis(common.shared(panels))
     _percent_axis(common.shared(panels), reported(frame)["test_error"])
     return drawing
@@ -205,39 +205,23 @@ def _same_jitter() -> Iterator[None]:
 
 
 def _trajectory(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
-    """A mean curve with a marker at the last epoch of the scale; extra epochs follow thinly."""
+    """A mean curve with a marker at the last epoch."""
     done = runs[runs["status"] == "done"]
     if done.empty:
         return
-    epochs = int(done["epochs"].iloc[0])
     names = ("train_nll", "validation_nll")
     x, y = (np.mean([np.array(c[name], float) for c in done["curves"]], 0) for name in names)
-    ax.plot(x[:epochs], y[:epochs], markevery=[epochs - 1], **look)
-    ax.plot(x[epochs - 1 :], y[epochs - 1 :], ":", color=look["color"], linewidth=1)
+    ax.plot(x, y, markevery=[len(x) - 1], **look)
 
 
 def _learning_curves(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
-    curves = [
-        np.array(curves["validation_error"], float)[:epochs]
-        for curves, epochs in zip(runs["curves"], runs["epochs"], strict=True)
-    ]
+    curves = [np.array(curves["validation_error"], float) for curves in runs["curves"]]
     for curve, best in zip(curves, runs["best_epoch"].astype(int), strict=True):
         x = np.arange(1, len(curve) + 1)
         ax.plot(x, curve, color=look["color"], linewidth=0.7, alpha=0.5)
         ax.plot(best, curve[best - 1], look["marker"], color=look["color"])
     if curves:
         ax.plot(x, np.mean(curves, 0), color=look["color"], linestyle=look["linestyle"])
-
-
-def _cost_point(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
-    flops, error = runs["flops"].mean(), runs["test_error"].mean()
-    ax.plot(flops, error, **look)
-    longer = runs[runs["extra_epochs"] > 0]
-    if len(longer):
-        x = [flops, longer["equal_cost_flops"].mean()]
-        y = [error, longer["equal_cost_test_error"].mean()]
-        ax.plot(x, y, ":", color=look["color"], linewidth=1)
-        ax.plot(x[1], y[1], look["marker"], color=look["color"], markerfacecolor="white")
 
 
 def _flops_axis(ax: Axes) -> None:

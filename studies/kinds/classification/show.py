@@ -1,7 +1,5 @@
 """How results of classification are shown: test error, at equal epochs and at equal cost."""
 
-import math
-
 import pandas as pd
 
 from studies.engine.scale import Scale
@@ -10,12 +8,6 @@ from studies.report import statistics, tables
 from studies.report.figures import told
 from studies.report.frame import by_place, reported
 from studies.report.show import Show
-
-_EQUAL_COST = """\
-Controls are trained on, at their chosen rate, to the total cost of the pretrained arm that they are
-compared with. Each net is read at the epoch of its lowest validation error. The numbers of
-pretrained arms are those at equal epochs. Arms that are compared with no pretrained arm are left
-out."""
 
 
 class ClassificationShow(Show):
@@ -38,8 +30,6 @@ class ClassificationShow(Show):
         "its interval.",
         "*rate*: the learning rate, which was chosen on the validation error of other seeds.",
         "*FLOPs*: the cost of one run, with the pretraining of its layers in full.",
-        "*at equal cost*: the error of a control that is trained on to the cost of the pretrained "
-        "arm; for a pretrained arm, its error minus the error of that control.",
         "A – stands where a column does not apply.",
     )
 
@@ -53,9 +43,7 @@ class ClassificationShow(Show):
           mean) of the same errors; `final_error`, at the last epoch;
         - `difference`: error minus that of the `control` with the same seed, over `pairs`;
           `outperforms`: probability of being lower, over the pairs that are no `ties`;
-        - `trains`: whether any rate of the grid beats chance; `pretraining_rate`;
-        - `equal_cost_error`, `equal_cost_flops`: what a control reaches when trained on to the
-          cost of its pretrained arm; `equal_cost_difference`: a pretrained arm's error minus that.
+        - `trains`: whether any rate of the grid beats chance.
         """
         cells = by_place(frame, scale)
         table = pd.DataFrame(_row(cells, scale, place) for place in scale.places)
@@ -68,12 +56,8 @@ class ClassificationShow(Show):
 
     def sections(self, table: pd.DataFrame, scale: Scale) -> list[str]:
         """The table at equal epochs, and the table at equal cost if any control is trained on."""
-        epochs, cost = error_block(table, scale), error_block(table, scale, equal_cost=True)
-        marks = tables.listed(tables.notes(epochs))
-        parts = ["### At equal epochs", tables.markdown(epochs), marks]
-        if len(cost):
-            parts += ["### At equal cost", _EQUAL_COST, tables.markdown(cost)]
-        return parts
+        block = error_block(table, scale)
+        return [tables.markdown(block), tables.listed(tables.notes(block))]
 
     def numbers(self, table: pd.DataFrame, scale: Scale) -> list[str]:
         block = pd.DataFrame([_long_row(row, scale) for row in table.itertuples()])
@@ -104,31 +88,18 @@ class ClassificationShow(Show):
         ]
 
 
-def error_block(table: pd.DataFrame, scale: Scale, equal_cost: bool = False) -> pd.DataFrame:
-    """Error % by arm (rows) and axis values (columns), as text: mean ± half the interval.
-
-    At equal cost, controls are trained on to the cost of their pretrained arms, and arms that have
-    no part in such a comparison are left out.
-    """
-    names = [n for n in scale.arm_names if not equal_cost or _has_equal_cost(n, scale)]
+def error_block(table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+    """Error % by arm (rows) and axis values (columns), as text: mean ± half the interval."""
     rows = []
-    for name in names:
+    for name in scale.arm_names:
         cells = {"arm": name}
         for row in table[table["arm"] == name].itertuples():
             label = ", ".join(
                 f"{axis.replace('_', ' ')} {getattr(row, axis)}" for axis in scale.axes
             )
-            longer = equal_cost and not scale.arm(name).objective
-            cells[label or "error"] = _error_text(
-                row, scale, "equal_cost_error" if longer else "error"
-            )
+            cells[label or "error"] = _error_text(row, scale)
         rows.append(cells)
     return pd.DataFrame(rows)
-
-
-def _has_equal_cost(name: str, scale: Scale) -> bool:
-    control = scale.arm(name).control if scale.arm(name).objective else name
-    return control in scale.arm_names and scale.arm(control).matches_cost_of in scale.arm_names
 
 
 def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
@@ -138,7 +109,6 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
     controls = reported(cells.get((control, *place[1:]), cell[:0])).set_index("seed")
     errors, interval = runs["test_error"], tables.interval_values
     difference = statistics.paired_interval(*_both(errors, controls["test_error"]))
-    rate = cell.loc[cell["chosen"], "pretraining_rate"].max()
     return {
         "arm": arm.name,
         "family": arm.family,
@@ -154,11 +124,9 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
         "pairs": difference.n,
         **interval("difference", difference, 100),
         **_outperforms(errors, controls["test_error"]),
-        **tables.rate_values(cell, scale),
-        "trains": _trains(cell[cell["role"] == "selection"], scale),
-        "pretraining_rate": rate if arm.objective else math.nan,
+        **tables.rate_values(cell, scale, place),
+        "trains": _trains(cell[cell["role"] == "selection"], scale, place),
         "flops": runs["flops"].mean(),
-        **_equal_cost(runs, controls, bool(arm.objective)),
     }
 
 
@@ -175,35 +143,20 @@ def _outperforms(errors: pd.Series, controls: pd.Series) -> dict:
     return tables.interval_values("outperforms", found) | {"ties": len(both[0]) - found.n}
 
 
-def _trains(selection: pd.DataFrame, scale: Scale) -> str:
+def _trains(selection: pd.DataFrame, scale: Scale, place: tuple) -> str:
     if selection.empty:
         return ""
     metric = scale.kind.judge("selection")
     errors = selection.groupby("learning_rate")[metric.name].mean()
     if (errors < metric.at_chance(scale.shape(selection["dataset"].iloc[0])[1])).any():
         return "yes"
-    return "no" if len(errors) == len(scale.learning_rates) else ""
+    return "no" if len(errors) == len(scale.rates(place)) else ""
 
 
-def _equal_cost(runs: pd.DataFrame, controls: pd.DataFrame, pretrained: bool) -> dict:
-    """A control's own error at equal cost, or a pretrained arm's distance from its control's."""
-    longer = runs["equal_cost_test_error"].dropna()
-    reached = (
-        controls["equal_cost_test_error"].dropna() if pretrained else controls["test_error"][:0]
-    )
-    difference = statistics.paired_interval(*_both(runs["test_error"], reached))
-    return {
-        **tables.interval_values("equal_cost_error", statistics.mean_interval(longer), 100),
-        "equal_cost_flops": runs["equal_cost_flops"].mean(),
-        **tables.interval_values("equal_cost_difference", difference, 100),
-    }
-
-
-def _error_text(row, scale: Scale, name: str) -> str:
+def _error_text(row, scale: Scale) -> str:
     if not row.seeds:
         return tables.MISSING
-    mean, high = getattr(row, name), getattr(row, f"{name}_high")
-    return tables.mean_text(mean, high) + tables.mark(row, scale)
+    return tables.mean_text(row.error, row.error_high) + tables.mark(row, scale)
 
 
 def _long_row(row, scale: Scale) -> dict:
@@ -220,9 +173,6 @@ def _long_row(row, scale: Scale) -> dict:
         "pairs": str(row.pairs) if row.pairs else tables.NOT_APPLICABLE,
         "rate": tables.rate_text(row),
         "FLOPs": f"{row.flops:.3g}",
-        "error % at equal cost": tables.mean_text(row.equal_cost_error, row.equal_cost_error_high),
-        "FLOPs at equal cost": f"{row.equal_cost_flops:.3g}",
-        "points from control at equal cost": bounds("equal_cost_difference"),
     }
     if not row.seeds:
         cells = dict.fromkeys(cells, tables.MISSING)
@@ -230,14 +180,22 @@ def _long_row(row, scale: Scale) -> dict:
     return {"arm": row.arm} | {axis: str(getattr(row, axis)) for axis in scale.axes} | shown
 
 
+_RULES = {
+    "reconstruction": "whose layers reconstruct validation images best in the mean",
+    "worst_stage": "whose worst layer reconstructs its input best on validation images",
+    "probe": "whose codes a linear classifier tells the classes from best, on validation images",
+    "validation": "whose nets have the lowest validation error at the end, each at its best "
+    "learning rate{where}",
+}
+
+
 def _pretraining(scale: Scale) -> str:
     if not any(arm.objective for arm in scale.arms):
         return ""
-    rates = ", ".join(f"{rate:g}" for rate in scale.pretraining_rates)
-    epochs = f" Pretraining: {scale.pretraining_epochs} epochs per layer of plain SGD, at"
-    if len(scale.pretraining_rates) == 1:
+    rates, grid = tables.grid_text(scale.pretraining_rates), scale.pretraining_rates
+    epochs = f" Pretraining: {scale.pretraining_epochs} epochs per layer, at"
+    if isinstance(grid, tuple) and len(grid) == 1:
         return f"{epochs} a rate of {rates}."
-    return (
-        f"{epochs} the rate of {rates} whose worst layer reconstructs its input best on "
-        "validation images. The choice of this rate needs no labels."
-    )
+    where = "".join(f", at {axis.replace('_', ' ')} {v}" for axis, v in scale.reference.items())
+    rules = [_RULES[rule].format(where=where) for rule in scale.axes.get("rule", (scale.rule,))]
+    return f"{epochs} the rate of {rates} {', or '.join(rules)}."

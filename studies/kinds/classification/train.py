@@ -1,11 +1,14 @@
 """How classifiers are trained: the trials of a cell as one population."""
 
 import hashlib
+import math
 import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +18,7 @@ from pretrain import (
     Population,
     PretrainingWarning,
     greedy_pretrain,
+    lsuv,
     networks,
     objectives,
 )
@@ -22,16 +26,25 @@ from pretrain.datasets import Dataset
 from pretrain.files import replacing
 from pretrain.objectives import Objective
 from pretrain.report import Report
+from pretrain.seeds import derive
 from studies.arms import Arm, builder
 from studies.engine.trial import Cell, Trial
-from studies.kinds.classification import finetuning_flops, pretraining_flops
+from studies.kinds.classification import finetuning_flops, packed, pretraining_flops
 
 _PREDICTION = {
     "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     "metrics": ["accuracy"],
 }
 # These costs are known of a diverged run, too.
-_COSTS = ("pretraining_flops", "finetuning_flops", "flops", "equal_cost_flops")
+_COSTS = ("pretraining_flops", "finetuning_flops", "flops")
+# Optimizers that Keras has no name for.
+_OPTIMIZERS = {"momentum": {"class_name": "SGD", "config": {"momentum": 0.9}}}
+# The share of inputs or units that noise sets to 0: as much as denoising pretraining masks.
+_NOISE = 0.25
+# Penalty of the linear probe, for each example.
+_RIDGE = 1e-3
+# Examples that layer-sequential unit-variance initialization measures variances on.
+_LSUV = 1_000
 # The protocol of all studies: an epoch is of full batches, and examples stay in memory.
 PROTOCOL = {"drop_remainder": True, "max_memory": sys.maxsize, "verbose": 0}
 Load = Callable[[Trial], Dataset]
@@ -53,12 +66,13 @@ def train(cell: Cell, cache: Path, load: Load, watch: Watch = lambda *_: {}) -> 
     return _finetune(cell, cache, load, watch)
 
 
-def build(trial: Trial, arm: Arm, data: Dataset) -> keras.Model:
+def build(trial: Trial, arm: Arm, data: Dataset, dropout: float = 0.0) -> keras.Model:
     """Build the network of an arm, of which a density model uses the hidden layers."""
     shape = data.train[0].shape[1:]
     if arm.build:
         return builder(arm)(shape, data.classes, trial)
-    return networks.mlp(
+    by_data = arm.initializer == "lsuv"
+    model = networks.mlp(
         shape,
         data.classes,
         depth=trial.depth,
@@ -66,10 +80,36 @@ def build(trial: Trial, arm: Arm, data: Dataset) -> keras.Model:
         activation=arm.activation,
         normalization=arm.normalization,
         shortcut=arm.shortcut,
-        initializer=arm.initializer,
+        initializer="orthogonal" if by_data else arm.initializer,
         head_initializer=arm.head_initializer,
+        dropout=dropout,
         seed=trial.seed,
     )
+    if by_data:
+        lsuv(model, data.train[0][:_LSUV], seed=trial.seed)
+    return model
+
+
+class _InputMasking(keras.layers.Dropout):
+    """Sets a share of the inputs to 0, and does not scale the others up, as dropout does."""
+
+    def call(self, inputs, training=False):
+        dropped = super().call(inputs, training=training)
+        return dropped * (1 - self.rate) if training else dropped
+
+
+def _started(trial: Trial, arm: Arm, data: Dataset, stack: Stack) -> keras.Model:
+    """Build the net that training with labels starts from, with the noise of this training."""
+    model = build(trial, arm, data, dropout=_NOISE if trial.noise == "dropout" else 0.0)
+    _fill(model, stack)
+    if trial.noise != "masking":
+        return model
+    masking = _InputMasking(_NOISE, seed=derive("masking", trial.seed), name="masking")
+    return keras.Sequential([keras.Input(model.input_shape[1:]), masking, model])
+
+
+def _optimizer(name: str) -> keras.optimizers.Optimizer:
+    return keras.optimizers.get(_OPTIMIZERS.get(name, name))
 
 
 def _objective(arm: Arm) -> Objective | list[Objective]:
@@ -93,7 +133,7 @@ def _pretrain(
             _objective(arm),
             epochs=first.epochs,
             batch_size=first.batch_size,
-            optimizer="sgd",
+            optimizer=_optimizer(arm.pretraining_optimizer),
             learning_rate=[trial.learning_rate for trial in trials],
             validation_data=([data.validation[0] for data in sets],),
             **PROTOCOL,
@@ -103,6 +143,9 @@ def _pretrain(
         _save_stack(cache, trial, stack)
     features = int(np.prod(sets[0].train[0].shape[1:]))
     results = [_pretraining_result(t, arm, report, i, features) for i, t in enumerate(trials)]
+    for result, model, data in zip(results, models, sets, strict=True):
+        if result["status"] == "done":
+            result["probe_error"] = _probe_error(model, data)
     return results, stacks
 
 
@@ -112,6 +155,10 @@ def _pretraining_result(trial: Trial, arm: Arm, report: Report, i: int, features
     validation = [history["val_loss"].tolist() for history in histories]
     baseline = [float(stage.baseline[i]) for stage in report.stages]
     done = np.isfinite([*loss, *validation]).all()
+    useless = {
+        name: [_share(getattr(stage, name)[i]) for stage in report.stages]
+        for name in ("dead", "saturated")
+    }
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.array(validation)[:, -1] / baseline
     return {
@@ -119,19 +166,49 @@ def _pretraining_result(trial: Trial, arm: Arm, report: Report, i: int, features
         # The ratio of the worst stage. A mean would reward a stage that learns nothing, since the
         # next stage easily reconstructs its constant codes. Dead units, all 0, make it NaN.
         "validation_ratio": float(ratios.max()) if done else None,
+        "mean_validation_ratio": float(ratios.mean()) if done else None,
+        **{name: _worst(shares) if done else None for name, shares in useless.items()},
         "flops": pretraining_flops(trial, arm, trial.epochs, features),
-        "curves": {"loss": loss, "validation_loss": validation, "baseline": baseline},
+        "curves": {"loss": loss, "validation_loss": validation, "baseline": baseline, **useless},
     }
+
+
+def _probe_error(model: keras.Model, data: Dataset) -> float:
+    """Validation error of a linear classifier on the codes of the last hidden layer.
+
+    The classifier is the ridge regression of the labels' indicators on the standardized codes.
+    """
+    encoder = keras.Model(model.input, model.get_layer("head").input)
+    (x, y), (x_val, y_val) = data.train, data.validation
+    codes, held_out = (encoder.predict(each, batch_size=500, verbose=0) for each in (x, x_val))
+    codes, held_out = (c.reshape(len(c), -1).astype("float64") for c in (codes, held_out))
+    mean, scale = codes.mean(axis=0), codes.std(axis=0)
+    scale[scale == 0] = 1
+    codes, held_out = ((c - mean) / scale for c in (codes, held_out))
+    penalty = _RIDGE * len(codes) * np.eye(codes.shape[1])
+    labels = np.eye(data.classes)[y.ravel()]
+    weights = np.linalg.solve(codes.T @ codes + penalty, codes.T @ (labels - labels.mean(axis=0)))
+    scores = held_out @ weights + labels.mean(axis=0)
+    return float((scores.argmax(axis=1) != y_val.ravel()).mean())
+
+
+def _share(value: float) -> float | None:
+    """A share for a record, in which NaN is null."""
+    return None if math.isnan(value) else float(value)
+
+
+def _worst(shares: list[float | None]) -> float | None:
+    return max((share for share in shares if share is not None), default=None)
 
 
 def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
     """Train with labels, from the pretrained stacks if the arm has any."""
     sets = [load(trial) for trial in cell.trials]
     stacks = _stacks(cell, cache, load)
-    models = []
-    for trial, data in zip(cell.trials, sets, strict=True):
-        models.append(build(trial, cell.arm, data))
-        _fill(models[-1], stacks.get(trial.seed, {}))
+    models = [
+        _started(trial, cell.arm, data, stacks.get(trial.seed, {}))
+        for trial, data in zip(cell.trials, sets, strict=True)
+    ]
     population = Population.from_models(models, [trial.seed for trial in cell.trials])
     curves, tests = _train(population, cell, sets, watch)
     features = int(np.prod(sets[0].train[0].shape[1:]))
@@ -140,7 +217,7 @@ def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
             trial,
             cell.arm,
             {name: curve[:, i] for name, curve in curves.items()},
-            {epoch: {name: values[i] for name, values in t.items()} for epoch, t in tests.items()},
+            {name: values[i] for name, values in tests.items()},
             features,
             data.classes,
         )
@@ -150,24 +227,22 @@ def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
 
 def _train(
     population: Population, cell: Cell, sets: list[Dataset], watch: Watch
-) -> tuple[dict[str, np.ndarray], dict[int, dict[str, np.ndarray]]]:
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train with labels.
 
-    Returns curves of shape (epochs, members); and, for report trials, the scores on the test set
-    after the epochs of the scale and after the extra epochs, by the number of the epoch.
+    Returns curves of shape (epochs, members); and, for report trials, the results on the test set,
+    a value per member.
     """
     first = cell.trials[0]
-    last = first.epochs + first.extra_epochs
-    # Selection trials never see the test set.
-    tested = (first.epochs, last) if first.role == "report" else ()
     curves = {"train_nll": [], "validation_nll": [], "validation_error": []}
-    tests, best = {}, BestEpoch(population.members)
+    best = BestEpoch(population.members)
     held_out = _columns([data.validation for data in sets])
     for epoch in population.epochs(
         *_columns([data.train for data in sets]),
-        epochs=last,
+        epochs=first.epochs,
         batch_size=first.batch_size,
-        optimizer=cell.arm.optimizer,
+        optimizer=_optimizer(first.optimizer or cell.arm.optimizer),
+        schedule=partial(_cosine, first.epochs) if first.schedule == "cosine" else None,
         learning_rate=[trial.learning_rate for trial in cell.trials],
         validation_data=held_out,
         **PROTOCOL,
@@ -180,14 +255,18 @@ def _train(
         for name, values in watch(population, epoch.number).items():
             curves.setdefault(name, []).append(values)
         best.update(error)
-        if epoch.number in tested:
-            test_set = [array[: first.test_size] for array in sets[0].test]
-            lowest = population.with_members(best.members)
-            tests[epoch.number] = {
-                **_test(lowest, "test", *test_set),
-                **_test(population, "final_test", *test_set),
-            }
+    tests = {}
+    # Selection trials never see the test set.
+    if first.role == "report":
+        x, y = (array[: first.test_size] for array in sets[0].test)
+        lowest = population.with_members(best.members)
+        tests = _test(lowest, "test", x, y) | _test(population, "final_test", x, y)
+        tests["correct"] = [packed(row) for row in lowest.predict(x).argmax(axis=-1) == y]
     return {name: np.array(values, dtype="float64") for name, values in curves.items()}, tests
+
+
+def _cosine(epochs: int, epoch: int, rate: float) -> float:
+    return rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 def _columns(sets: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list, list]:
@@ -209,41 +288,31 @@ def _errors(accuracy: np.ndarray, n: int) -> np.ndarray:
 
 
 def _finetuning_result(
-    trial: Trial, arm: Arm, curves: dict, tests: dict[int, dict], features: int, classes: int
+    trial: Trial, arm: Arm, curves: dict, tests: dict[str, Any], features: int, classes: int
 ) -> dict:
     pretraining = pretraining_flops(trial, arm, trial.pretraining_epochs, features)
     finetuning = finetuning_flops(trial, arm, trial.epochs, features, classes)
     pretraining = pretraining if arm.objective else 0
     result = {
         "status": "done",
-        **_scores(curves, trial.epochs),
-        **{name: float(value) for name, value in tests.get(trial.epochs, {}).items()},
+        **_scores(curves),
+        **{k: v if isinstance(v, str) else float(v) for k, v in tests.items()},
         "pretraining_flops": pretraining,
         "finetuning_flops": finetuning,
         "flops": pretraining + finetuning,
     }
-    if trial.role == "report":
-        epochs = trial.epochs + trial.extra_epochs
-        total = pretraining + finetuning_flops(trial, arm, epochs, features, classes)
-        longer = _scores(curves, epochs)
-        for name in ("validation_error", "best_epoch"):
-            result[f"equal_cost_{name}"] = longer[name]
-        result["equal_cost_test_error"] = float(tests[epochs]["test_error"])
-        result["equal_cost_flops"] = total
-    if not np.isfinite(curves["train_nll"][: trial.epochs]).all():
+    if not np.isfinite(curves["train_nll"]).all():
         measured = [name for name in result if name not in _COSTS]
         result |= dict.fromkeys(measured) | {"status": "diverged"}
     return result | {"curves": {name: curve.tolist() for name, curve in curves.items()}}
 
 
-def _scores(curves: dict, epochs: int) -> dict:
+def _scores(curves: dict) -> dict:
     """The values of curves at the epoch of the lowest validation error, and at the last epoch."""
-    best = int(np.argmin(curves["validation_error"][:epochs]))
+    best = int(np.argmin(curves["validation_error"]))
     scores = {name: float(curve[best]) for name, curve in curves.items()}
     final = {
-        f"final_{name}": float(curve[epochs - 1])
-        for name, curve in curves.items()
-        if name != "train_nll"
+        f"final_{name}": float(curve[-1]) for name, curve in curves.items() if name != "train_nll"
     }
     return {"best_epoch": best + 1, **scores, **final}
 
@@ -275,7 +344,8 @@ def _fill(model: keras.Model, stack: Stack) -> None:
 
 
 def _hidden(model: keras.Model) -> list[keras.Variable]:
-    return [v for v in model.variables if not v.path.startswith("head/")]
+    # Not the state of dropout's random numbers, which a stack has none of.
+    return [v for v in model.weights if not v.path.startswith("head/")]
 
 
 def _weights(model: keras.Model) -> Stack:
