@@ -34,6 +34,7 @@ SCALE = Scale(
     learning_rates=(0.1, 0.3),
     pretraining_epochs=2,
     pretraining_rates=(0.01, 0.03),
+    rule="worst_stage",
     selection_seeds=2,
     report_seeds=3,
     kind=KIND,

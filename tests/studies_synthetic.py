@@ -11,6 +11,7 @@ import studies.kinds
 from studies.engine import study
 from studies.engine.plan import plan
 from studies.kinds import classification
+from studies.kinds.classification.correctness import packed
 
 STUDIES = {name: study.load(name) for name in study.questions()}
 KINDS = {
@@ -30,9 +31,10 @@ _ERROR = {
     "batch_norm": (7.0, 0.97),
     "batch_norm_denoising": (6.9, 0.97),
     "residual_batch_norm": (7.1, 0.95),
+    "residual_denoising": (7.0, 0.95),
 }
 _CHANCE = 0.887
-_UNTRAINABLE_FROM = {"random": 4, "glorot": 8}
+_UNTRAINABLE_FROM = {"random": 4, "random_longer": 4}
 _BEST_RATE_OF_DENSITY = 0.003
 
 
@@ -104,7 +106,8 @@ def _final_error(trial, scale, generator):
     noise = math.exp(0.03 * generator.standard_normal())
     size = (2_000 / trial.train_size) ** 0.5
     # Best is the second from the top of the grid.
-    best = scale.learning_rates[-2:][0] if trial.learning_rate else 1
+    grid = scale.rates((trial.arm, *(getattr(trial, axis) for axis in scale.axes)))
+    best = grid[-2:][0] if trial.learning_rate else 1
     off = math.log10((trial.learning_rate or 1) / best)
     tuned = first / 100 * factor ** (trial.depth - 1) * size * noise
     return min(_CHANCE, tuned * 10 ** (0.35 * off**2))
@@ -113,7 +116,7 @@ def _final_error(trial, scale, generator):
 def _curves(trial, scale):
     generator = _generator(trial)
     final = _final_error(trial, scale, generator)
-    epochs = trial.epochs + trial.extra_epochs
+    epochs = trial.epochs
     t = np.arange(1, epochs + 1)
     pretrained = bool(scale.arm(trial.arm).objective)
     start = 0.25 if pretrained else 0.6
@@ -135,19 +138,16 @@ def _curves(trial, scale):
 def _training(trial, scale):
     curves, arm = _curves(trial, scale), scale.arm(trial.arm)
     validation = np.minimum(curves["error"] * 1.04, 1.0)
-    n = trial.epochs
-    best = int(validation[:n].argmin())
-    whole = int(validation.argmin())
+    best = int(validation.argmin())
     features, classes = scale.shape(trial.dataset)
     pretraining = classification.pretraining_flops(trial, arm, trial.pretraining_epochs, features)
     if not arm.objective:
         pretraining = 0
-    finetuning = classification.finetuning_flops(trial, arm, n, features, classes)
-    all_epochs = classification.finetuning_flops(trial, arm, len(validation), features, classes)
+    finetuning = classification.finetuning_flops(trial, arm, trial.epochs, features, classes)
     metrics = {
         "validation_error": float(validation[best]),
         "best_epoch": best + 1,
-        "final_validation_error": float(validation[n - 1]),
+        "final_validation_error": float(validation[-1]),
         "train_nll": float(curves["train_nll"][best]),
         "validation_nll": float(curves["nll"][best]),
         "flops": pretraining + finetuning,
@@ -164,19 +164,31 @@ def _training(trial, scale):
     return metrics | {
         "test_error": float(curves["error"][best]),
         "test_nll": float(curves["nll"][best]),
-        "final_test_error": float(curves["error"][n - 1]),
-        "final_test_nll": float(curves["nll"][n - 1]),
-        "equal_cost_test_error": float(curves["error"][whole]),
-        "equal_cost_validation_error": float(validation[whole]),
-        "equal_cost_best_epoch": whole + 1,
-        "equal_cost_flops": pretraining + all_epochs,
+        "final_test_error": float(curves["error"][-1]),
+        "final_test_nll": float(curves["nll"][-1]),
+        "correct": _correct(trial, scale, float(curves["error"][best])),
     }
+
+
+def _correct(trial, scale, error):
+    """Which test examples a run of this error is right about: the same ones are hard for all."""
+    generator = _generator(trial)
+    hard = np.random.default_rng(0).random(scale.test_size)
+    noisy = hard + 0.02 * generator.standard_normal(scale.test_size)
+    wrong = np.argsort(noisy)[: round(error * scale.test_size)]
+    correct = np.ones(scale.test_size, bool)
+    correct[wrong] = False
+    return packed(correct)
 
 
 def _pretraining(trial, scale):
     loss = [_rounded(100 + 80 * np.exp(-np.arange(trial.epochs) / 4))] * trial.depth
     return {
         "validation_ratio": 0.4 + 0.01 * _generator(trial).random(),
+        "mean_validation_ratio": 0.3 + 0.01 * _generator(trial).random(),
+        "probe_error": 0.1 + 0.01 * _generator(trial).random(),
+        "dead": 0.0,
+        "saturated": 0.0,
         "flops": scale.kind.flops(trial, scale.arm(trial.arm), scale),
         "curves": {"loss": loss, "validation_loss": loss, "baseline": [206.0] * trial.depth},
     }

@@ -58,7 +58,7 @@ class Scale:
             pretraining gets what every rate gets. The name of another rule of the kind takes the
             rate whose stacks have the best value of a metric.
         reference: Axis values at which the rule `"validation"` chooses the pretraining rate, which
-            serves all values of these axes; by default, the first value of an axis.
+            serves all values of these axes. An axis without this value has its first value.
         headline_arms: Arms of the headline claim, which is judged on more seeds.
         headline_axes: Axis values of the headline claim; by default, all values of an axis.
         headline_seeds: Number of report seeds of these arms at these values. With 29 pairs, an arm
@@ -142,12 +142,6 @@ class Scale:
                 raise ValueError(
                     f"`{name}` must have as many rates for each optimizer, so that all are tuned "
                     f"alike. Received: {name}={grid}"
-                )
-        for axis, value in self.reference.items():
-            if value not in self.axes.get(axis, ()):
-                raise ValueError(
-                    "The reference must be among the values of its axis. "
-                    f"Received: reference={self.reference}, {axis}={self.axes.get(axis)}"
                 )
         self._check_counts()
         if self.kind:

@@ -216,6 +216,8 @@ def overridden(args: argparse.Namespace, study: Study, scale: Scale) -> Scale:
             axes[name] = values or axes[name]
         elif values:
             changes[name] = values[0]
+    if axes != scale.axes:
+        changes["only_at"] = {}
     changed = replace(scale, axes=axes, **changes)
     if changed == scale:
         return scale

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-# The version stands in the key by another name.
-_UNHASHED = ("arm_version", "rule")
+# Fields that do not say what is trained; the version stands in the key by another name.
+UNHASHED = ("arm_version", "rule")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Trial:
             # The type makes a rate of 1 and one of 1.0 the same trial.
             f.name: type(f.default)(value)
             for f in dataclasses.fields(self)
-            if f.name not in _UNHASHED and (value := getattr(self, f.name)) != f.default
+            if f.name not in UNHASHED and (value := getattr(self, f.name)) != f.default
         }
         fields["version"] = self.arm_version
         return _hash(json.dumps(fields, sort_keys=True, separators=(",", ":")))

@@ -327,8 +327,7 @@ class Kind:
             for values in scale.combinations_of(arm.name)
             if self.stack(scale, arm, self.base(scale, arm, values)) == stack
         ]
-        wanted = scale.reference.items()
-        return max(serves, key=lambda values: sum(values[axis] == value for axis, value in wanted))
+        return max(serves, key=lambda values: len(values.items() & scale.reference.items()))
 
     def _selection(self, scale: Scale, arm: Arm, values: dict[str, Any], rate: float) -> Trials:
         """The trials that the learning rate of a place is chosen on."""

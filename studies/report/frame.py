@@ -11,6 +11,7 @@ import pandas as pd
 from studies.engine import plan
 from studies.engine.journal import FINAL, load_arrays
 from studies.engine.scale import Scale
+from studies.engine.trial import UNHASHED
 
 
 def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.DataFrame:
@@ -28,7 +29,11 @@ def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.D
     held = {r["key"]: r for r in records if r["status"] in FINAL}
     wanted = dict.fromkeys(trial for group in groups for trial in group.trials)
     # A record may be older than a field of its trial, and belong to a place of another rule.
-    results = [held[trial.key] | asdict(trial) for trial in wanted if trial.key in held]
+    results = [
+        asdict(trial) | held[trial.key] | {name: getattr(trial, name) for name in UNHASHED}
+        for trial in wanted
+        if trial.key in held
+    ]
     # Sums depend on the order of their terms, but a report must not depend on the records' order.
     order = ("role", "arm", *scale.axes, "learning_rate", "seed", "key")
     results.sort(key=lambda r: [r[field] for field in order])

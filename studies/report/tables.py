@@ -28,7 +28,8 @@ def place_table(frame: pd.DataFrame, scale: Scale, metrics: tuple[str, ...]) -> 
     - `arm` and every axis; `seeds` and `diverged` count the report runs;
     - every metric, as it is shown, with the bounds `_low` and `_high` of its 95 % t interval;
     - `learning_rate`, chosen on other seeds; `rate_at_edge` of the grid: `"lowest"`, `"highest"` or
-      empty; `pretraining_rate` and `pretraining_rate_at_edge` alike; `flops` of a run.
+      empty; `pretraining_rate` and `pretraining_rate_at_edge` alike, if any arm is pretrained;
+      `flops` of a run.
     """
     rows = []
     for place, cell in by_place(frame, scale).items():
@@ -62,13 +63,12 @@ def rate_values(cell: pd.DataFrame, scale: Scale, place: Place) -> dict:
     arm, chosen = scale.arm(place[0]), cell[cell["chosen"]]
     names = ("learning_rate", "pretraining_rate")
     rate, pretraining_rate = (chosen[name].max() or math.nan for name in names)
-    stack_rates = scale.stack_rates(arm) if arm.objective else ()
-    return {
-        "learning_rate": rate,
-        "rate_at_edge": _edge(rate, scale.rates(place)),
-        "pretraining_rate": pretraining_rate,
-        "pretraining_rate_at_edge": _edge(pretraining_rate, stack_rates),
-    }
+    found = {"learning_rate": rate, "rate_at_edge": _edge(rate, scale.rates(place))}
+    if scale.pretraining_rates:
+        grid = scale.stack_rates(arm) if arm.objective else ()
+        found["pretraining_rate"] = pretraining_rate
+        found["pretraining_rate_at_edge"] = _edge(pretraining_rate, grid)
+    return found
 
 
 def _edge(rate: float, grid: tuple[float, ...]) -> str:

@@ -15,9 +15,9 @@ def test_the_time_of_a_cell_is_shared_by_its_trials():
     assert speeds(cell, SCALE)["selection"] == 6
 
 
-def test_a_shared_stack_is_no_work_and_training_on_is():
-    record = done("report", 130, 1, 1, pretraining_flops=100, equal_cost_flops=150)
-    assert speeds([record], SCALE)["report"] == 50
+def test_a_shared_stack_is_no_work():
+    record = done("report", 130, 1, 1, pretraining_flops=100)
+    assert speeds([record], SCALE)["report"] == 30
 
 
 def test_a_role_that_was_never_run_is_as_fast_as_the_others():

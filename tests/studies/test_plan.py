@@ -107,20 +107,119 @@ def test_report_seeds_and_selection_seeds_are_disjoint():
     assert not reports & {s for c in role(cells, "selection") for s in seeds(c)}
 
 
-def test_controls_train_on_to_the_cost_of_their_neighbor_in_reports_only():
-    _, cells = run_all(LARGE)
+def test_a_longer_arm_trains_to_the_total_cost_of_its_pretrained_arm():
+    scale = replace(LARGE, arms=("random", "random_longer", "denoising"))
+    _, cells = run_all(scale)
+    denoising = scale.arm("denoising")
     for cell in cells:
-        trial, arm = cell.trials[0], cell.arm
-        neighbor = ARMS.get(arm.matches_cost_of)
-        expected = 0
-        if trial.role == "report" and neighbor:
-            expected = classification.equal_cost_epochs(trial, arm, neighbor, 2, 784, 10)
-        assert {t.extra_epochs for t in cell.trials} == {expected}
+        trial, expected = cell.trials[0], 3
+        if trial.role == "pretraining":
+            continue
+        if trial.arm == "random_longer":
+            sizes = denoising, 2, 784, 10
+            expected += classification.equal_cost_epochs(replace(trial, epochs=3), cell.arm, *sizes)
+        assert {t.epochs for t in cell.trials} == {expected}
+    with pytest.raises(ValueError, match="cost of 'denoising'.*Received: random, random_longer$"):
+        replace(scale, arms=("random", "random_longer"))
 
 
-def test_a_control_without_its_neighbor_trains_no_longer():
-    _, cells = run_all(replace(SCALE, arms=("random",)))
-    assert {t.extra_epochs for c in cells for t in c.trials} == {0}
+# The rule that chooses the pretraining rate
+
+SEARCH = replace(SCALE, rule="validation", reference={"depth": 2})
+
+
+def searched(best):
+    """Selection in which the nets of one pretraining rate have the lowest error."""
+
+    def judge(cell):
+        records = records_of(cell)
+        if cell.trials[0].role == "selection":
+            for r in records:
+                off = 0.1 * (r["pretraining_rate"] != best) + 0.01 * (r["learning_rate"] != 0.3)
+                r["validation_error"] = 0.1 + off
+        return records
+
+    return judge
+
+
+@pytest.mark.parametrize("best", [0.01, 0.03])
+def test_the_pretraining_rate_is_that_of_the_best_nets_at_the_reference(best):
+    records, cells = run_all(SEARCH, searched(best))
+    pretrained = role(cells, "selection", arm="denoising")
+    tried = [(c.trials[0].depth, c.trials[0].pretraining_rate) for c in pretrained]
+    assert sorted(tried) == sorted([(2, 0.01), (2, 0.03), (1, best)])
+    _, stacks = role(cells, "pretraining")
+    assert (seeds(stacks), rates(stacks)) == ([0, 1, 2], [best])
+    for cell in role(cells, "report", arm="denoising"):
+        assert {t.pretraining_rate for t in cell.trials} == {best}
+        assert rates(cell) == [0.3]
+    assert progress(SEARCH, []).trials == progress(SEARCH, records).trials == len(records)
+
+
+def test_without_a_reference_the_first_value_of_an_axis_is_it():
+    _, cells = run_all(replace(SEARCH, reference={}), searched(0.03))
+    tried = [
+        c.trials[0].depth for c in role(cells, "selection", arm="denoising", pretraining_rate=0.01)
+    ]
+    assert tried == [1]
+
+
+def test_rules_share_what_they_train():
+    """Each rule is a place; a trial that two rules want is run once."""
+    rules = ("worst_stage", "reconstruction", "validation")
+    scale = replace(SCALE, axes={"rule": rules})
+
+    def judge(cell):
+        records = searched(0.03)(cell)
+        if cell.trials[0].role == "pretraining":
+            for r in records:
+                better = r["learning_rate"] == 0.01
+                r |= {"validation_ratio": 0.5 - 0.1 * better, "mean_validation_ratio": 0.4}
+        return records
+
+    records, cells = run_all(scale, judge)
+    assert len({r["key"] for r in records}) == len(records)
+    reports = [g for g in groups(scale, records) if g.trials[0].role == "report"]
+    chosen = {
+        g.trials[0].rule: g.trials[0].pretraining_rate
+        for g in reports
+        if g.trials[0].arm == "denoising"
+    }
+    # Of a tie, the smaller rate.
+    assert chosen == {"worst_stage": 0.01, "reconstruction": 0.01, "validation": 0.03}
+    assert len(role(cells, "report", arm="denoising")) == 2
+    assert len(role(cells, "report", arm="random")) == 1
+    assert plan(scale, records) == []
+
+
+def test_each_optimizer_has_its_own_grid_of_one_length():
+    grids = {"momentum": (0.01, 0.03), "adamw": (0.001, 0.003)}
+    scale = replace(
+        SCALE,
+        axes={"optimizer": ("momentum", "adamw")},
+        learning_rates=grids,
+        pretraining_rates={"sgd": (0.1, 0.3)},
+    )
+    _, cells = run_all(scale)
+    for cell in role(cells, "selection"):
+        assert rates(cell) == list(grids[cell.trials[0].optimizer])
+    tuned, stacks = role(cells, "pretraining")
+    assert rates(tuned) == [0.1, 0.3]
+    with pytest.raises(ValueError, match="as many rates for each optimizer"):
+        replace(scale, learning_rates=grids | {"adamw": (0.001,)})
+    with pytest.raises(ValueError, match="no grid of rates for the optimizer 'adamw'"):
+        plan(replace(scale, learning_rates={"momentum": (0.01, 0.03)}), [])
+
+
+def test_an_arm_can_be_run_at_some_values_only():
+    scale = replace(SCALE, only_at={"denoising": {"depth": (1,)}})
+    assert scale.places == [("random", 1), ("random", 2), ("denoising", 1)]
+    _, cells = run_all(scale)
+    of = [(c.trials[0].arm, c.trials[0].depth) for c in role(cells, "report")]
+    assert sorted(of) == sorted(scale.places)
+    assert {t.depth for c in role(cells, "pretraining") for t in c.trials} == {1}
+    with pytest.raises(ValueError, match="must be run at some of them"):
+        replace(SCALE, only_at={"denoising": {"depth": (7,)}})
 
 
 def test_a_cell_holds_no_more_seeds_than_fit_in_memory():
@@ -217,8 +316,8 @@ def test_plan_changes_nothing_and_repeats_itself():
 def test_the_depth_study_can_be_composed(name):
     wanted = groups(STUDY.scales[name], [])
     assert len({group.trials for group in wanted}) == len(wanted)
-    # Two hours on 2 cores.
-    limit = {"standard": 7.6e14}.get(name, math.inf)
+    # Some hours on 2 cores.
+    limit = {"standard": 9.5e14, "fashion": 4e14, "covertype": 4e14}.get(name, math.inf)
     assert progress(STUDY.scales[name], []).flops <= limit
 
 

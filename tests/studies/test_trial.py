@@ -44,7 +44,7 @@ def test_keys_never_change(trial, key):
     assert trial.key == key
 
 
-@pytest.mark.parametrize("study", ["depth", "tutorial_sda", "vae_latent"])
+@pytest.mark.parametrize("study", ["tutorial_sda", "vae_latent"])
 def test_committed_records_are_found(study, pytestconfig):
     path = pytestconfig.rootpath / "results" / study / "standard" / journal.FILE
     records = journal.read(path)
@@ -53,10 +53,11 @@ def test_committed_records_are_found(study, pytestconfig):
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Trial)])
-def test_every_field_counts(field):
+def test_every_field_counts_but_the_rule(field):
     value = getattr(Trial(), field)
     other = value + 1 if isinstance(value, int | float) else ARMS["he"].name
-    assert dataclasses.replace(Trial(), **{field: other}).key != Trial().key
+    key = dataclasses.replace(Trial(), **{field: other}).key
+    assert (key == Trial().key) == (field == "rule")
 
 
 def test_equal_trials_have_equal_keys():

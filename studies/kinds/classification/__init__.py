@@ -1,15 +1,11 @@
 """Classification: networks that name the class of an image, judged by their test error."""
 
-import base64
 import math
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from studies.arms import Arm
 from studies.engine.scale import Scale
@@ -220,20 +216,6 @@ def equal_cost_epochs(
 def examples(trial: Trial) -> int:
     """Examples per epoch: the last partial batch is dropped."""
     return trial.train_size // trial.batch_size * trial.batch_size
-
-
-# Which test examples a run was right about: a row of booleans as text, in a record.
-
-
-def packed(correct: Any) -> str:
-    """Pack booleans of shape (n,) into text."""
-    return base64.b64encode(zlib.compress(np.packbits(correct).tobytes(), 9)).decode("ascii")
-
-
-def unpacked(text: str, n: int) -> Any:
-    """Unpack n booleans from the text that `packed` made of them."""
-    held = np.frombuffer(zlib.decompress(base64.b64decode(text)), "uint8")
-    return np.unpackbits(held, count=n).astype(bool)
 
 
 KIND = Classification()

@@ -29,7 +29,8 @@ from pretrain.report import Report
 from pretrain.seeds import derive
 from studies.arms import Arm, builder
 from studies.engine.trial import Cell, Trial
-from studies.kinds.classification import finetuning_flops, packed, pretraining_flops
+from studies.kinds.classification import finetuning_flops, pretraining_flops
+from studies.kinds.classification.correctness import packed
 
 _PREDICTION = {
     "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
