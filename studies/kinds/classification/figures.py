@@ -5,7 +5,6 @@ The figures have the caller's style; `studies.report.figures.render` gives them 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from studies.kinds.classification import chance
 from studies.report import figures as common
 from studies.report.figures import figure
 from studies.report.frame import by_place, reported
-from studies.report.statistics import bootstrap_interval, expected_best, median
+from studies.report.statistics import expected_best, median_interval
 
 
 @figure(
@@ -152,7 +151,7 @@ def _axis_panel(ax: Axes, rows: pd.DataFrame, scale: Scale, axis: str, names: li
     for i, name in enumerate(names):
         errors = rows[rows["arm"] == name].set_index(axis)["test_error"]
         look, shift = common.looks(scale)[name], step * (i - (len(names) - 1) / 2)
-        common.draw_line(ax, scale, axis, errors, look, partial(bootstrap_interval, median), shift)
+        common.draw_line(ax, scale, axis, errors, look, median_interval, shift)
 
 
 def _chance_line(ax: Axes, frame: pd.DataFrame, scale: Scale, values: dict[str, Any]) -> None:

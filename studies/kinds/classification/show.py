@@ -115,7 +115,7 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
         **dict(zip(scale.axes, place[1:], strict=True)),
         **tables.counts(runs),
         **interval("error", statistics.mean_interval(errors), 100),
-        **interval("median", statistics.bootstrap_interval(statistics.median, errors), 100),
+        **interval("median", statistics.median_interval(errors), 100),
         **interval(
             "iqm", statistics.bootstrap_interval(statistics.interquartile_mean, errors), 100
         ),
