@@ -6,6 +6,7 @@ import re
 import pandas as pd
 
 from studies.engine.scale import Grid, Place, Scale
+from studies.report import fairness
 from studies.report.frame import by_place, reported
 from studies.report.statistics import Interval, mean_interval
 
@@ -60,20 +61,12 @@ def interval_values(name: str, interval: Interval, factor: float = 1) -> dict[st
 
 def rate_values(cell: pd.DataFrame, scale: Scale, place: Place) -> dict:
     """The chosen rates of a place, and at which end of its grid each of them lies."""
-    arm, chosen = scale.arm(place[0]), cell[cell["chosen"]]
-    names = ("learning_rate", "pretraining_rate")
-    rate, pretraining_rate = (chosen[name].max() or math.nan for name in names)
-    found = {"learning_rate": rate, "rate_at_edge": _edge(rate, scale.rates(place))}
-    if scale.pretraining_rates:
-        grid = scale.stack_rates(arm) if arm.objective else ()
-        found["pretraining_rate"] = pretraining_rate
-        found["pretraining_rate_at_edge"] = _edge(pretraining_rate, grid)
+    found = {}
+    for name, grid in fairness.grids(scale, place).items():
+        rate = cell.loc[cell["chosen"], name].max() or math.nan
+        edge = f"{name.removeprefix('learning_')}_at_edge"
+        found |= {name: rate, edge: fairness.end_of_grid(rate, grid)}
     return found
-
-
-def _edge(rate: float, grid: tuple[float, ...]) -> str:
-    ends = {min(grid): "lowest", max(grid): "highest"} if len(grid) > 1 else {}
-    return ends.get(rate, "")
 
 
 def mark(row, scale: Scale) -> str:

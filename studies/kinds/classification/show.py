@@ -4,7 +4,7 @@ import pandas as pd
 
 from studies.engine.scale import Scale
 from studies.kinds.classification import figures as draw
-from studies.report import statistics, tables
+from studies.report import fairness, statistics, tables
 from studies.report.figures import told
 from studies.report.frame import by_place, reported
 from studies.report.show import Show
@@ -125,7 +125,7 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
         **interval("difference", difference, 100),
         **_outperforms(errors, controls["test_error"]),
         **tables.rate_values(cell, scale, place),
-        "trains": _trains(cell[cell["role"] == "selection"], scale, place),
+        "trains": _trains(cell, scale),
         "flops": runs["flops"].mean(),
     }
 
@@ -143,14 +143,10 @@ def _outperforms(errors: pd.Series, controls: pd.Series) -> dict:
     return tables.interval_values("outperforms", found) | {"ties": len(both[0]) - found.n}
 
 
-def _trains(selection: pd.DataFrame, scale: Scale, place: tuple) -> str:
-    if selection.empty:
-        return ""
-    metric = scale.kind.judge("selection")
-    errors = selection.groupby("learning_rate")[metric.name].mean()
-    if (errors < metric.at_chance(scale.shape(selection["dataset"].iloc[0])[1])).any():
-        return "yes"
-    return "no" if len(errors) == len(scale.rates(place)) else ""
+def _trains(cell: pd.DataFrame, scale: Scale) -> str:
+    trains = fairness.trains(cell[cell["role"] == "selection"], scale)
+    # Of a part of the grid, only success says anything.
+    return "yes" if trains else "no" if trains is False and cell["chosen"].any() else ""
 
 
 def _error_text(row, scale: Scale) -> str:
