@@ -106,8 +106,29 @@ def test_diverged_run_counts_as_chance(rows):
     bad |= diverged(bad, SMALL)
     found = row(rows, "he", 3)
     assert (found["seeds"], found["diverged"]) == (3, 1)
-    assert found["error"] == pytest.approx((8 + 10 + 90) / 3)
+    # The median: a mean only says how many runs failed.
+    assert (found["error"], found["failed"]) == (pytest.approx(10), 1)
+    assert cell(rows, "he", 3) == "10.00; 1 of 3 failed"
+    table = SHOW.main_table(frame(rows, SMALL), SMALL)
+    (note,) = [n for n in tables.notes(error_block(table, SMALL)) if "failed" in n]
+    assert "median" in note
+    assert "10.00; 1 of 3 failed" in SHOW.numbers(table, SMALL)[0]
     assert np.isfinite(found["flops"])
+
+
+def test_a_run_at_chance_leaves_medians(rows):
+    errors, controls = [0.05, 0.06, 0.89], [0.08, 0.10, 0.11]
+    set_all(rows, "report", "denoising", 1, test_error=errors)
+    set_all(rows, "report", "random", 1, test_error=controls)
+    found = row(rows, "denoising", 1)
+    assert (found["error"], found["difference"]) == pytest.approx((6, -3))
+    assert (found["failed"], found["diverged"], found["pairs"]) == (1, 0, 3)
+    # The bootstrap's ends are seeds, where those of Student's t are -200 and 253.
+    assert (found["difference_low"], found["difference_high"]) == pytest.approx((-4, 78))
+    assert row(rows, "random", 1)["failed"] == 0
+    drawing = SHOW.offered(SMALL, ("error_against_cost",))[0].draw(frame(rows, SMALL), SMALL)
+    drawn = [float(y) for ax in drawing.axes for line in ax.lines for y in line.get_ydata()]
+    assert 0.06 in np.round(drawn, 6)
 
 
 def test_selection_that_diverges_everywhere_does_not_train(rows):

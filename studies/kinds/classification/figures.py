@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from studies.engine.scale import Scale
 from studies.kinds.classification import chance
 from studies.report import figures as common
+from studies.report import tables
 from studies.report.figures import figure
 from studies.report.frame import by_place, reported
 from studies.report.statistics import expected_best, median_interval
@@ -100,14 +101,15 @@ def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 @figure(
     "Test error against cost",
-    "Means over seeds. The cost of a run is that of its training and, in full, of its pretraining.",
+    "Means over seeds, or medians where a run failed. The cost of a run is that of its training "
+    "and, in full, of its pretraining.",
 )
 def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = common.grid(scale, "cost of a run (TFLOP)", "test error (%)", linestyle="")
     styles = common.looks(scale)
     for place, runs in common.filled(reported(frame), scale):
-        point = runs["flops"].mean(), runs["test_error"].mean()
-        panels[place].plot(*point, **styles[place[0]])
+        error = tables.average(runs, scale.kind.metric(), scale).estimate
+        panels[place].plot(runs["flops"].mean(), error, **styles[place[0]])
     _flops_axis(common.shared(panels))
     _percent_axis(common.shared(panels), reported(frame)["test_error"])
     return drawing

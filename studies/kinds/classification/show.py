@@ -1,12 +1,13 @@
 """How results of classification are shown: test error, at equal epochs and at equal cost."""
 
+import numpy as np
 import pandas as pd
 
 from studies.engine.scale import Scale
 from studies.kinds.classification import figures as draw
 from studies.report import fairness, statistics, tables
 from studies.report.figures import told
-from studies.report.frame import by_place, reported
+from studies.report.frame import by_place, failed, reported
 from studies.report.show import Show
 
 
@@ -25,7 +26,8 @@ class ClassificationShow(Show):
     )
     columns = (
         "*error %*: the error at the epoch of the lowest validation error; *last epoch %*: the "
-        "error at the last epoch. A diverged run counts as chance error.",
+        "error at the last epoch. A diverged run counts as chance error. Where a run failed, the "
+        "number is a median; so is the number of points from a control.",
         "*points from control*: the error minus the error of the control with the same seed, with "
         "its interval.",
         "*rate*: the learning rate, which was chosen on the validation error of other seeds.",
@@ -41,14 +43,15 @@ class ClassificationShow(Show):
 
         - `error`, at the epoch of the lowest validation error; `median` and `iqm` (interquartile
           mean) of the same errors; `final_error`, at the last epoch;
-        - `difference`: error minus that of the `control` with the same seed, over `pairs`;
+        - `difference`: error minus that of the `control` with the same seed, over `pairs`; where a
+          run of either failed, its median, as for `error`;
           `outperforms`: probability of being lower, over the pairs that are no `ties`;
         - `trains`: whether any rate of the grid beats chance.
         """
         cells = by_place(frame, scale)
         table = pd.DataFrame(_row(cells, scale, place) for place in scale.places)
         integers = [axis for axis in scale.axes if scale.kind.axes[axis] is int]
-        columns = [*integers, "seeds", "diverged", "pairs", "ties"]
+        columns = [*integers, *tables.COUNTS, "pairs", "ties"]
         return table.astype(dict.fromkeys(columns, "Int64"))
 
     def summary(self, table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
@@ -108,18 +111,21 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
     runs = reported(cell).set_index("seed")
     controls = reported(cells.get((control, *place[1:]), cell[:0])).set_index("seed")
     errors, interval = runs["test_error"], tables.interval_values
-    difference = statistics.paired_interval(*_both(errors, controls["test_error"]))
+    metric, final = scale.kind.metric(), scale.kind.metric("final_test_error")
+    some_failed = any(failed(each, metric, scale).any() for each in (runs, controls))
+    both = np.subtract(*_both(errors, controls["test_error"]))
+    difference = tables.average_interval(both, some_failed)
     return {
         "arm": arm.name,
         "family": arm.family,
         **dict(zip(scale.axes, place[1:], strict=True)),
-        **tables.counts(runs),
-        **interval("error", statistics.mean_interval(errors), 100),
+        **tables.counts(runs, scale),
+        **interval("error", tables.average(runs, metric, scale), 100),
         **interval("median", statistics.median_interval(errors), 100),
         **interval(
             "iqm", statistics.bootstrap_interval(statistics.interquartile_mean, errors), 100
         ),
-        "final_error": 100 * runs["final_test_error"].mean(),
+        "final_error": 100 * tables.average(runs, final, scale).estimate,
         "control": control,
         "pairs": difference.n,
         **interval("difference", difference, 100),
@@ -152,7 +158,7 @@ def _trains(cell: pd.DataFrame, scale: Scale) -> str:
 def _error_text(row, scale: Scale) -> str:
     if not row.seeds:
         return tables.MISSING
-    return tables.mean_text(row.error, row.error_high) + tables.mark(row, scale)
+    return tables.average_text(row, "error") + tables.mark(row, scale)
 
 
 def _long_row(row, scale: Scale) -> dict:
@@ -160,7 +166,7 @@ def _long_row(row, scale: Scale) -> dict:
         return tables.bounds_text(*(getattr(row, f"{name}{end}") for end in ("", "_low", "_high")))
 
     cells = {
-        "error %": tables.mean_text(row.error, row.error_high),
+        "error %": tables.average_text(row, "error"),
         "last epoch %": f"{row.final_error:.2f}",
         "seeds": str(row.seeds),
         "diverged": str(row.diverged),
