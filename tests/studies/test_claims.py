@@ -340,7 +340,8 @@ def test_a_firm_effect_outside_fails_a_claim_whatever_lies_at_an_edge():
 
 
 def test_a_place_that_trains_at_no_rate_is_no_edge():
-    scale = replace(SMALL, axes={"depth": (1, 5)}, learning_rates=(0.03, 0.1, 0.3))
+    axes = {"axes": {"depth": (1, 5)}, "reference": {"depth": 1}}
+    scale = replace(SMALL, **axes, learning_rates=(0.03, 0.1, 0.3))
     # All rates are alike, so that the lowest is chosen.
     rows = synthetic(
         scale,
