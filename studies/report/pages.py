@@ -118,7 +118,7 @@ def scale_page(found: Results) -> str:
         "## Protocol",
         show.protocol(found.scale),
         "## Caveats",
-        tables.listed([*demonstration, *show.caveats(found.scale), *_origins(found)]),
+        tables.listed([*demonstration, *show.caveats(found.table, found.scale), *_origins(found)]),
         *([f"## {AFTERWORD.strip()}", tried.strip()] if tried else []),
         "## Making it again",
         _commands(found),

@@ -134,8 +134,8 @@ class Show:
         """The networks and their training in words, for the protocol."""
         return f"Training: {told(scale, 'epochs')} epochs, batches of {told(scale, 'batch_size')}."
 
-    def caveats(self, scale: Scale) -> list[str]:
-        """What a reader must know of the numbers."""
+    def caveats(self, table: pd.DataFrame, scale: Scale) -> list[str]:
+        """What a reader must know of the numbers in the main table."""
         return [
             "Intervals are over seeds. The metric says what a diverged run counts as.",
             "Costs are counted, not measured.",

@@ -1,5 +1,7 @@
 """How results of classification are shown: test error, at equal epochs and at equal cost."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -44,7 +46,8 @@ class ClassificationShow(Show):
         - `error`, at the epoch of the lowest validation error; `median` and `iqm` (interquartile
           mean) of the same errors; `final_error`, at the last epoch;
         - `difference`: error minus that of the `control` with the same seed, over `pairs`; where a
-          run of either failed, its median, as for `error`;
+          run of either failed, its median, as for `error`; `sampling_error`: the standard error of
+          the difference that comes from the test set, where records say which images were right;
           `outperforms`: probability of being lower, over the pairs that are no `ties`;
         - `trains`: whether any rate of the grid beats chance.
         """
@@ -77,12 +80,12 @@ class ClassificationShow(Show):
             f"{told(scale, 'batch_size')}.{_pretraining(scale)}"
         )
 
-    def caveats(self, scale: Scale) -> list[str]:
+    def caveats(self, table: pd.DataFrame, scale: Scale) -> list[str]:
         sampling = 100 * statistics.sampling_error(0.05, scale.test_size)
         return [
             "Intervals are over seeds: initial weights, batch order and split. They do not count "
             f"that the test set is a sample: with {scale.test_size:,} test images, an error of 5 % "
-            f"has a standard error of {sampling:.2f} points.",
+            f"has a standard error of {sampling:.2f} points.{_of_differences(table)}",
             "Learning rates are tuned for every arm alike. Of the settings of pretraining, only "
             "the rate is tuned.",
             "Costs are counted, not measured: 2 FLOPs per multiply-add; a step of training counts "
@@ -129,6 +132,7 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
         "control": control,
         "pairs": difference.n,
         **interval("difference", difference, 100),
+        "sampling_error": 100 * _sampling_error(runs, controls),
         **_outperforms(errors, controls["test_error"]),
         **tables.rate_values(cell, scale, place),
         "trains": _trains(cell, scale),
@@ -139,6 +143,34 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
 def _both(errors: pd.Series, controls: pd.Series) -> tuple:
     """The errors and the controls' errors of the seeds that both have."""
     return pd.concat([errors, controls], axis=1, join="inner").to_numpy().T
+
+
+def _sampling_error(runs: pd.DataFrame, controls: pd.DataFrame) -> float:
+    """The standard error of a difference that comes from the test set; NaN if it is not known."""
+    right = [_right(each) for each in (runs, controls)]
+    known = all(each is not None for each in right)
+    return statistics.difference_sampling_error(*right) if known else math.nan
+
+
+def _right(runs: pd.DataFrame) -> np.ndarray | None:
+    """Which test images the runs got right, of shape `(seeds, images)`; `None` if not stored."""
+    packed = [arrays["correct"] for arrays in runs["arrays"] if arrays and "correct" in arrays]
+    if not packed or len(packed) < len(runs):
+        return None
+    return np.unpackbits(np.stack(packed), axis=1, count=int(runs["test_size"].iloc[0]))
+
+
+def _of_differences(table: pd.DataFrame) -> str:
+    """What is known of the test set's part in differences, as a sentence; empty if nothing is."""
+    errors = table["sampling_error"].dropna()
+    if errors.empty:
+        return ""
+    low, high = f"{errors.min():.2f}", f"{errors.max():.2f}"
+    size = low if low == high else f"{low} to {high}"
+    return (
+        " An arm and its control are tested on the same images, so that their difference has a "
+        f"smaller standard error from the test set, of {size} points."
+    )
 
 
 def _outperforms(errors: pd.Series, controls: pd.Series) -> dict:
