@@ -53,6 +53,15 @@ class Measured:
         """The number of seeds."""
         return len(self.samples[0])
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation over seeds of a difference; NaN of any other effect.
+
+        With it, `statistics.equivalence_power` says how many pairs a later study needs.
+        """
+        is_difference = isinstance(self.condition.effect, said.Difference)
+        return float(self.samples[0].std(ddof=1)) if is_difference else math.nan
+
     @cached_property
     def at(self) -> Callable[[float], Interval]:
         """The interval by its confidence."""

@@ -48,7 +48,7 @@ class Finding:
     sign-flip test against the nearest bound, for paired differences only, and not adjusted: a
     second opinion, free of the normal distribution. A probability, a share or a ratio has no unit.
     `words` say the estimate with its direction, and `edges` which rates lie at the edge of their
-    grid.
+    grid. `spread` is the standard deviation of paired differences.
     """
 
     condition: Condition
@@ -57,6 +57,7 @@ class Finding:
     unit: str = ""
     words: str = ""
     edges: tuple[str, ...] = ()
+    spread: float = math.nan
 
     @property
     def effect(self) -> str:
@@ -165,6 +166,7 @@ def _row(judgment: Judgment, finding: Finding) -> dict:
         "high": interval.high,
         "confidence": 1 - judgment.level,
         "pairs": interval.n,
+        "spread": finding.spread,
         "sign_flip_p": finding.p_value,
         "at_edge": "; ".join(finding.edges),
         "power": judgment.power,
@@ -213,7 +215,8 @@ def _judgment(claim: Claim, measured: list[Measured] | None, level: float) -> Ju
 def _finding(each: Measured, confidence: float) -> Finding:
     interval = each.at(confidence)
     words = each.words(interval.estimate)
-    return Finding(each.condition, interval, each.p_value, each.unit, words, each.edges)
+    known = each.p_value, each.unit, words, each.edges, each.spread
+    return Finding(each.condition, interval, *known)
 
 
 def _verdict(measured: list[Measured] | None, level: float) -> str:

@@ -414,6 +414,7 @@ def test_the_frame_has_a_row_per_condition(rows):
     assert list(table["claim"]) == ["c", "c", "other"]
     assert list(table["below"]) == [0, 0.25, 0]
     assert list(table["reason"]) == ["", "", ""]
+    assert list(table["spread"]) == pytest.approx([np.std(NOISE[0] - NOISE[1], ddof=1) / 10] * 3)
     assert (table["power"].between(0, 1)).all()
     assert np.isnan(table["above"][0])
     assert (table["pairs"] == N).all()
