@@ -59,8 +59,8 @@ class Measured:
 
         With it, `statistics.equivalence_power` says how many pairs a later study needs.
         """
-        is_difference = isinstance(self.condition.effect, said.Difference)
-        return float(self.samples[0].std(ddof=1)) if is_difference else math.nan
+        known = isinstance(self.condition.effect, said.Difference) and self.pairs > 1
+        return float(self.samples[0].std(ddof=1)) if known else math.nan
 
     @cached_property
     def at(self) -> Callable[[float], Interval]:

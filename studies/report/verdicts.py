@@ -259,6 +259,8 @@ def _room(interval: Interval, condition: Condition) -> float:
 
 def _power(measured: list[Measured], level: float, pairs: int = 0) -> float:
     """Chance of the verdict that the estimates point to, with at least so many pairs of each."""
+    if any(max(pairs, each.pairs) < statistics.MIN_PAIRS for each in measured):
+        return 0.0
     points = [(each.at(1 - level).estimate, each.condition) for each in measured]
     holds, fails = _outcome(
         measured, level, lambda each, confidence: each.simulated(max(pairs, each.pairs), confidence)

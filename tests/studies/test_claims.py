@@ -285,6 +285,18 @@ def test_pairs_are_needed_for_all_conditions_together(rows):
     assert both.pairs_needed >= alone.pairs_needed
 
 
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize(
+    "effect",
+    [LOWER.effect, replace(LOWER.effect, average="median"), SpreadRatio(*LOWER.effect.samples)],
+)
+def test_too_few_pairs_have_no_power_and_need_more(effect, n):
+    scale = replace(SMALL, report_seeds=n)
+    judgment = judged(synthetic(scale), Condition(effect, below=-9), scale=scale)[0]
+    assert (judgment.verdict, judgment.power) == ("undecided", 0)
+    assert judgment.pairs_needed >= 6
+
+
 def test_what_no_number_of_pairs_decides_is_said(rows):
     changed = with_errors(shifted(rows, 0), {("denoising", 3): 8.001 + NOISE[1][::-1] / 10})
     judgment = judged(changed, LOWER)[0]
