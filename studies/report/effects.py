@@ -230,10 +230,11 @@ def _difference_words(effect: said.Difference, estimate: float, scale: Scale) ->
     if (len(effect.plus), len(effect.minus)) != (1, 1):
         return f"{effect} is {estimate:.2f}{unit}"
     metric, words = _metric(effect.plus[0], scale), ("lower", "higher")
+    pair = effect.plus[0], effect.minus[0]
     if metric == scale.kind.metric():
+        pair = tuple(replace(each, metric="") for each in pair)
         words = ("better", "worse") if metric.lower_is_better else ("worse", "better")
-    word = words[int(estimate > 0)]
-    return f"{effect.plus[0]} is {word} than {effect.minus[0]} by {abs(estimate):.2f}{unit}"
+    return f"{pair[0]} is {words[int(estimate > 0)]} than {pair[1]} by {abs(estimate):.2f}{unit}"
 
 
 def _ratios(least: float) -> Callable[..., Interval]:

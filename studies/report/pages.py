@@ -16,19 +16,18 @@ from studies.report.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, Finding, J
 _VERDICTS = """\
 A claim *holds* if the intervals of all its effects lie within their bounds, *fails* if an interval
 lies wholly outside, and is *undecided* if neither is the case. An effect of an arm whose rate lies
-at the edge of its grid decides nothing. The column *finding* says what was found. The *power* is
-the chance of this verdict in studies that are simulated from the records. For an undecided claim,
-the column says how many pairs of seeds would decide the claim with a chance of at least 0.8, if the
-estimates of the records are true."""
+at the edge of its grid decides nothing, unless the arm trains at no rate. The column *finding* says
+what was found. The *power* is the chance of this verdict in studies that are simulated from the
+records. For an undecided claim, the column says how many pairs of seeds would decide the claim with
+a chance of at least 0.8, if the estimates of the records are true."""
 _LEDGER = f"""\
 The ledger says what the literature claims and what is found here. Every claim and its check were
 fixed before the run; the page of a study says what was not.
 {_VERDICTS}
 The intervals are adjusted for the number of claims (Holm 1979). A claim may name several effects:
 the column *effect* shows the effect that decides the verdict, which has the least room within its
-bounds. A claim is *not run* (X) if records
-are missing. The file [claims.csv](claims.csv) holds the ledger as data, and [claims.md](claims.md)
-has the checks in words."""
+bounds. A claim is *not run* (X) if records are missing. The file [claims.csv](claims.csv) holds the
+ledger as data, and [claims.md](claims.md) has the checks in words."""
 # In a study's docstring, the heading of the part that stands at the end of its page.
 AFTERWORD = "\nWhat was tried\n"
 _DEMONSTRATION = (
@@ -39,7 +38,7 @@ _EFFECTS = """\
 - *interval*: the interval of the effect at the claim's level, which Holm's procedure adjusts for
   the number of claims. A mean has Student's t interval, a median or a ratio of interquartile ranges
   (IQR) a bootstrap interval, a probability or a share the exact binomial interval. Where a run
-  ends at chance, a median stands for a mean.
+  ends at chance or diverges, a median stands for a mean.
 - *pairs*: the number of pairs of seeds; a probability leaves ties out.
 - *why these bounds*: the reason of a bound that is not 0.
 - *p*: the p-value of the sign-flip test against the nearest bound, not adjusted: a second opinion.
