@@ -9,7 +9,7 @@ from studies_synthetic import STUDIES, diverged
 from studies_synthetic import records as synthetic
 
 from studies.arms import ARMS, Arm
-from studies.engine import journal
+from studies.kinds.classification.correctness import packed
 from studies.kinds.classification.show import error_block
 from studies.report import tables
 from studies.report.frame import frame
@@ -132,21 +132,22 @@ def test_a_run_at_chance_leaves_medians(rows):
     assert 0.06 in np.round(drawn, 6)
 
 
-def test_the_test_set_s_part_in_a_difference_is_told_where_it_is_known(rows, tmp_path):
+def test_the_test_set_s_part_in_a_difference_is_told_where_it_is_known(rows):
     def main_table():
-        return SHOW.main_table(frame(rows, SMALL, tmp_path), SMALL)
+        return SHOW.main_table(frame(rows, SMALL), SMALL)
 
+    for record in rows:
+        record.pop("correct", None)
     assert main_table()["sampling_error"].isna().all()
     assert "same images" not in " ".join(SHOW.caveats(main_table(), SMALL))
-    generator, stored = np.random.default_rng(0), {}
-    for arm in ("random", "denoising"):
+    generator, right = np.random.default_rng(0), {"random": [], "denoising": []}
+    for arm, stored in right.items():
         for record in of(rows, "report", arm, 3):
-            right = generator.random(SMALL.test_size) < 0.92
-            stored.setdefault(arm, []).append(right)
-            journal.save_arrays(tmp_path, record["key"], {"correct": np.packbits(right)})
+            stored.append(generator.random(SMALL.test_size) < 0.92)
+            record["correct"] = packed(stored[-1])
     table = main_table()
     (error,) = table["sampling_error"].dropna()
-    differences = 100 * (np.mean(stored["random"], 0) - np.mean(stored["denoising"], 0))
+    differences = 100 * (np.mean(right["random"], 0) - np.mean(right["denoising"], 0))
     assert error == pytest.approx(stats.sem(differences))
     assert f"of {error:.2f} points" in " ".join(SHOW.caveats(table, SMALL))
 

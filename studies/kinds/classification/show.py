@@ -7,6 +7,7 @@ import pandas as pd
 
 from studies.engine.scale import Scale
 from studies.kinds.classification import figures as draw
+from studies.kinds.classification.correctness import unpacked
 from studies.report import fairness, statistics, tables
 from studies.report.figures import told
 from studies.report.frame import by_place, failed, reported
@@ -154,10 +155,11 @@ def _sampling_error(runs: pd.DataFrame, controls: pd.DataFrame) -> float:
 
 def _right(runs: pd.DataFrame) -> np.ndarray | None:
     """Which test images the runs got right, of shape `(seeds, images)`; `None` if not stored."""
-    packed = [arrays["correct"] for arrays in runs["arrays"] if arrays and "correct" in arrays]
-    if not packed or len(packed) < len(runs):
+    texts = list(runs.get("correct", ()))
+    # Records of earlier versions, and runs that diverged, do not say.
+    if not texts or not all(isinstance(text, str) for text in texts):
         return None
-    return np.unpackbits(np.stack(packed), axis=1, count=int(runs["test_size"].iloc[0]))
+    return np.stack([unpacked(text, int(runs["test_size"].iloc[0])) for text in texts])
 
 
 def _of_differences(table: pd.DataFrame) -> str:
