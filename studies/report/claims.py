@@ -153,12 +153,7 @@ class Claim:
 
 
 def difference(
-    arm: str,
-    control: str,
-    average: str = "mean",
-    metric: str = "",
-    control_metric: str | None = None,
-    **place: Any,
+    arm: str, control: str, average: str = "mean", metric: str = "", **place: Any
 ) -> Difference:
     """A metric of an arm minus the metric of its control, at the same axis values.
 
@@ -167,11 +162,9 @@ def difference(
         control: Name of its control.
         average: `"mean"` or `"median"`.
         metric: The metric, as in `sample`.
-        control_metric: Another metric for the control, such as its test error at equal cost.
         **place: A value of each axis.
     """
-    other = metric if control_metric is None else control_metric
-    return Difference((sample(arm, metric, **place),), (sample(control, other, **place),), average)
+    return Difference((sample(arm, metric, **place),), (sample(control, metric, **place),), average)
 
 
 def growth(

@@ -161,10 +161,6 @@ def _(effect: said.Difference, runs: dict, condition: Condition, scale: Scale):
         effect = replace(effect, average="median")
     total = sum(paired[each] for each in effect.plus) - sum(paired[each] for each in effect.minus)
     total = metric.factor * total
-    nearest = min(
-        (b for b in (condition.above, condition.below) if math.isfinite(b)),
-        key=lambda bound: abs(bound - total.mean()),
-    )
     means = effect.average == "mean"
     return Measured(
         replace(condition, effect=effect),
@@ -172,7 +168,7 @@ def _(effect: said.Difference, runs: dict, condition: Condition, scale: Scale):
         statistics.mean_interval if means else statistics.median_interval,
         lambda estimate: _difference_words(effect, estimate, scale),
         _unit(effect, scale),
-        statistics.sign_flip_test(total - nearest),
+        statistics.sign_flip_test(total - _nearest_bound(condition, total.mean())),
     )
 
 
@@ -214,6 +210,11 @@ def _(effect: said.AtChance, runs: dict, condition: Condition, scale: Scale):
         ),
         lambda share: f"{100 * share:.0f} % of the runs of {effect.of} end at chance",
     )
+
+
+def _nearest_bound(condition: Condition, estimate: float) -> float:
+    bounds = [b for b in (condition.above, condition.below) if math.isfinite(b)]
+    return min(bounds, key=lambda bound: abs(bound - estimate))
 
 
 def _unit(effect: said.Difference, scale: Scale) -> str:
