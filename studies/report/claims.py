@@ -112,11 +112,13 @@ class Condition:
         effect: The effect.
         above: Bound that the effect exceeds.
         below: Bound that the effect stays under. Both bounds together make an equivalence.
+        reason: Why the bounds are where they are, in a sentence; a bound of 0 needs no reason.
     """
 
     effect: Effect
     above: float = -math.inf
     below: float = math.inf
+    reason: str = ""
 
     def text(self, effect: str) -> str:
         """An effect in words, with its bounds."""
@@ -151,12 +153,7 @@ class Claim:
 
 
 def difference(
-    arm: str,
-    control: str,
-    average: str = "mean",
-    metric: str = "",
-    control_metric: str | None = None,
-    **place: Any,
+    arm: str, control: str, average: str = "mean", metric: str = "", **place: Any
 ) -> Difference:
     """A metric of an arm minus the metric of its control, at the same axis values.
 
@@ -165,11 +162,9 @@ def difference(
         control: Name of its control.
         average: `"mean"` or `"median"`.
         metric: The metric, as in `sample`.
-        control_metric: Another metric for the control, such as its test error at equal cost.
         **place: A value of each axis.
     """
-    other = metric if control_metric is None else control_metric
-    return Difference((sample(arm, metric, **place),), (sample(control, other, **place),), average)
+    return Difference((sample(arm, metric, **place),), (sample(control, metric, **place),), average)
 
 
 def growth(
@@ -197,6 +192,13 @@ def growth_of_gain(
     return Difference((control_last, arm_first), (arm_last, control_first), average)
 
 
-def equivalent(effect: Difference) -> Condition:
-    """The effect lies within the margin of equivalence (two one-sided tests)."""
-    return Condition(effect, above=-MARGIN, below=MARGIN)
+def equivalent(effect: Difference, margin: float = MARGIN, reason: str = "") -> Condition:
+    """The effect lies within a margin of equivalence (two one-sided tests).
+
+    Args:
+        effect: The effect.
+        margin: The margin, in the unit of the effect. `statistics.equivalence_power` says how many
+            pairs a claim with this margin needs.
+        reason: Why the margin is what it is, in a sentence.
+    """
+    return Condition(effect, above=-margin, below=margin, reason=reason)

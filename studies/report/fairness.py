@@ -9,7 +9,7 @@ import pandas as pd
 from studies.engine.journal import JournalError
 from studies.engine.plan import choose_rate
 from studies.engine.scale import Place, Scale
-from studies.report.frame import by_place, reported
+from studies.report.frame import at_place, by_place, reported
 
 
 class UnfairError(JournalError):
@@ -31,6 +31,52 @@ def check(frame: pd.DataFrame, scale: Scale) -> None:
         if len(runs) and scale.arm(place[0]).rates:
             _check_grid(tuning[place], scale, place)
             _check_rate(tuning[place], runs, scale, _text_of(place, scale))
+
+
+def edges(frame: pd.DataFrame, scale: Scale, place: Place) -> dict[str, str]:
+    """The chosen rates of a place that lie at an end of their grid.
+
+    Beyond the end, there may be a better rate, so that no claim rests on such a place. A place that
+    trains at no rate has no better rate, and no edge.
+
+    Returns:
+        `"lowest"` or `"highest"`, by the field of the reported trials: `"learning_rate"`,
+        `"pretraining_rate"`.
+    """
+    rows = at_place(frame, place, scale)
+    runs = reported(rows)
+    if runs.empty or trains(rows[rows["role"] == "selection"], scale) is False:
+        return {}
+    found = {
+        name: end_of_grid(runs[name].iloc[0], grid) for name, grid in grids(scale, place).items()
+    }
+    return {name: end for name, end in found.items() if end}
+
+
+def grids(scale: Scale, place: Place) -> dict[str, tuple[float, ...]]:
+    """The rates that the rates of a place are chosen from, by the field of a trial."""
+    found = {"learning_rate": scale.rates(place)}
+    if scale.pretraining_rates:
+        arm = scale.arm(place[0])
+        found["pretraining_rate"] = scale.stack_rates(arm) if arm.objective else ()
+    return found
+
+
+def end_of_grid(rate: float, grid: tuple[float, ...]) -> str:
+    """At which end of its grid a rate lies: `"lowest"`, `"highest"` or empty."""
+    ends = {min(grid): "lowest", max(grid): "highest"} if len(grid) > 1 else {}
+    return ends.get(rate, "")
+
+
+def trains(selection: pd.DataFrame, scale: Scale) -> bool | None:
+    """Whether any rate beats chance in the selection trials of a place; `None` if unknown."""
+    metric = scale.kind.judge("selection") if len(selection) else None
+    if metric is None or metric.at_chance is None:
+        return None
+    # Trials at a rate are a whole, of which a single lucky seed is no training.
+    errors = selection.groupby("learning_rate")[metric.name].mean()
+    chance = metric.at_chance(scale.shape(selection["dataset"].iloc[0])[1])
+    return bool((errors < chance).any())
 
 
 def _check_test_set_is_unseen(frame: pd.DataFrame, scale: Scale) -> None:

@@ -6,12 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from studies.engine import plan
 from studies.engine.journal import FINAL, load_arrays
-from studies.engine.scale import Scale
+from studies.engine.scale import Place, Scale
 from studies.engine.trial import UNHASHED
+from studies.kinds.kind import Metric
 
 
 def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.DataFrame:
@@ -66,6 +68,21 @@ def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.D
 def reported(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of report trials."""
     return table[table["role"] == "report"]
+
+
+def at_place(table: pd.DataFrame, place: Place, scale: Scale) -> pd.DataFrame:
+    """The rows of a place."""
+    columns = zip(("arm", *scale.axes), place, strict=True)
+    return table[np.logical_and.reduce([table[name] == value for name, value in columns])]
+
+
+def failed(runs: pd.DataFrame, metric: Metric, scale: Scale) -> pd.Series:
+    """Which runs have learned nothing: they diverged, or end at the chance of their dataset."""
+    diverged = runs["status"] == "diverged"
+    if metric.at_chance is None:
+        return diverged
+    chance = {d: metric.at_chance(scale.shape(d)[1]) for d in runs["dataset"].unique()}
+    return diverged | (runs[metric.name] > runs["dataset"].map(chance).astype(float))
 
 
 def origins(table: pd.DataFrame) -> dict[str, list[str]]:

@@ -15,15 +15,19 @@ from studies.report.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, Finding, J
 
 _VERDICTS = """\
 A claim *holds* if the intervals of all its effects lie within their bounds, *fails* if an interval
-lies wholly outside, and is *undecided* if neither is the case."""
+lies wholly outside, and is *undecided* if neither is the case. An effect of an arm whose rate lies
+at the edge of its grid decides nothing, unless the arm trains at no rate. The column *finding* says
+what was found. The *power* is the chance of this verdict in studies that are simulated from the
+records. For an undecided claim, the column says how many pairs of seeds would decide the claim with
+a chance of at least 0.8, if the estimates of the records are true."""
 _LEDGER = f"""\
 The ledger says what the literature claims and what is found here. Every claim and its check were
 fixed before the run; the page of a study says what was not.
 {_VERDICTS}
 The intervals are adjusted for the number of claims (Holm 1979). A claim may name several effects:
-the column *effect* shows the effect that decides the verdict. A claim is *not run* (X) if records
-are missing. The file [claims.csv](claims.csv) holds the ledger as data, and [claims.md](claims.md)
-has the checks in words."""
+the column *effect* shows the effect that decides the verdict, which has the least room within its
+bounds. A claim is *not run* (X) if records are missing. The file [claims.csv](claims.csv) holds the
+ledger as data, and [claims.md](claims.md) has the checks in words."""
 # In a study's docstring, the heading of the part that stands at the end of its page.
 AFTERWORD = "\nWhat was tried\n"
 _DEMONSTRATION = (
@@ -33,8 +37,10 @@ _DEMONSTRATION = (
 _EFFECTS = """\
 - *interval*: the interval of the effect at the claim's level, which Holm's procedure adjusts for
   the number of claims. A mean has Student's t interval, a median or a ratio of interquartile ranges
-  (IQR) a bootstrap interval, a probability or a share the exact binomial interval.
+  (IQR) a bootstrap interval, a probability or a share the exact binomial interval. Where a run
+  ends at chance or diverges, a median stands for a mean.
 - *pairs*: the number of pairs of seeds; a probability leaves ties out.
+- *why these bounds*: the reason of a bound that is not 0.
 - *p*: the p-value of the sign-flip test against the nearest bound, not adjusted: a second opinion.
 - The brackets after an arm hold its values on the axes. The numbers are in `claims.csv`."""
 
@@ -111,7 +117,7 @@ def scale_page(found: Results) -> str:
         "## Protocol",
         show.protocol(found.scale),
         "## Caveats",
-        tables.listed([*demonstration, *show.caveats(found.scale), *_origins(found)]),
+        tables.listed([*demonstration, *show.caveats(found.table, found.scale), *_origins(found)]),
         *([f"## {AFTERWORD.strip()}", tried.strip()] if tried else []),
         "## Making it again",
         _commands(found),
@@ -136,7 +142,7 @@ def front_page(entries: list[Entry], has_speed: bool) -> str:
     claims = ledger(entries)
     if len(claims):
         short = claims.assign(study=_linked(claims, "study"))
-        short = short[["statement", "verdict", "effect", "pairs", "study"]]
+        short = short[["statement", "verdict", "finding", "effect", "pairs", "study"]]
         parts += ["## The ledger", _LEDGER, tables.markdown(short, numbers=False)]
     if has_speed:
         parts += ["## Speed", "[speed.md](speed.md) says how fast many networks train at once."]
@@ -208,7 +214,7 @@ def _corrections(study: Study) -> list[str]:
 def _claims(judgments: list[Judgment]) -> list[str]:
     if not judgments:
         return []
-    block = verdicts.ledger(judgments)[["statement", "source", "check", "verdict"]]
+    block = verdicts.ledger(judgments)[["statement", "source", "check", "verdict", "finding"]]
     parts = [
         "## Claims",
         _sentence(judgments),
@@ -230,6 +236,7 @@ def _effect_row(judgment: Judgment, finding: Finding) -> dict:
     return {
         "claim": judgment.claim.name,
         "effect": finding.text,
+        "why these bounds": finding.condition.reason or tables.NOT_APPLICABLE,
         "estimate": estimate,
         "interval": bounds,
         "pairs": pairs,

@@ -3,12 +3,15 @@
 A kind whose results need more has a subclass of `Show` in its folder.
 """
 
+from functools import partial
+
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
 from studies.engine.scale import Scale
 from studies.report import figures, tables
 from studies.report.figures import Figure, told
+from studies.report.frame import failed
 
 
 class Show:
@@ -51,7 +54,8 @@ class Show:
             Figure(
                 f"{self.kind.metric().name}_against_{{axis}}",
                 f"{self.title} against {{axis}}",
-                "Means with their 95 % t intervals over seeds; the dots are seeds.",
+                "Means with their 95 % t intervals over seeds; the dots are seeds. An arm of which "
+                "a run failed has medians with their bootstrap intervals.",
                 self._against_axis,
             ),
             Figure(
@@ -130,8 +134,8 @@ class Show:
         """The networks and their training in words, for the protocol."""
         return f"Training: {told(scale, 'epochs')} epochs, batches of {told(scale, 'batch_size')}."
 
-    def caveats(self, scale: Scale) -> list[str]:
-        """What a reader must know of the numbers."""
+    def caveats(self, table: pd.DataFrame, scale: Scale) -> list[str]:
+        """What a reader must know of the numbers in the main table."""
         return [
             "Intervals are over seeds. The metric says what a diverged run counts as.",
             "Costs are counted, not measured.",
@@ -146,8 +150,7 @@ class Show:
             cells = {axes[name]: str(getattr(row, name)) for name in axes}
             for name in metrics:
                 label = self.kind.metric(name).label
-                mean, high = getattr(row, name), getattr(row, f"{name}_high")
-                cells[label] = tables.mean_text(mean, high) if row.seeds else tables.MISSING
+                cells[label] = tables.average_text(row, name) if row.seeds else tables.MISSING
             if row.seeds:
                 cells[self.kind.metric(metrics[0]).label] += tables.mark(row, scale)
             rows.append(cells)
@@ -159,7 +162,8 @@ class Show:
         for (ax,), rows, values in stacked:
             for name, runs in rows.groupby("arm", sort=False):
                 shown = metric.factor * runs.set_index(axis)[metric.name]
-                figures.draw_line(ax, scale, axis, shown, styles[name])
+                middle = partial(tables.average_interval, some_failed=_fails(runs, scale))
+                figures.draw_line(ax, scale, axis, shown, styles[name], middle)
             ax.set(ylabel=self.title, title=figures.combination_label(values))
         ax.legend(**figures.BELOW, ncols=3)
         return drawing
@@ -169,6 +173,10 @@ class Show:
         drawing, panels = figures.grid(scale, "learning rate", label)
         figures.draw_rates(panels, frame, scale)
         return drawing
+
+
+def _fails(runs: pd.DataFrame, scale: Scale) -> bool:
+    return failed(runs, scale.kind.metric(), scale).any()
 
 
 def _headline(scale: Scale) -> str:

@@ -6,14 +6,19 @@ import re
 import pandas as pd
 
 from studies.engine.scale import Grid, Place, Scale
-from studies.report.frame import by_place, reported
-from studies.report.statistics import Interval, mean_interval
+from studies.kinds.kind import Metric
+from studies.report import fairness
+from studies.report.frame import by_place, failed, reported
+from studies.report.statistics import Interval, mean_interval, median_interval
 
 MISSING = "X"
+COUNTS = ("seeds", "diverged", "failed")
 NOT_APPLICABLE = "–"
 _NOTES = {
     "±": "half of the 95 % t interval over seeds",
     "(n)": "only n seeds have been run so far",
+    "; k of n failed": "k of n runs diverged or ended at chance, so that the number is the median "
+    "of the runs, and not their mean, which would only say how many runs failed",
     "!": "the arm does not train: it is at chance for every learning rate of the grid",
     "†": "the chosen learning rate lies at the edge of the grid",
     MISSING: "missing, not run yet",
@@ -21,12 +26,13 @@ _NOTES = {
 
 
 def place_table(frame: pd.DataFrame, scale: Scale, metrics: tuple[str, ...]) -> pd.DataFrame:
-    """Means of metrics over report seeds, a row per place, in the order of the scale.
+    """Averages of metrics over report seeds, a row per place, in the order of the scale.
 
     A place without results has a row, too. Columns:
 
-    - `arm` and every axis; `seeds` and `diverged` count the report runs;
-    - every metric, as it is shown, with the bounds `_low` and `_high` of its 95 % t interval;
+    - `arm` and every axis; `seeds`, `diverged` and `failed` count the report runs;
+    - every metric, as it is shown, with the bounds `_low` and `_high` of its 95 % interval: see
+      `average`;
     - `learning_rate`, chosen on other seeds; `rate_at_edge` of the grid: `"lowest"`, `"highest"` or
       empty; `pretraining_rate` and `pretraining_rate_at_edge` alike, if any arm is pretrained;
       `flops` of a run.
@@ -34,19 +40,36 @@ def place_table(frame: pd.DataFrame, scale: Scale, metrics: tuple[str, ...]) -> 
     rows = []
     for place, cell in by_place(frame, scale).items():
         runs = reported(cell)
-        row = dict(zip(("arm", *scale.axes), place, strict=True)) | counts(runs)
+        row = dict(zip(("arm", *scale.axes), place, strict=True)) | counts(runs, scale)
         for name in metrics:
-            row |= interval_values(
-                name, mean_interval(runs[name].dropna()), scale.kind.metric(name).factor
-            )
+            metric = scale.kind.metric(name)
+            row |= interval_values(name, average(runs, metric, scale), metric.factor)
         rows.append(
             row | rate_values(cell, scale, place) | {"flops": runs["flops"].astype(float).mean()}
         )
-    return pd.DataFrame(rows).astype(dict.fromkeys(["seeds", "diverged"], "Int64"))
+    return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64"))
 
 
-def counts(runs: pd.DataFrame) -> dict:
-    return {"seeds": len(runs), "diverged": (runs["status"] == "diverged").sum()}
+def counts(runs: pd.DataFrame, scale: Scale) -> dict:
+    """How many runs there are, and how many diverged or learned nothing."""
+    numbers = len(runs), (runs["status"] == "diverged").sum()
+    return dict(
+        zip(COUNTS, [*numbers, failed(runs, scale.kind.metric(), scale).sum()], strict=True)
+    )
+
+
+def average(runs: pd.DataFrame, metric: Metric, scale: Scale) -> Interval:
+    """The mean of runs with Student's t interval; where a run failed, the median with its interval.
+
+    With a few runs at chance, a t interval of the mean covers half of what it claims.
+    """
+    some_failed = failed(runs, scale.kind.metric(), scale).any()
+    return average_interval(runs[metric.name].dropna(), some_failed)
+
+
+def average_interval(values, some_failed: bool) -> Interval:
+    """The interval of the mean of values, or of their median if some are of runs that failed."""
+    return median_interval(values) if some_failed else mean_interval(values)
 
 
 def interval_values(name: str, interval: Interval, factor: float = 1) -> dict[str, float]:
@@ -60,20 +83,12 @@ def interval_values(name: str, interval: Interval, factor: float = 1) -> dict[st
 
 def rate_values(cell: pd.DataFrame, scale: Scale, place: Place) -> dict:
     """The chosen rates of a place, and at which end of its grid each of them lies."""
-    arm, chosen = scale.arm(place[0]), cell[cell["chosen"]]
-    names = ("learning_rate", "pretraining_rate")
-    rate, pretraining_rate = (chosen[name].max() or math.nan for name in names)
-    found = {"learning_rate": rate, "rate_at_edge": _edge(rate, scale.rates(place))}
-    if scale.pretraining_rates:
-        grid = scale.stack_rates(arm) if arm.objective else ()
-        found["pretraining_rate"] = pretraining_rate
-        found["pretraining_rate_at_edge"] = _edge(pretraining_rate, grid)
+    found = {}
+    for name, grid in fairness.grids(scale, place).items():
+        rate = cell.loc[cell["chosen"], name].max() or math.nan
+        edge = f"{name.removeprefix('learning_')}_at_edge"
+        found |= {name: rate, edge: fairness.end_of_grid(rate, grid)}
     return found
-
-
-def _edge(rate: float, grid: tuple[float, ...]) -> str:
-    ends = {min(grid): "lowest", max(grid): "highest"} if len(grid) > 1 else {}
-    return ends.get(rate, "")
 
 
 def mark(row, scale: Scale) -> str:
@@ -97,6 +112,14 @@ def listed(lines: list[str]) -> str:
 def seeds(n: int) -> str:
     """A number of seeds in words."""
     return f"{n} seed" if n == 1 else f"{n} seeds"
+
+
+def average_text(row, name: str) -> str:
+    """The average of a metric in a row of a table: the mean ± half its interval, or the median."""
+    value, high = getattr(row, name), getattr(row, f"{name}_high")
+    if row.failed:
+        return f"{value:.2f}; {row.failed} of {row.seeds} failed"
+    return mean_text(value, high)
 
 
 def mean_text(mean: float, high: float) -> str:

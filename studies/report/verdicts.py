@@ -5,31 +5,39 @@ A claim *holds* if the interval of each of its effects lies within the bounds of
 the intervals are adjusted by Holm's procedure over all claims of the study, judged or not. Within a
 claim, all effects must be inside for the claim to hold, which needs no adjustment. One effect
 outside is enough for the claim to fail, so that the level is then divided by the number of effects.
+
+An effect of a place whose rate lies at the edge of its grid decides nothing.
+
+The *power* of a claim is the chance of the verdict that its estimates point to: that it holds if
+all estimates lie within their bounds, that it fails if not. Studies are simulated by drawing seeds
+from those of the records with replacement, and judged as the records are. So power takes the
+estimates of the records for true; it does not say whether they are.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, singledispatch
 
 import numpy as np
 import pandas as pd
 
-from studies.engine.scale import Place, Scale
-from studies.kinds.kind import Metric
-from studies.report import claims as said
+from studies.engine.scale import Scale
 from studies.report import statistics
-from studies.report.claims import Claim, Condition, Effect, Sample
-from studies.report.frame import reported
+from studies.report.claims import Claim, Condition
+from studies.report.effects import Measured, judged_columns, measure
 from studies.report.statistics import Interval
 from studies.report.tables import MISSING
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "fails", "undecided", "not run"
-LEDGER = ("statement", "source", "check", "effect", "pairs", "verdict")
+LEDGER = ("statement", "source", "check", "effect", "pairs", "verdict", "finding")
 MAX_CLAIMS = 20
 _ALPHA = 0.05
-
-Measurement = Callable[[float], Interval]
+# A number of pairs is enough if it decides a claim in at least this share of studies.
+_POWER = 0.8
+# Numbers of pairs to choose from; more would take another design of the study.
+_PAIRS = (6, 8, 10, 15, 21, 29, 41, 61, 101, 151, 201, 301)
+# Half an interval without width, of runs that are all alike.
+_NO_WIDTH = 1e-12
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,17 @@ class Finding:
     The interval is at the claim's level; `None` if the claim was not run. The p-value is of the
     sign-flip test against the nearest bound, for paired differences only, and not adjusted: a
     second opinion, free of the normal distribution. A probability, a share or a ratio has no unit.
+    `words` say the estimate with its direction, and `edges` which rates lie at the edge of their
+    grid. `spread` is the standard deviation of paired differences.
     """
 
     condition: Condition
     interval: Interval | None = None
     p_value: float = math.nan
     unit: str = ""
+    words: str = ""
+    edges: tuple[str, ...] = ()
+    spread: float = math.nan
 
     @property
     def effect(self) -> str:
@@ -61,26 +74,44 @@ class Finding:
 class Judgment:
     """The verdict on a claim, with a finding per condition.
 
-    `level` is the level of the intervals after Holm's adjustment; NaN if the claim was not run.
+    `level` is the level of the intervals after Holm's adjustment. `power` is the chance of the
+    verdict that the estimates point to. `pairs_needed` is the least number of pairs that would
+    decide an undecided claim with a power of 0.8; it is infinite if no number up to 301 would. Each
+    is NaN where it does not apply: all if the claim was not run, the last two if only an edge
+    keeps the claim undecided.
     """
 
     claim: Claim
     verdict: str
     level: float
     findings: tuple[Finding, ...]
+    power: float = math.nan
+    pairs_needed: float = math.nan
 
     @property
     def decisive(self) -> Finding:
-        """The finding that decides the verdict.
+        """The finding that decides the verdict, or keeps the claim from being decided.
 
-        If the claim fails, it is the first finding outside its bounds. If no finding is outside, it
-        is the first finding across a bound; if no finding is across a bound either, it is the first
-        of all.
+        It is the finding with the least room within its bounds, in half widths of its interval: the
+        tightest if the claim holds, and the farthest outside if the claim fails.
         """
         found = [f for f in self.findings if f.interval]
-        outside = [f for f in found if _is_outside(f.interval, f.condition)]
-        across = [f for f in found if not _is_inside(f.interval, f.condition)]
-        return [*(outside if self.verdict == FAILS else ()), *across, *self.findings][0]
+        firm = [f for f in found if not f.edges] if self.verdict == FAILS else found
+        return min(firm, key=lambda f: _room(f.interval, f.condition), default=self.findings[0])
+
+    @property
+    def finding(self) -> str:
+        """What was found, in words, to stand beside the verdict."""
+        edges = list(dict.fromkeys(edge for f in self.findings for edge in f.edges))
+        if self.verdict == NOT_RUN:
+            return MISSING
+        if self.verdict != UNDECIDED:
+            return f"{self.decisive.words}; power {self.power:.2f}"
+        if edges:
+            return "; ".join(edges)
+        if math.isinf(self.pairs_needed):
+            return f"even {_PAIRS[-1]} pairs would not decide it"
+        return f"{self.pairs_needed:.0f} pairs would decide it"
 
 
 def judge(claims: tuple[Claim, ...], frame: pd.DataFrame, scale: Scale) -> list[Judgment]:
@@ -90,7 +121,8 @@ def judge(claims: tuple[Claim, ...], frame: pd.DataFrame, scale: Scale) -> list[
     than 20 claims, or a claim that leaves the value of an axis open, raise `ValueError`.
     """
     check(claims)
-    measured = [_measure_all(claim, frame, scale) for claim in claims]
+    lean = judged_columns(frame, scale)
+    measured = [measure(claim, lean, scale) for claim in claims]
     decides = [lambda level, m=m: _verdict(m, level) in (HOLDS, FAILS) for m in measured]
     levels = statistics.holm(decides, _ALPHA)
     return [
@@ -134,7 +166,13 @@ def _row(judgment: Judgment, finding: Finding) -> dict:
         "high": interval.high,
         "confidence": 1 - judgment.level,
         "pairs": interval.n,
+        "spread": finding.spread,
         "sign_flip_p": finding.p_value,
+        "at_edge": "; ".join(finding.edges),
+        "power": judgment.power,
+        "pairs_needed": judgment.pairs_needed,
+        "finding": judgment.finding,
+        "reason": condition.reason,
         "statement": claim.statement,
         "source": claim.source,
         "check": claim.check,
@@ -147,7 +185,7 @@ def ledger(judgments: list[Judgment]) -> pd.DataFrame:
         (
             *(j.claim.statement, j.claim.source, j.claim.check, effect_text(j.decisive)),
             str(j.decisive.interval.n) if j.decisive.interval else MISSING,
-            j.verdict,
+            *(j.verdict, j.finding),
         )
         for j in judgments
     ]
@@ -162,134 +200,76 @@ def effect_text(finding: Finding) -> str:
     return f"{finding.text}: {interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def _measure_all(
-    claim: Claim, frame: pd.DataFrame, scale: Scale
-) -> list[tuple[Condition, Measurement, float, str]] | None:
-    """Condition, interval by confidence, p-value and unit of each; `None` if runs are missing."""
-    values = {sample: _values(sample, frame, scale) for sample in claim.samples}
-    if any(series is None for series in values.values()):
-        return None
-    return [(c, *_measure(c.effect, values, c, scale)) for c in claim.conditions]
-
-
-def _verdict(measured: list | None, level: float) -> str:
-    if measured is None:
-        return NOT_RUN
-    found = [(measurement(1 - level), condition) for condition, measurement, *_ in measured]
-    if any(interval.n < statistics.MIN_PAIRS for interval, _ in found):
-        return UNDECIDED
-    if all(_is_inside(*pair) for pair in found):
-        return HOLDS
-    strict = [(m(1 - level / len(measured)), condition) for condition, m, *_ in measured]
-    return FAILS if any(_is_outside(*pair) for pair in strict) else UNDECIDED
-
-
-def _is_inside(interval: Interval, condition: Condition) -> bool:
-    return condition.above < interval.low and interval.high < condition.below
-
-
-def _is_outside(interval: Interval, condition: Condition) -> bool:
-    return interval.high <= condition.above or condition.below <= interval.low
-
-
-def _judgment(claim: Claim, measured: list | None, level: float) -> Judgment:
+def _judgment(claim: Claim, measured: list[Measured] | None, level: float) -> Judgment:
     if measured is None:
         return not_run((claim,))[0]
     verdict = _verdict(measured, level)
     own = level / len(measured) if verdict == FAILS else level
-    findings = tuple(Finding(condition, m(1 - own), p, unit) for condition, m, p, unit in measured)
-    return Judgment(claim, verdict, own, findings)
+    findings = tuple(_finding(each, 1 - own) for each in measured)
+    if verdict == UNDECIDED and any(each.edges for each in measured):
+        return Judgment(claim, verdict, own, findings)
+    needed = _pairs_needed(measured, level) if verdict == UNDECIDED else math.nan
+    return Judgment(claim, verdict, own, findings, _power(measured, level), needed)
 
 
-def _values(sample: Sample, frame: pd.DataFrame, scale: Scale) -> pd.Series | None:
-    """The metric by seed; `None` if not all seeds are there."""
-    place, rows = _place(sample, scale), reported(frame)
-    for name, value in zip(("arm", *scale.axes), place, strict=True):
-        rows = rows[rows[name] == value]
-    values = rows.set_index("seed")[_metric(sample, scale).name].sort_index().dropna()
-    complete = place in scale.places and list(values.index) == list(scale.seeds(place))
-    return values if complete else None
+def _finding(each: Measured, confidence: float) -> Finding:
+    interval = each.at(confidence)
+    words = each.words(interval.estimate)
+    known = each.p_value, each.unit, words, each.edges, each.spread
+    return Finding(each.condition, interval, *known)
 
 
-def _place(sample: Sample, scale: Scale) -> Place:
-    """The place of a sample; an axis that the sample does not name must have a single value."""
-    values = dict(sample.place)
-    open_axes = [axis for axis in scale.varied if axis not in values]
-    unknown = [axis for axis in values if axis not in scale.axes]
-    if open_axes or unknown:
-        raise ValueError(
-            "A claim must name a value of each axis of the scale. "
-            f"Expected: {', '.join(scale.axes)}. Received: {sample}"
-        )
-    return sample.arm, *(values.get(axis, only[0]) for axis, only in scale.axes.items())
+def _verdict(measured: list[Measured] | None, level: float) -> str:
+    if measured is None:
+        return NOT_RUN
+    holds, fails = _outcome(measured, level, lambda each, confidence: each.at(confidence))
+    return HOLDS if holds else FAILS if fails else UNDECIDED
 
 
-def _metric(sample: Sample, scale: Scale) -> Metric:
-    return scale.kind.metric(sample.metric)
+def _outcome(
+    measured: list[Measured], level: float, interval: Callable[[Measured, float], Interval]
+) -> tuple:
+    """Whether a claim holds and whether it fails; arrays, if the intervals are of many studies."""
+    holds, fails, enough = True, False, True
+    for each in measured:
+        loose, strict = interval(each, 1 - level), interval(each, 1 - level / len(measured))
+        enough = enough & (loose.n >= statistics.MIN_PAIRS)
+        holds = holds & _is_inside(loose, each.condition) & (not each.edges)
+        fails = fails | _is_outside(strict, each.condition) & (not each.edges)
+    return holds & enough, fails & enough
 
 
-def _paired(effect: Effect, values: dict[Sample, pd.Series]) -> dict[Sample, np.ndarray]:
-    """Metrics of the seeds that all samples of an effect have."""
-    rows = pd.concat([values[sample] for sample in effect.samples], axis=1, join="inner")
-    return dict(zip(effect.samples, rows.to_numpy().T, strict=True))
+def _is_inside(interval: Interval, condition: Condition):
+    return (condition.above < interval.low) & (interval.high < condition.below)
 
 
-@singledispatch
-def _measure(
-    effect: Effect, values: dict, condition: Condition, scale: Scale
-) -> tuple[Measurement, float, str]:
-    """Interval by confidence, the p-value of paired differences, and the unit."""
-    raise TypeError(f"Expected an effect of `studies.report.claims`. Received: {effect!r}")
+def _is_outside(interval: Interval, condition: Condition):
+    return (interval.high <= condition.above) | (condition.below <= interval.low)
 
 
-@_measure.register
-def _(effect: said.Difference, values: dict, condition: Condition, scale: Scale):
-    paired, metric = _paired(effect, values), _metric(effect.plus[0], scale)
-    if len({(m.factor, m.unit) for m in (_metric(each, scale) for each in effect.samples)}) > 1:
-        raise ValueError(f"Expected a difference of metrics of one unit. Received: {effect}")
-    total = sum(paired[each] for each in effect.plus) - sum(paired[each] for each in effect.minus)
-    total = metric.factor * total
-    nearest = min(
-        (b for b in (condition.above, condition.below) if math.isfinite(b)),
-        key=lambda bound: abs(bound - total.mean()),
+def _room(interval: Interval, condition: Condition) -> float:
+    """Distance of an estimate from its nearest bound, in half widths: below -1, it is outside."""
+    sides = ((condition.above, interval.low, 1), (condition.below, interval.high, -1))
+    return min(
+        sign * (interval.estimate - bound) / max(abs(interval.estimate - end), _NO_WIDTH)
+        for bound, end, sign in sides
+        if math.isfinite(bound)
     )
-    p_value, unit = statistics.sign_flip_test(total - nearest), metric.difference or metric.unit
-    if effect.average == "mean":
-        return (lambda confidence: statistics.mean_interval(total, confidence)), p_value, unit
-    return _bootstrap(statistics.median, total), p_value, unit
 
 
-@_measure.register
-def _(effect: said.Outperforms, values: dict, condition: Condition, scale: Scale):
-    paired = _paired(effect, values)
-    sign = 1 if _metric(effect.arm, scale).lower_is_better else -1
-    pair = sign * paired[effect.arm], sign * paired[effect.control]
-    return (lambda c: statistics.outperforming(*pair, c)), math.nan, ""
+def _power(measured: list[Measured], level: float, pairs: int = 0) -> float:
+    """Chance of the verdict that the estimates point to, with at least so many pairs of each."""
+    if any(max(pairs, each.pairs) < statistics.MIN_PAIRS for each in measured):
+        return 0.0
+    points = [(each.at(1 - level).estimate, each.condition) for each in measured]
+    holds, fails = _outcome(
+        measured, level, lambda each, confidence: each.simulated(max(pairs, each.pairs), confidence)
+    )
+    inside = all(c.above < estimate < c.below for estimate, c in points)
+    return float(np.mean(holds if inside else fails))
 
 
-@_measure.register
-def _(effect: said.SpreadRatio, values: dict, condition: Condition, scale: Scale):
-    least = _metric(effect.wide, scale).resolution(scale)
-
-    def ratio(wide: np.ndarray, narrow: np.ndarray) -> np.ndarray:
-        spreads = [statistics.interquartile_range(each) for each in (wide, narrow)]
-        return np.maximum(spreads[0], least) / np.maximum(spreads[1], least)
-
-    paired = _paired(effect, values)
-    return _bootstrap(ratio, paired[effect.wide], paired[effect.narrow]), math.nan, ""
-
-
-@_measure.register
-def _(effect: said.AtChance, values: dict, condition: Condition, scale: Scale):
-    metric, found = _metric(effect.of, scale), values[effect.of]
-    if metric.at_chance is None:
-        raise ValueError(f"The metric {metric.name} knows no chance. Received: {effect}")
-    place = dict(zip(scale.axes, _place(effect.of, scale)[1:], strict=True))
-    dataset = place.get("dataset", scale.dataset)
-    failed = int((found > metric.at_chance(scale.shape(dataset)[1])).sum())
-    return (lambda c: statistics.binomial_interval(failed, len(found), c)), math.nan, ""
-
-
-def _bootstrap(statistic: Callable, *samples: np.ndarray) -> Measurement:
-    # Cached: Holm's procedure comes back to the same levels.
-    return cache(lambda c: statistics.bootstrap_interval(statistic, *samples, confidence=c))
+def _pairs_needed(measured: list[Measured], level: float) -> float:
+    """The least number of pairs of all conditions that is likely to decide a claim."""
+    more = (pairs for pairs in _PAIRS if pairs > min(each.pairs for each in measured))
+    return next((p for p in more if _power(measured, level, p) >= _POWER), math.inf)

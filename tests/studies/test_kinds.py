@@ -171,9 +171,10 @@ def _place(record, scale):
     return record["arm"], *(record[axis] for axis in scale.axes)
 
 
-def test_protocol_and_caveats_are_sentences_that_hold_the_facts(scale):
+def test_protocol_and_caveats_are_sentences_that_hold_the_facts(scale, rows):
     show = scale.kind.show
-    lines = [show.protocol(scale), *show.caveats(scale)]
+    table = show.main_table(frame(rows, scale), scale)
+    lines = [show.protocol(scale), *show.caveats(table, scale)]
     lines += [figure.caption for figure in show.offered(scale)]
     for line in lines:
         assert re.match(r"[A-Z].*\.$", line, re.DOTALL)

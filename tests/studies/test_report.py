@@ -114,7 +114,7 @@ def test_incomplete_scale_says_what_is_missing(tmp_path, quick_rows):
 def test_complete_scale_says_nothing_of_missing_trials(tmp_path, quick_rows):
     text = write_scale(store(tmp_path, quick_rows), STUDY, "quick")
     assert "no result yet" not in text
-    assert "failed" not in text
+    assert "trials failed" not in text
 
 
 def test_no_result_is_an_error_and_writes_nothing(tmp_path, quick_rows):

@@ -7,14 +7,18 @@ from scipy import stats
 
 from studies.report.statistics import (
     MIN_PAIRS,
+    alike_intervals,
     binomial_interval,
     bootstrap_interval,
+    difference_sampling_error,
+    equivalence_power,
     expected_best,
     holm,
     interquartile_mean,
     interquartile_range,
     mean_interval,
     median,
+    median_interval,
     outperforming,
     paired_interval,
     sampling_error,
@@ -32,7 +36,7 @@ def test_mean_interval_of_a_worked_example():
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
-@pytest.mark.parametrize("n", [2, 3, 10, 29])
+@pytest.mark.parametrize("n", [3, 10, 29])
 def test_mean_interval_agrees_with_scipy(n, confidence):
     values = np.random.default_rng(n).exponential(size=n)
     interval = mean_interval(values, confidence)
@@ -62,6 +66,24 @@ def coverage(interval, truth, draws):
     return np.mean([i.low <= truth <= i.high for i in found])
 
 
+@pytest.mark.parametrize("interval", [mean_interval, median_interval])
+@pytest.mark.parametrize("n", [7, 10])
+def test_many_samples_at_once_have_the_intervals_of_each(interval, n):
+    draws = np.random.default_rng(n).exponential(size=(5, n))
+    found, alone = interval(draws), [interval(values) for values in draws]
+    for end in ("estimate", "low", "high"):
+        np.testing.assert_allclose(getattr(found, end), [getattr(i, end) for i in alone])
+
+
+def test_many_pairs_at_once_outperform_as_each_do():
+    values, controls = np.random.default_rng(0).integers(0, 4, (2, 30, 8))
+    found = outperforming(values, controls)
+    alone = [outperforming(*pair) for pair in zip(values, controls, strict=True)]
+    np.testing.assert_allclose(found.low, [i.low for i in alone])
+    np.testing.assert_allclose(found.high, [i.high for i in alone])
+    assert list(found.n) == [i.n for i in alone]
+
+
 @pytest.mark.parametrize(
     ("population", "n", "expected"),
     [
@@ -78,6 +100,20 @@ def test_coverage_of_the_mean(population, n, expected):
     assert coverage(mean_interval, MEANS[population], draws) == pytest.approx(expected, abs=0.014)
 
 
+@pytest.mark.parametrize(("n", "expected"), [(10, 0.52), (29, 0.88)])
+def test_a_mean_is_not_covered_where_runs_fail_and_a_median_is(n, expected):
+    # A run stays at chance with a probability of 7 %.
+    generator = np.random.default_rng(n)
+    trained, fails = generator.normal(5, 0.3, (4_000, n)), generator.random((4_000, n)) < 0.07
+    draws = np.where(fails, 88.65, trained)
+    mean, middle = mean_interval(draws), median_interval(draws)
+    truth = 0.93 * 5 + 0.07 * 88.65
+    assert np.mean((mean.low <= truth) & (truth <= mean.high)) == pytest.approx(expected, abs=0.025)
+    # Half of all runs are below: those that train and have an error below this quantile.
+    truth = stats.norm.ppf(0.5 / 0.93, 5, 0.3)
+    assert np.mean((middle.low <= truth) & (truth <= middle.high)) >= 0.94
+
+
 def truth_of(statistic, population):
     """What it is in a population: that of very many values."""
     values = POPULATIONS[population](np.random.default_rng(99), 2_000_000)
@@ -87,13 +123,21 @@ def truth_of(statistic, population):
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [10, 29])
 @pytest.mark.parametrize("population", POPULATIONS)
-@pytest.mark.parametrize("statistic", [median, interquartile_mean])
-def test_coverage_of_the_bootstrap(statistic, population, n):
-    draws = POPULATIONS[population](np.random.default_rng(n), (1_000, n))
-    truth = truth_of(statistic, population)
-    found = coverage(lambda values: bootstrap_interval(statistic, values), truth, draws)
-    # Three standard errors beside the 94 % to 97 % that the docstring states.
-    assert 0.92 <= found <= 0.985
+def test_coverage_of_the_interquartile_mean(population, n):
+    draws = POPULATIONS[population](np.random.default_rng(n), (400, n))
+    truth = truth_of(interquartile_mean, population)
+    found = coverage(lambda values: bootstrap_interval(interquartile_mean, values), truth, draws)
+    # Two standard errors beside the 94 % to 97 % that the docstring states.
+    assert 0.917 <= found <= 0.987
+
+
+@pytest.mark.parametrize("n", [10, 29])
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_coverage_of_the_median(population, n):
+    found = median_interval(POPULATIONS[population](np.random.default_rng(n), (4_000, n)))
+    truth = truth_of(median, population)
+    # As the docstring states, beside two standard errors.
+    assert 0.93 <= np.mean((found.low <= truth) & (truth <= found.high)) <= 0.98
 
 
 def spread_ratio(first, second):
@@ -103,7 +147,7 @@ def spread_ratio(first, second):
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [10, 29])
 def test_coverage_of_a_ratio_of_spreads(n):
-    draws = np.random.default_rng(n).normal(size=(600, 2, n)) * [[3.0], [1.0]]
+    draws = np.random.default_rng(n).normal(size=(300, 2, n)) * [[3.0], [1.0]]
     found = coverage(lambda pair: bootstrap_interval(spread_ratio, *pair), 3.0, draws)
     assert found >= 0.96
 
@@ -130,15 +174,63 @@ def test_sampling_error_is_that_of_the_literature():
     assert 1.96 * sampling_error(0.0140, 10_000) == pytest.approx(0.0023, abs=5e-5)
 
 
+def test_error_of_a_difference_is_that_of_other_test_sets():
+    # Three seeds of two nets on a population of images, some of which are hard for all nets.
+    generator = np.random.default_rng(0)
+    hard = generator.beta(0.1, 1.5, 200_000)
+    right = generator.random((3, 200_000)) > hard
+    controls = generator.random((3, 200_000)) > 1.1 * hard
+    differences, stated = [], []
+    for _ in range(300):
+        images = generator.integers(0, 200_000, 2_000)
+        pair = right[:, images], controls[:, images]
+        differences.append((~pair[0]).mean() - (~pair[1]).mean())
+        stated.append(difference_sampling_error(*pair))
+    # A standard deviation of 300 values has a standard error of 4 %.
+    assert np.mean(stated) == pytest.approx(np.std(differences), rel=0.13)
+    alone = sampling_error(1 - right.mean(), 2_000)
+    assert np.mean(stated) < 0.7 * alone
+
+
+@pytest.mark.parametrize(("pairs", "spreads"), [(10, (0.1, 0.2)), (29, (0.3,)), (6, (0.05,))])
+def test_power_of_an_equivalence_is_that_of_simulated_studies(pairs, spreads):
+    generator, holds = np.random.default_rng(pairs), True
+    for spread in spreads:
+        found = mean_interval(generator.normal(0, spread, (20_000, pairs)), 1 - 0.01)
+        holds = holds & (found.low > -0.25) & (found.high < 0.25)
+    power = equivalence_power(spreads, 0.25, pairs, level=0.01)
+    assert power == pytest.approx(np.mean(holds), abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("spreads", "ten", "twenty_nine"),
+    [
+        # He initialization, batch normalization, and Glorot at equal cost, at depths 3 and 5, with
+        # 13 claims: an independent simulation found these chances.
+        ((0.246, 0.213), 0.02, 0.96),
+        ((0.216, 0.282), 0.01, 0.87),
+        ((0.159, 0.354), 0.01, 0.47),
+    ],
+)
+def test_ten_pairs_cannot_show_an_equivalence(spreads, ten, twenty_nine):
+    found = [equivalence_power(spreads, 0.25, pairs, 0.05 / 13) for pairs in (10, 29)]
+    assert found == pytest.approx([ten, twenty_nine], abs=0.02)
+
+
 def test_pairs_share_what_moves_both():
     common = np.random.default_rng(1).normal(size=10)
     assert paired_interval(common - 0.5, common).high == pytest.approx(-0.5)
     assert mean_interval(common - 0.5).high > -0.5
 
 
-@pytest.mark.parametrize(("values", "mean"), [([], math.nan), ([0.25], 0.25)])
+@pytest.mark.parametrize(("values", "mean"), [([], math.nan), ([0.25], 0.25), ([0.25, 0.75], 0.5)])
 def test_too_few_values_have_no_bounds(values, mean):
-    for interval in (mean_interval(values), paired_interval(values, [0.0] * len(values))):
+    for interval in (
+        mean_interval(values),
+        paired_interval(values, [0.0] * len(values)),
+        median_interval(values),
+        bootstrap_interval(interquartile_mean, values),
+    ):
         assert interval.estimate == pytest.approx(mean, nan_ok=True)
         assert math.isnan(interval.low)
         assert math.isnan(interval.high)
@@ -147,12 +239,7 @@ def test_too_few_values_have_no_bounds(values, mean):
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [
-        ([0.1, math.nan], "finite"),
-        ([0.1, math.inf], "finite"),
-        ([[0.1, 0.2]], "shape"),
-        (0.1, "shape"),
-    ],
+    [([0.1, math.nan], "finite"), ([0.1, math.inf], "finite"), (0.1, "shape")],
 )
 def test_unusable_values_are_refused(values, message):
     with pytest.raises(ValueError, match=f"{message}.*Received"):
@@ -167,23 +254,50 @@ def test_unpaired_values_are_refused():
 # Bootstrap
 
 
-@pytest.mark.parametrize("statistic", [median, interquartile_mean])
+@pytest.mark.parametrize("n", [3, 4, 5, 6])
+def test_interval_of_the_median_is_that_of_all_resamples(n):
+    values = np.random.default_rng(n).exponential(size=n)
+    every = np.sort(np.median(list(itertools.product(values, repeat=n)), axis=1))
+    for confidence in (0.5, 0.8, 0.95):
+        tail = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf((1 - confidence) / 2, n - 1))
+        found = median_interval(values, confidence)
+        beyond = math.ceil(tail * len(every))
+        assert found.estimate == pytest.approx(np.median(values))
+        assert (found.low, found.high) == pytest.approx((every[beyond - 1], every[-beyond]))
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.996])
+def test_far_ends_of_a_bootstrap_have_resamples_enough(confidence):
+    values = np.random.default_rng(5).exponential(size=29)
+    found, exact = (
+        bootstrap_interval(median, values, confidence=confidence),
+        median_interval(values, confidence),
+    )
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+
+
 @pytest.mark.parametrize("n", [10, 29])
-def test_bootstrap_agrees_with_scipy_but_for_the_expansion(statistic, n):
+def test_bootstrap_agrees_with_scipy_but_for_the_expansion(n):
     values = np.random.default_rng(n).exponential(size=n)
     z = math.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1)
     expected = stats.bootstrap(
         (values,),
-        statistic,
+        interquartile_mean,
         vectorized=False,
         method="percentile",
         confidence_level=1 - 2 * stats.norm.sf(z),
-        n_resamples=5_000,
+        n_resamples=10_000,
         rng=1,
     ).confidence_interval
-    found = bootstrap_interval(statistic, values)
-    assert found.estimate == statistic(values)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=0.12)
+    found = bootstrap_interval(interquartile_mean, values)
+    assert found.estimate == interquartile_mean(values)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=0.08)
+
+
+def test_studies_that_are_alike_are_covered_as_often_as_stated():
+    means = np.random.default_rng(0).normal(3, 1, (4_000, 29)).mean(axis=1)
+    found = alike_intervals(means, 29)
+    assert np.mean((found.low <= 3) & (found.high >= 3)) == pytest.approx(0.963, abs=0.012)
 
 
 def test_bootstrap_is_repeatable_and_leaves_the_global_generator_alone():
@@ -214,7 +328,7 @@ def test_interquartile_mean_agrees_with_scipy():
 
 
 def test_bootstrap_of_too_few_has_no_bounds_and_of_unequal_samples_is_refused():
-    assert math.isnan(bootstrap_interval(median, [0.3]).low)
+    assert math.isnan(bootstrap_interval(median, [0.3, 0.4]).low)
     assert math.isnan(bootstrap_interval(median, []).estimate)
     with pytest.raises(ValueError, match=r"Received: samples of \[1, 2\] values"):
         bootstrap_interval(spread_ratio, [0.1], [0.1, 0.2])

@@ -9,6 +9,7 @@ from studies_synthetic import STUDIES, diverged
 from studies_synthetic import records as synthetic
 
 from studies.arms import ARMS, Arm
+from studies.kinds.classification.correctness import packed
 from studies.kinds.classification.show import error_block
 from studies.report import tables
 from studies.report.frame import frame
@@ -106,8 +107,49 @@ def test_diverged_run_counts_as_chance(rows):
     bad |= diverged(bad, SMALL)
     found = row(rows, "he", 3)
     assert (found["seeds"], found["diverged"]) == (3, 1)
-    assert found["error"] == pytest.approx((8 + 10 + 90) / 3)
+    # The median: a mean only says how many runs failed.
+    assert (found["error"], found["failed"]) == (pytest.approx(10), 1)
+    assert cell(rows, "he", 3) == "10.00; 1 of 3 failed"
+    table = SHOW.main_table(frame(rows, SMALL), SMALL)
+    (note,) = [n for n in tables.notes(error_block(table, SMALL)) if "failed" in n]
+    assert "median" in note
+    assert "10.00; 1 of 3 failed" in SHOW.numbers(table, SMALL)[0]
     assert np.isfinite(found["flops"])
+
+
+def test_a_run_at_chance_leaves_medians(rows):
+    errors, controls = [0.05, 0.06, 0.89], [0.08, 0.10, 0.11]
+    set_all(rows, "report", "denoising", 1, test_error=errors)
+    set_all(rows, "report", "random", 1, test_error=controls)
+    found = row(rows, "denoising", 1)
+    assert (found["error"], found["difference"]) == pytest.approx((6, -3))
+    assert (found["failed"], found["diverged"], found["pairs"]) == (1, 0, 3)
+    # The bootstrap's ends are seeds, where those of Student's t are -200 and 253.
+    assert (found["difference_low"], found["difference_high"]) == pytest.approx((-4, 78))
+    assert row(rows, "random", 1)["failed"] == 0
+    drawing = SHOW.offered(SMALL, ("error_against_cost",))[0].draw(frame(rows, SMALL), SMALL)
+    drawn = [float(y) for ax in drawing.axes for line in ax.lines for y in line.get_ydata()]
+    assert 0.06 in np.round(drawn, 6)
+
+
+def test_the_test_set_s_part_in_a_difference_is_told_where_it_is_known(rows):
+    def main_table():
+        return SHOW.main_table(frame(rows, SMALL), SMALL)
+
+    for record in rows:
+        record.pop("correct", None)
+    assert main_table()["sampling_error"].isna().all()
+    assert "same images" not in " ".join(SHOW.caveats(main_table(), SMALL))
+    generator, right = np.random.default_rng(0), {"random": [], "denoising": []}
+    for arm, stored in right.items():
+        for record in of(rows, "report", arm, 3):
+            stored.append(generator.random(SMALL.test_size) < 0.92)
+            record["correct"] = packed(stored[-1])
+    table = main_table()
+    (error,) = table["sampling_error"].dropna()
+    differences = 100 * (np.mean(right["random"], 0) - np.mean(right["denoising"], 0))
+    assert error == pytest.approx(stats.sem(differences))
+    assert f"of {error:.2f} points" in " ".join(SHOW.caveats(table, SMALL))
 
 
 def test_selection_that_diverges_everywhere_does_not_train(rows):

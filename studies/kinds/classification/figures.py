@@ -5,7 +5,6 @@ The figures have the caller's style; `studies.report.figures.render` gives them 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from studies.engine.scale import Scale
 from studies.kinds.classification import chance
 from studies.report import figures as common
+from studies.report import tables
 from studies.report.figures import figure
 from studies.report.frame import by_place, reported
-from studies.report.statistics import bootstrap_interval, expected_best, median
+from studies.report.statistics import expected_best, median_interval
 
 
 @figure(
@@ -101,14 +101,15 @@ def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 @figure(
     "Test error against cost",
-    "Means over seeds. The cost of a run is that of its training and, in full, of its pretraining.",
+    "Means over seeds, or medians where a run failed. The cost of a run is that of its training "
+    "and, in full, of its pretraining.",
 )
 def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = common.grid(scale, "cost of a run (TFLOP)", "test error (%)", linestyle="")
     styles = common.looks(scale)
     for place, runs in common.filled(reported(frame), scale):
-        point = runs["flops"].mean(), runs["test_error"].mean()
-        panels[place].plot(*point, **styles[place[0]])
+        error = tables.average(runs, scale.kind.metric(), scale).estimate
+        panels[place].plot(runs["flops"].mean(), error, **styles[place[0]])
     _flops_axis(common.shared(panels))
     _percent_axis(common.shared(panels), reported(frame)["test_error"])
     return drawing
@@ -152,7 +153,7 @@ def _axis_panel(ax: Axes, rows: pd.DataFrame, scale: Scale, axis: str, names: li
     for i, name in enumerate(names):
         errors = rows[rows["arm"] == name].set_index(axis)["test_error"]
         look, shift = common.looks(scale)[name], step * (i - (len(names) - 1) / 2)
-        common.draw_line(ax, scale, axis, errors, look, partial(bootstrap_interval, median), shift)
+        common.draw_line(ax, scale, axis, errors, look, median_interval, shift)
 
 
 def _chance_line(ax: Axes, frame: pd.DataFrame, scale: Scale, values: dict[str, Any]) -> None:

@@ -1,12 +1,16 @@
 """How results of classification are shown: test error, at equal epochs and at equal cost."""
 
+import math
+
+import numpy as np
 import pandas as pd
 
 from studies.engine.scale import Scale
 from studies.kinds.classification import figures as draw
-from studies.report import statistics, tables
+from studies.kinds.classification.correctness import unpacked
+from studies.report import fairness, statistics, tables
 from studies.report.figures import told
-from studies.report.frame import by_place, reported
+from studies.report.frame import by_place, failed, reported
 from studies.report.show import Show
 
 
@@ -25,7 +29,8 @@ class ClassificationShow(Show):
     )
     columns = (
         "*error %*: the error at the epoch of the lowest validation error; *last epoch %*: the "
-        "error at the last epoch. A diverged run counts as chance error.",
+        "error at the last epoch. A diverged run counts as chance error. Where a run failed, the "
+        "number is a median; so is the number of points from a control.",
         "*points from control*: the error minus the error of the control with the same seed, with "
         "its interval.",
         "*rate*: the learning rate, which was chosen on the validation error of other seeds.",
@@ -41,14 +46,16 @@ class ClassificationShow(Show):
 
         - `error`, at the epoch of the lowest validation error; `median` and `iqm` (interquartile
           mean) of the same errors; `final_error`, at the last epoch;
-        - `difference`: error minus that of the `control` with the same seed, over `pairs`;
+        - `difference`: error minus that of the `control` with the same seed, over `pairs`; where a
+          run of either failed, its median, as for `error`; `sampling_error`: the standard error of
+          the difference that comes from the test set, where records say which images were right;
           `outperforms`: probability of being lower, over the pairs that are no `ties`;
         - `trains`: whether any rate of the grid beats chance.
         """
         cells = by_place(frame, scale)
         table = pd.DataFrame(_row(cells, scale, place) for place in scale.places)
         integers = [axis for axis in scale.axes if scale.kind.axes[axis] is int]
-        columns = [*integers, "seeds", "diverged", "pairs", "ties"]
+        columns = [*integers, *tables.COUNTS, "pairs", "ties"]
         return table.astype(dict.fromkeys(columns, "Int64"))
 
     def summary(self, table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
@@ -74,12 +81,12 @@ class ClassificationShow(Show):
             f"{told(scale, 'batch_size')}.{_pretraining(scale)}"
         )
 
-    def caveats(self, scale: Scale) -> list[str]:
+    def caveats(self, table: pd.DataFrame, scale: Scale) -> list[str]:
         sampling = 100 * statistics.sampling_error(0.05, scale.test_size)
         return [
             "Intervals are over seeds: initial weights, batch order and split. They do not count "
             f"that the test set is a sample: with {scale.test_size:,} test images, an error of 5 % "
-            f"has a standard error of {sampling:.2f} points.",
+            f"has a standard error of {sampling:.2f} points.{_of_differences(table)}",
             "Learning rates are tuned for every arm alike. Of the settings of pretraining, only "
             "the rate is tuned.",
             "Costs are counted, not measured: 2 FLOPs per multiply-add; a step of training counts "
@@ -108,24 +115,28 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
     runs = reported(cell).set_index("seed")
     controls = reported(cells.get((control, *place[1:]), cell[:0])).set_index("seed")
     errors, interval = runs["test_error"], tables.interval_values
-    difference = statistics.paired_interval(*_both(errors, controls["test_error"]))
+    metric, final = scale.kind.metric(), scale.kind.metric("final_test_error")
+    some_failed = any(failed(each, metric, scale).any() for each in (runs, controls))
+    both = np.subtract(*_both(errors, controls["test_error"]))
+    difference = tables.average_interval(both, some_failed)
     return {
         "arm": arm.name,
         "family": arm.family,
         **dict(zip(scale.axes, place[1:], strict=True)),
-        **tables.counts(runs),
-        **interval("error", statistics.mean_interval(errors), 100),
-        **interval("median", statistics.bootstrap_interval(statistics.median, errors), 100),
+        **tables.counts(runs, scale),
+        **interval("error", tables.average(runs, metric, scale), 100),
+        **interval("median", statistics.median_interval(errors), 100),
         **interval(
             "iqm", statistics.bootstrap_interval(statistics.interquartile_mean, errors), 100
         ),
-        "final_error": 100 * runs["final_test_error"].mean(),
+        "final_error": 100 * tables.average(runs, final, scale).estimate,
         "control": control,
         "pairs": difference.n,
         **interval("difference", difference, 100),
+        "sampling_error": 100 * _sampling_error(runs, controls),
         **_outperforms(errors, controls["test_error"]),
         **tables.rate_values(cell, scale, place),
-        "trains": _trains(cell[cell["role"] == "selection"], scale, place),
+        "trains": _trains(cell, scale),
         "flops": runs["flops"].mean(),
     }
 
@@ -133,6 +144,35 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
 def _both(errors: pd.Series, controls: pd.Series) -> tuple:
     """The errors and the controls' errors of the seeds that both have."""
     return pd.concat([errors, controls], axis=1, join="inner").to_numpy().T
+
+
+def _sampling_error(runs: pd.DataFrame, controls: pd.DataFrame) -> float:
+    """The standard error of a difference that comes from the test set; NaN if it is not known."""
+    right = [_right(each) for each in (runs, controls)]
+    known = all(each is not None for each in right)
+    return statistics.difference_sampling_error(*right) if known else math.nan
+
+
+def _right(runs: pd.DataFrame) -> np.ndarray | None:
+    """Which test images the runs got right, of shape `(seeds, images)`; `None` if not stored."""
+    texts = list(runs.get("correct", ()))
+    # Records of earlier versions, and runs that diverged, do not say.
+    if not texts or not all(isinstance(text, str) for text in texts):
+        return None
+    return np.stack([unpacked(text, int(runs["test_size"].iloc[0])) for text in texts])
+
+
+def _of_differences(table: pd.DataFrame) -> str:
+    """What is known of the test set's part in differences, as a sentence; empty if nothing is."""
+    errors = table["sampling_error"].dropna()
+    if errors.empty:
+        return ""
+    low, high = f"{errors.min():.2f}", f"{errors.max():.2f}"
+    size = low if low == high else f"{low} to {high}"
+    return (
+        " An arm and its control are tested on the same images, so that their difference has a "
+        f"smaller standard error from the test set, of {size} points."
+    )
 
 
 def _outperforms(errors: pd.Series, controls: pd.Series) -> dict:
@@ -143,20 +183,16 @@ def _outperforms(errors: pd.Series, controls: pd.Series) -> dict:
     return tables.interval_values("outperforms", found) | {"ties": len(both[0]) - found.n}
 
 
-def _trains(selection: pd.DataFrame, scale: Scale, place: tuple) -> str:
-    if selection.empty:
-        return ""
-    metric = scale.kind.judge("selection")
-    errors = selection.groupby("learning_rate")[metric.name].mean()
-    if (errors < metric.at_chance(scale.shape(selection["dataset"].iloc[0])[1])).any():
-        return "yes"
-    return "no" if len(errors) == len(scale.rates(place)) else ""
+def _trains(cell: pd.DataFrame, scale: Scale) -> str:
+    trains = fairness.trains(cell[cell["role"] == "selection"], scale)
+    # Of a part of the grid, only success says anything.
+    return "yes" if trains else "no" if trains is False and cell["chosen"].any() else ""
 
 
 def _error_text(row, scale: Scale) -> str:
     if not row.seeds:
         return tables.MISSING
-    return tables.mean_text(row.error, row.error_high) + tables.mark(row, scale)
+    return tables.average_text(row, "error") + tables.mark(row, scale)
 
 
 def _long_row(row, scale: Scale) -> dict:
@@ -164,7 +200,7 @@ def _long_row(row, scale: Scale) -> dict:
         return tables.bounds_text(*(getattr(row, f"{name}{end}") for end in ("", "_low", "_high")))
 
     cells = {
-        "error %": tables.mean_text(row.error, row.error_high),
+        "error %": tables.average_text(row, "error"),
         "last epoch %": f"{row.final_error:.2f}",
         "seeds": str(row.seeds),
         "diverged": str(row.diverged),

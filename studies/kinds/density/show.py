@@ -223,7 +223,7 @@ class DensityShow(Show):
             "Bounds are reported after the last epoch."
         )
 
-    def caveats(self, scale: Scale) -> list[str]:
+    def caveats(self, table: pd.DataFrame, scale: Scale) -> list[str]:
         return [
             "The bound is of a density on {0, 1} for each pixel, taken at gray values. It can be "
             "compared with bounds at gray values only, and not with bounds of binarized images.",
