@@ -16,7 +16,16 @@ from dataclasses import replace
 
 from studies.engine.scale import Scale
 from studies.kinds import classification
-from studies.report.claims import Claim, Condition, Difference, difference, equivalent, sample
+from studies.report.claims import (
+    MARGIN,
+    MARGIN_REASON,
+    Claim,
+    Condition,
+    Difference,
+    difference,
+    equivalent,
+    sample,
+)
 
 KIND = classification.KIND
 
@@ -96,7 +105,8 @@ def _no_worse(better: dict, net: str, longer: bool) -> tuple[Condition, ...]:
                 (sample(arm, depth=depth, **_BARE | better),),
                 (sample(f"{net}_denoising", depth=depth, **_BARE),),
             ),
-            below=0.25,
+            below=MARGIN,
+            reason=MARGIN_REASON,
         )
         for depth in _DEPTHS
     )

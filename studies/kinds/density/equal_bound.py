@@ -30,7 +30,8 @@ def gaps_at_equal_bound(frame: pd.DataFrame, scale: Scale, arm: str) -> dict[int
     runs = reported(frame)
     runs = runs[(runs["arm"] == arm) & (runs["status"] == "done")]
     curves = {
-        latent: each.set_index("seed")["curves"].to_dict() for latent, each in runs.groupby("latent")
+        latent: each.set_index("seed")["curves"].to_dict()
+        for latent, each in runs.groupby("latent")
     }
     *smaller, largest = sorted(set(scale.axes["latent"]) & set(curves))
     return {
