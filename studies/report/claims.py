@@ -11,8 +11,8 @@ from typing import Any, Literal
 # Effects within this margin, in points of percent, are "worth as much" or "add nothing".
 MARGIN = 0.25
 MARGIN_REASON = (
-    "A test error of 3 % on 10,000 images has a standard error of 0.17 points, so that a paper that "
-    "reports one net would hardly see a difference of a quarter of a point."
+    "A test error of 3 % on 10,000 images has a standard error of 0.17 points, so that a paper "
+    "that reports one net would hardly see a difference of a quarter of a point."
 )
 
 
