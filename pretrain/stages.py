@@ -66,13 +66,21 @@ class MarkPadding(_EndOfMask):
     """
 
     def call(self, x: Tensor, mask: Tensor) -> Tensor:
-        smallest = np.finfo("float16" if x.dtype == "float16" else "float32").smallest_normal
-        marked = ops.where(x == 0, ops.cast(smallest, x.dtype), x)
-        mask = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(x.shape) - len(mask.shape))))
-        return ops.where(mask, marked, ops.zeros_like(x))
+        return ops.where(_expanded(mask, x), _nonzero(x), ops.zeros_like(x))
 
     def compute_output_spec(self, x: Any, mask: Any) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, x.dtype)
+
+
+def _nonzero(x: Tensor) -> Tensor:
+    """The same values, of which those that are 0 become the smallest positive number."""
+    smallest = np.finfo("float16" if x.dtype == "float16" else "float32").smallest_normal
+    return ops.where(x == 0, ops.cast(smallest, x.dtype), x)
+
+
+def _expanded(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask of steps (batch, steps) with as many axes as x."""
+    return ops.reshape(mask, (*ops.shape(mask), *[1] * (len(x.shape) - len(mask.shape))))
 
 
 @keras.saving.register_keras_serializable("pretrain")
@@ -162,6 +170,23 @@ class Stage(Segment):
     def convolution(self) -> keras.Layer | None:
         """The first convolution, which may be inside another layer; `None` if there is none."""
         return next(filter(graph.is_convolution, self._projecting_layers), None)
+
+    def counted(self, x: Tensor) -> Tensor | None:
+        """Which values of inputs x are no padding, booleans of x's shape.
+
+        The result is `None` if the stage does not mask the steps of its inputs.
+        """
+        tensors = {self.graph.input: x}
+        for call in self.graph.calls:
+            if call.dtype == "bool" and tensors.keys() >= {*call.inputs.values()}:
+                call.run(tensors, training=False)
+        masks = [mask for mask in [*tensors.values()][1:] if len(mask.shape) == 2]
+        return ops.broadcast_to(_expanded(masks[-1], x), ops.shape(x)) if masks else None
+
+    def corrupted(self, x: Tensor, clean: Tensor) -> Tensor:
+        """Corrupted inputs x whose padded steps are those of the clean inputs, and no others."""
+        counted = self.counted(clean)
+        return x if counted is None else ops.where(counted, _nonzero(x), clean)
 
     @property
     def reads_tokens(self) -> bool:
