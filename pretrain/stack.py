@@ -220,10 +220,12 @@ class Stack:
     def learners(self, number: int) -> list[Learner]:
         """A learner of a stage for each member."""
         stage, objective = self.stages[number], self.objectives[number]
-        if not stage.trainable_variables:
+        trained = {*map(id, stage.trainable_variables)}
+        if not trained & {id(w) for o in stage.operations for w in graph.matrices(o)}:
             raise ValueError(
-                "Expected a stage with trainable weights: name the stages to train with `stages`. "
-                f"Received: stage {stage.name!r}, which is frozen"
+                "Expected a stage with trainable weights in its projections, since normalization "
+                "alone learns no codes: name the stages to train with `stages`. Received: stage "
+                f"{stage.name!r}, {'whose projections are' if trained else 'which is'} frozen"
             )
         integers = [w.path for w in stage.weights if len(w.shape) > 1 and "int" in w.dtype]
         if integers:

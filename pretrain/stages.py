@@ -359,7 +359,7 @@ def _check_chain(model: keras.Model, chain: list[keras.Layer], input_shape: tupl
     """
     x = np.random.default_rng(0).standard_normal((_PROBES, *input_shape)).astype("float32")
     with recording(_outermost(model, chain)) as calls:
-        model(ops.convert_to_tensor(x), training=False)
+        result = model(ops.convert_to_tensor(x), training=False)
     own = [call for call in calls if call[0] in chain]
     if [call[0] for call in own] != chain:
         raise ValueError(
@@ -371,7 +371,7 @@ def _check_chain(model: keras.Model, chain: list[keras.Layer], input_shape: tupl
     output, before = x, "the model's input"
     last = next(i for i, call in enumerate(calls) if call is own[-1])
     # What follows on the chain tells whether a function is applied to its output.
-    for layer, args, kwargs, result in [*own, *calls[last + 1 : last + 2]]:
+    for layer, args, kwargs, computed in [*own, *calls[last + 1 : last + 2]]:
         if kwargs.get("mask") is not None:
             raise ValueError(
                 "A subclassed model is cut without the masks of its sequences, which would be "
@@ -379,14 +379,20 @@ def _check_chain(model: keras.Model, chain: list[keras.Layer], input_shape: tupl
                 f"on. Received: layer {layer.name!r}, which takes a mask"
             )
         if not args or not _is_same(args[0], output):
-            raise ValueError(
-                "Expected a subclassed model that applies its named layers one after another, and "
-                "nothing between them. Make a layer of every function that `call` applies "
-                "(keras.layers.Activation, keras.layers.Reshape, keras.layers.Lambda), and name "
-                f"the layer in `stages`. Received: layer {layer.name!r}, whose input is not "
-                f"{before}"
-            )
-        output, before = result, f"the output of {layer.name!r}"
+            raise ValueError(_not_a_chain(f"layer {layer.name!r}, whose input is not {before}"))
+        output, before = computed, f"the output of {layer.name!r}"
+    ends = calls[-1] is own[-1]
+    if ends and not any(_is_same(each, output) for each in keras.tree.flatten(result)):
+        raise ValueError(_not_a_chain(f"a model whose output is not {before}"))
+
+
+def _not_a_chain(received: str) -> str:
+    return (
+        "Expected a subclassed model that applies its named layers one after another, and nothing "
+        "between or after them. Make a layer of every function that `call` applies "
+        "(keras.layers.Activation, keras.layers.Reshape, keras.layers.Lambda), and name the layer "
+        f"in `stages`. Received: {received}"
+    )
 
 
 def _outermost(model: keras.Model, chain: list[keras.Layer]) -> list[keras.Layer]:

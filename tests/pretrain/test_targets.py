@@ -219,7 +219,9 @@ def test_baselines_are_those_of_the_known_values(objective, make, loss, of_examp
     x = holes(make)
     report = greedy_pretrain(mlp(), x, objective, missing=True, stages=1, **PLAIN)
     known = (~np.isnan(x)).sum(axis=1).mean() if of_example else 1
-    np.testing.assert_allclose(report.stages[0].baseline, known * known_baseline(x, loss), rtol=1e-5)
+    np.testing.assert_allclose(
+        report.stages[0].baseline, known * known_baseline(x, loss), rtol=1e-5
+    )
 
 
 def test_the_bound_of_a_variational_stage_is_that_of_the_known_values():
