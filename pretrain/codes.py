@@ -162,8 +162,9 @@ class Codes:
 
     def bounds(self) -> tuple[float, float]:
         """Minimum and maximum of what is to be reconstructed."""
-        blocks = [_target(block) for blocks in self for block in _arrays(blocks)]
-        return min(map(np.nanmin, blocks)), max(map(np.nanmax, blocks))
+        targets = (_target(block) for blocks in self for block in _arrays(blocks))
+        ends = [(float(np.nanmin(target)), float(np.nanmax(target))) for target in targets]
+        return min(low for low, _ in ends), max(high for _, high in ends)
 
     def digest(self) -> str:
         """A text that is equal for equal examples; a dataset may bring them in another order."""

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse
 from keras import ops
 
-from pretrain.checks import positive
+from pretrain.checks import ONE_INPUT, positive
 
 MAX_MEMORY = 2 * 1024**3
 # A block, its copy on the device, and both of the block before, beside what the backend needs.
@@ -243,11 +243,7 @@ def _input_of(model: keras.Layer | None) -> tuple[tuple | None, str | None]:
     """The shape of a model's only input, its first axis `None`, and the input's name, if known."""
     shape, inputs = getattr(model, "input_shape", None), getattr(model, "inputs", None) or [None]
     if len(inputs) > 1:
-        raise ValueError(
-            "Expected a model with one input. Make a model of each branch, keras.Model(its_input, "
-            "its_output), which shares its layers with the whole model. "
-            f"Received: a model with {len(inputs)} inputs"
-        )
+        raise ValueError(f"{ONE_INPUT} Received: a model with {len(inputs)} inputs")
     return shape if isinstance(shape, tuple) else None, getattr(inputs[0], "name", None)
 
 

@@ -146,8 +146,14 @@ class Stack:
             )
         for of_stage in settings:
             of_stage.callbacks = check_callbacks(of_stage.callbacks, self.members)
+        dtype = _input_dtype(self.population.template)
+        if self._missing and "int" in dtype:
+            raise ValueError(
+                "`missing` needs a model that reads floating-point numbers, among which is NaN: "
+                f"expected keras.Input(shape), without a dtype. Received: a model of {dtype}"
+            )
         options = {
-            "dtype": _input_dtype(self.population.template),
+            "dtype": dtype,
             "members": self.members,
             "max_memory": positive("max_memory", max_memory),
             "labeled": any(o.needs_targets for o in self.objectives),

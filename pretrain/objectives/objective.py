@@ -108,7 +108,8 @@ class Objective:
 
         Args:
             x: Clean batch of the stage's inputs (batch, ...).
-            y: Labels (batch,); `None` if the objective needs no targets.
+            y: Labels (batch,); or what is to be reconstructed, of the shape of x, NaN where a
+                value is missing; `None` stands for x.
             outputs: What the learner returned.
 
         Returns:

@@ -263,15 +263,12 @@ def codes_of_preamble(model, x):
 
 
 def test_more_padding_changes_no_loss():
-    reports = []
-    for steps in (6, 9):
-        model = recurrent(steps)
-        if reports:
-            model.set_weights(weights)
-        weights = model.get_weights()
-        x = sequences(steps)
-        reports.append(greedy_pretrain(model, x, SQUARED, stages=1, validation_data=x, **PLAIN))
-    short, long = (report.stages[0] for report in reports)
+    models, data = [recurrent(6), recurrent(9)], [sequences(6), sequences(9)]
+    models[1].set_weights(models[0].get_weights())
+    short, long = (
+        greedy_pretrain(model, x, SQUARED, stages=1, validation_data=x, **PLAIN).stages[0]
+        for model, x in zip(models, data, strict=True)
+    )
     columns = ["loss", "val_loss"]
     np.testing.assert_allclose(short.history[columns], long.history[columns], rtol=1e-5)
     np.testing.assert_allclose(short.baseline, long.baseline, rtol=1e-6)
