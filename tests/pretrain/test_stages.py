@@ -552,16 +552,17 @@ class After(Between):
     """A subclassed encoder whose `call` applies a function to the output of its last layer."""
 
     def call(self, x):
-        return self.function(self.b(self.a(x)))
+        return self.function(self.out(self.b(self.a(x))))
 
 
 def test_a_function_after_the_last_layer_of_a_subclassed_model_is_noticed():
     encoder, harmless = After(ops.tanh), After(ops.copy)
     for model in (encoder, harmless):
         model(gaussian(2, 6))
-    with pytest.raises(ValueError, match="or after them.*output is not the output of 'b'"):
-        split_stages(encoder, stages=[["a"], ["b"]], input_shape=(6,))
-    assert len(split_stages(harmless, stages=[["a"], ["b"]], input_shape=(6,))) == 2
+    cut = {"stages": [["a"], ["b"], ["out"]], "input_shape": (6,)}
+    with pytest.raises(ValueError, match="or after them.*output is not the output of 'out'"):
+        split_stages(encoder, **cut)
+    assert len(split_stages(harmless, **cut)) == 3
 
 
 @pytest.mark.parametrize(
