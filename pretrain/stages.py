@@ -180,7 +180,8 @@ class Stage(Segment):
         for call in self.graph.calls:
             if call.dtype == "bool" and tensors.keys() >= {*call.inputs.values()}:
                 call.run(tensors, training=False)
-        masks = [mask for mask in [*tensors.values()][1:] if len(mask.shape) == 2]
+        # Steps are an axis beside the batch and the features.
+        masks = [m for m in [*tensors.values()][1:] if len(m.shape) == 2 < len(x.shape)]
         return ops.broadcast_to(_expanded(masks[-1], x), ops.shape(x)) if masks else None
 
     def corrupted(self, x: Tensor, clean: Tensor) -> Tensor:

@@ -274,6 +274,16 @@ def test_more_padding_changes_no_loss():
     np.testing.assert_allclose(short.baseline, long.baseline, rtol=1e-6)
 
 
+def test_a_comparison_inside_a_stage_masks_nothing():
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(4, "tanh")(ops.where(inputs > 0, inputs, -inputs))
+    model = keras.Model(inputs, layers.Dense(2)(hidden))
+    named = [[operation.name for operation in model.operations[1:-1]]]
+    (stage,) = split_stages(model, stages=named)
+    x = ops.convert_to_tensor(gaussian(N, 6))
+    assert stage.counted(x) is None and stage(x).shape == (N, 4)
+
+
 @pytest.mark.parametrize("corruption", [Gaussian(1.0), Masking(0.9)])
 def test_corruption_neither_fills_nor_makes_padding(corruption):
     x = ops.convert_to_tensor(sequences())
