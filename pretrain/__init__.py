@@ -1,14 +1,15 @@
 """Layer-wise pretraining of your own Keras models.
 
 Names are loaded when first used, so that `pretrain.datasets` and `pretrain.seeds` can be imported
-without Keras. Keras loads saved models of this package once Keras and then this package, or any
-name of it that needs Keras, are imported.
+without Keras. Keras loads saved models of this package once this package is imported, before
+Keras or after it.
 """
 
 import contextlib
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
+
+import wrapt
 
 if TYPE_CHECKING:
     # Editors and type checkers read these imports instead of the lazy ones below.
@@ -78,8 +79,8 @@ def _register() -> None:
         importlib.import_module("pretrain.unrolling")
 
 
-if "keras" in sys.modules:
-    _register()
+# Now if Keras has been imported, and when Keras is imported if not.
+wrapt.register_post_import_hook(lambda keras: _register(), "keras")
 
 if not TYPE_CHECKING:  # A type checker would take any name for a name of this module.
 

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 _LONG = 200
 
+# What else to do with a model of several inputs.
+ONE_INPUT = (
+    "Expected a model with one input. Make a model of each branch, keras.Model(its_input, "
+    "its_output), which shares its layers with the whole model, and pretrain the branch with "
+    "head=0; then pretrain what follows, keras.Model(merged, model.output), on the branches' codes."
+)
+
 
 def brief(value: Any) -> str:
     """A short text about a value for an error message: never the user's data."""

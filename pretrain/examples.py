@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse
 from keras import ops
 
-from pretrain.checks import positive
+from pretrain.checks import ONE_INPUT, positive
 
 MAX_MEMORY = 2 * 1024**3
 # A block, its copy on the device, and both of the block before, beside what the backend needs.
@@ -47,6 +47,8 @@ class Examples:
         members: Number of members of the population; `None` for a model alone, for which a list
             is always a nested list.
         class_weight: For a class, the weight of its examples, 1 for a class that is not named.
+        missing: Whether NaN in `x` stands for a missing value.
+        paired: Whether `y` has what is to be reconstructed of `x`, of the same shape.
 
     Raises:
         ValueError: If the arrays are empty, not numeric, not finite, of unequal lengths or do not
@@ -62,15 +64,18 @@ class Examples:
         model: keras.Layer | None = None,
         members: int | None = None,
         class_weight: Mapping[int, float] | None = None,
+        missing: bool = False,
+        paired: bool = False,
     ) -> None:
         self._class_weight = _checked_class_weight(class_weight, sample_weight)
         self._shape_in, name = _input_of(model)
         x = x[name] if isinstance(x, Mapping) and name in x else x
         self._tables, self._dataset = [], None
+        meaning = _Meaning(missing, "targets" if paired else "y")
         if _is_array(x) or isinstance(x, list):
-            self._tables = _tables(x, y, sample_weight, members)
+            self._tables = _tables(x, y, sample_weight, members, meaning)
         else:
-            self._dataset = _Stream(x, y, sample_weight, self._shape_in, name)
+            self._dataset = _Stream(x, y, sample_weight, self._shape_in, name, meaning)
         self.is_batched = self._dataset is not None and not self._dataset.single
         first = self.first()[0].x
         self.shape = (self.count, *first.shape[1:]) if self._tables else first.shape
@@ -238,11 +243,7 @@ def _input_of(model: keras.Layer | None) -> tuple[tuple | None, str | None]:
     """The shape of a model's only input, its first axis `None`, and the input's name, if known."""
     shape, inputs = getattr(model, "input_shape", None), getattr(model, "inputs", None) or [None]
     if len(inputs) > 1:
-        raise ValueError(
-            "Expected a model with one input. Make a model of each branch, keras.Model(its_input, "
-            "its_output), which shares its layers with the whole model. "
-            f"Received: a model with {len(inputs)} inputs"
-        )
+        raise ValueError(f"{ONE_INPUT} Received: a model with {len(inputs)} inputs")
     return shape if isinstance(shape, tuple) else None, getattr(inputs[0], "name", None)
 
 
@@ -277,21 +278,28 @@ class _Table(NamedTuple):
     length: int
 
 
-def _tables(x: Any, y: Any, weight: Any, members: int | None) -> list[_Table]:
+class _Meaning(NamedTuple):
+    """Whether NaN in x stands for a missing value, and under which name errors know y."""
+
+    missing: bool
+    y: str
+
+
+def _tables(x: Any, y: Any, weight: Any, members: int | None, meaning: _Meaning) -> list[_Table]:
     """A table for all members, or one for each if any part is a list with an array for each."""
-    given = {"x": x, "y": y, "sample_weight": weight}
+    given = {"x": x, meaning.y: y, "sample_weight": weight}
     known: dict[int, _Part] = {}
 
     def part(name: str, value: Any) -> "_Part | None":
         if value is not None and (name, id(value)) not in known:
-            known[name, id(value)] = _Part(name, value)
+            known[name, id(value)] = _Part(name, value, meaning.missing)
         return None if value is None else known[name, id(value)]
 
     own = {name: members is not None and _per_member(name, v, members) for name, v in given.items()}
     tables = []
     for i in range(members if members and any(own.values()) else 1):
         values = {name: value[i] if own[name] else value for name, value in given.items()}
-        tables.append(_table([part(name, value) for name, value in values.items()]))
+        tables.append(_table([part(name, value) for name, value in values.items()], meaning))
     shapes = sorted({table.parts[0].shape for table in tables})
     if len(shapes) > 1:
         raise ValueError(
@@ -302,7 +310,7 @@ def _tables(x: Any, y: Any, weight: Any, members: int | None) -> list[_Table]:
 
 def _per_member(name: str, value: Any, members: int) -> bool:
     """Whether a part of the data of a population is a list with an array for each member."""
-    axes = 2 if name == "x" else 1
+    axes = 2 if name in ("x", "targets") else 1
     arrays = isinstance(value, list) and all(
         _is_array(item) and len(item.shape) >= axes for item in value
     )
@@ -314,8 +322,15 @@ def _per_member(name: str, value: Any, members: int) -> bool:
     return arrays and bool(value)
 
 
-def _table(parts: list["_Part | None"]) -> _Table:
-    x = parts[0]
+def _table(parts: list["_Part | None"], meaning: _Meaning) -> _Table:
+    x, y, _ = parts
+    shape = None if y is None else y.shape
+    if meaning.y == "targets" and shape != x.shape:
+        raise ValueError(
+            "`targets` must have what is to be reconstructed of each input, in the shape of x; "
+            "data to validate on are (x, targets), and a dataset yields such pairs. "
+            f"Received: x.shape={x.shape}, targets.shape={shape}"
+        )
     for part in filter(None, parts):
         if part.shape[0] != x.shape[0]:
             raise ValueError(
@@ -328,8 +343,9 @@ def _table(parts: list["_Part | None"]) -> _Table:
 class _Part:
     """The rows of inputs, targets or weights, which are converted as they are read."""
 
-    def __init__(self, name: str, value: Any) -> None:
+    def __init__(self, name: str, value: Any, missing: bool) -> None:
         self.name = name
+        self._missing = missing and name == "x"
         self._get, length, self._columns = _opened(name, value)
         self._start = 0
         if length == 0:
@@ -355,7 +371,8 @@ class _Part:
             rows = self.rows(start, start + step)
             if rows.dtype.kind != "f":
                 return
-            if not (finite := np.isfinite(rows)).all():
+            finite = ~np.isinf(rows) if self._missing else np.isfinite(rows)
+            if not finite.all():
                 count += int((~finite).sum())
                 columns |= set(np.nonzero(~finite)[-1].tolist() if rows.ndim == 2 else ())
         if count:
@@ -369,11 +386,15 @@ def _rows_checked(shape: tuple) -> int:
     return max(1, _CHECKED_AT_ONCE // max(1, math.prod(shape[1:]) * 8))
 
 
+_MISSING = "; greedy_pretrain and joint_pretrain leave NaN out of the loss with missing=True"
+
+
 def _not_finite(name: str, count: int, columns: Sequence[Any] = ()) -> ValueError:
     where = f", in columns {list(columns[:5])}{' and others' * (len(columns) > 5)}"
     return ValueError(
-        f"`{name}` must be finite: fill missing values, or leave their examples out. Received: "
-        f"{name} with {count} NaN or infinite values{where if columns else ''}"
+        f"`{name}` must be finite: fill missing values, or leave their examples out"
+        f"{_MISSING if name == 'x' else ''}. Received: {name} with {count} NaN or infinite values"
+        f"{where if columns else ''}"
     )
 
 
@@ -495,13 +516,16 @@ class _Stream:
     `first` is its first batch, and `single` tells that it yields single examples.
     """
 
-    def __init__(self, x: Any, y: Any, weight: Any, shape: tuple | None, name: str | None) -> None:
-        self._dataset, self._name = _checked_dataset(x), name
+    def __init__(
+        self, x: Any, y: Any, weight: Any, shape: tuple | None, name: str | None, meaning: _Meaning
+    ) -> None:
+        self._dataset, self._name, self._meaning = _checked_dataset(x), name, meaning
         if y is not None or weight is not None:
+            none = "y=None" if meaning.y == "y" else "targets='y'"
             raise ValueError(
-                "A dataset brings its own targets and weights: expected y=None and "
+                f"A dataset brings its own targets and weights: expected {none} and "
                 f"sample_weight=None. Received: x of type {type(x).__name__} with "
-                f"y={type(y).__name__}, sample_weight={type(weight).__name__}"
+                f"{meaning.y}={type(y).__name__}, sample_weight={type(weight).__name__}"
             )
         self.single = hasattr(x, "element_spec") and self._yields_examples(shape)
         if self.single:
@@ -542,8 +566,10 @@ class _Stream:
 
     def _block(self, batch: Any) -> Block:
         parts = self._parts(batch)
-        values = zip(("x", "y", "sample_weight"), [*parts, None, None], strict=False)
-        table = _table([None if value is None else _Part(name, value) for name, value in values])
+        names, meaning = ("x", self._meaning.y, "sample_weight"), self._meaning
+        values = zip(names, [*parts, None, None], strict=False)
+        read = [None if v is None else _Part(name, v, meaning.missing) for name, v in values]
+        table = _table(read, meaning)
         return Block(*(part and part.rows(0, table.length) for part in table.parts))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from pretrain.checks import ONE_INPUT
 from pretrain.describing import describe_operation, digest
 from pretrain.internals import Node, functional, in_inference_mode, layers_of, nodes
 
@@ -157,11 +158,7 @@ def flatten(model: keras.Model) -> Graph:
             f"Received: model={model!r}, of type {type(model).__name__}"
         )
     if len(function.inputs) != 1:
-        raise ValueError(
-            "Expected a model with one input. Make a model of each branch, keras.Model(its_input, "
-            "its_output), and pretrain the branch with head=0: it shares its layers with the whole "
-            f"model. Received: a model with {len(function.inputs)} inputs"
-        )
+        raise ValueError(f"{ONE_INPUT} Received: a model with {len(function.inputs)} inputs")
     if len(function.outputs) > 1:
         function = keras.Model(function.inputs, _Ends()(function.outputs))
     flattener = _Flattener()

@@ -24,6 +24,8 @@ def greedy_pretrain(
     objective: str | Objective | Sequence[str | Objective] | None = None,
     *,
     y: Any = None,
+    targets: Any = None,
+    missing: bool = False,
     sample_weight: Any = None,
     class_weight: Mapping[int, float] | None = None,
     epochs: int | Sequence[int] = 10,
@@ -77,6 +79,15 @@ def greedy_pretrain(
             `"denoising"`, `"sparse"`, `"contractive"`, `"rbm"`. `None` is
             `DenoisingAutoencoder(Masking(0.25))`.
         y: Labels, for `SupervisedGreedy`: integers (n,) or (n, 1), or one-hot (n, classes).
+        targets: What autoencoders reconstruct instead of x, of the shape of x: clean images, say,
+            of which x are noisy photographs. The first stage learns from inputs x to these targets,
+            and a later stage from the codes of x to the codes of the targets (Xie et al., 2012).
+            `"y"` stands for the second part of a dataset that yields `(x, y)`. Beside targets, the
+            data to validate on are pairs, too, and `objective=None` is `Autoencoder()`.
+        missing: Whether NaN in x stands for a missing value. Missing values are fed as 0 to the
+            first stage, behind preprocessing such as `keras.layers.Normalization`, and are left
+            out of the first stage's loss and baseline. Fill them likewise before `fit` and
+            `predict`, which know of no missing values.
         sample_weight: Weights of the examples' losses (n,).
         class_weight: Weights of the losses by class, 1 for a class that is not named; needs `y`.
         epochs: Epochs of every stage, or a list with a number for each stage.
@@ -93,7 +104,8 @@ def greedy_pretrain(
         head: Number of stages at the end of the model that are a classifier and are left out; 0
             for a model without a classifier, such as an encoder that ends in its code. The report
             says what was left out. Not used if `stages` has names.
-        validation_data: Inputs, `(x,)` or `(x, y)`, or a dataset: their loss is reported.
+        validation_data: Inputs, `(x,)` or `(x, y)`, or a dataset: their loss is reported. Beside
+            `targets`, `(x, targets)`.
         validation_split: Share of arrays to validate on instead, the last examples; 0 for none.
         drop_remainder: Whether examples that fill no batch are left out of an epoch.
         patience: Epochs without a lower validation loss after which a stage ends, for each member
@@ -128,7 +140,8 @@ def greedy_pretrain(
         OSError: If `folder` cannot be written to.
 
     Reference:
-        [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks)
+        [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks);
+        with targets, [Xie et al., 2012](https://papers.nips.cc/paper/4686-image-denoising-and-inpainting-with-deep-neural-networks)
     """
     stack = Stack(
         model,
@@ -142,6 +155,8 @@ def greedy_pretrain(
         sample_weight=sample_weight,
         class_weight=class_weight,
         validation_split=validation_split,
+        targets=targets,
+        missing=missing,
     )
     _check_targets(stack.objectives, stack.examples, stack.validation, y, class_weight)
     settings = settings_of_stages(
@@ -206,10 +221,9 @@ def _check_targets(
                 _check_labels(name, labels, min(classes))
     elif y is not None and class_weight is None:
         raise ValueError(
-            "None of the objectives uses targets, of which only SupervisedGreedy does: leave `y` "
-            "out, or pass y=None. Instead of pairs of noisy and clean inputs, DenoisingAutoencoder "
-            "takes clean inputs and a corruption that makes the noise. "
-            f"Received: y of type {type(y).__name__}"
+            "None of the objectives uses labels, of which only SupervisedGreedy does: leave `y` "
+            "out, or pass y=None. Of pairs of noisy and clean inputs, the clean ones go to "
+            f"`targets`. Received: y of type {type(y).__name__}"
         )
 
 

@@ -17,7 +17,7 @@ from pretrain.objectives import (
     SupervisedGreedy,
     VariationalAutoencoder,
 )
-from pretrain.objectives.autoencoder import Reconstruction
+from pretrain.objectives.autoencoder import Reconstruction, Target
 from pretrain.objectives.objective import Moments
 from pretrain.objectives.variational import gaussian_divergence
 from pretrain.population import Population
@@ -40,6 +40,8 @@ def joint_pretrain(
     seed: int = 0,
     stages: int | Sequence[Sequence[str]] | None = None,
     head: int = 1,
+    targets: Any = None,
+    missing: bool = False,
     sample_weight: Any = None,
     validation_data: Any = None,
     validation_split: float = 0.0,
@@ -85,6 +87,8 @@ def joint_pretrain(
         stages: As in `greedy_pretrain`; `None` beside a `report`, which knows its stages.
         head, validation_data, verbose: As in `greedy_pretrain`; beside a `report`, which knows its
             stages, `head` is not used.
+        targets, missing: As in `greedy_pretrain`; all stages together learn from inputs x to the
+            targets.
         sample_weight, validation_split: As in `greedy_pretrain`.
         patience: As in `greedy_pretrain`, for all stages together.
         callbacks: As in `greedy_pretrain`; the callbacks see a single training.
@@ -116,6 +120,8 @@ def joint_pretrain(
         seed,
         sample_weight=sample_weight,
         validation_split=validation_split,
+        targets=targets,
+        missing=missing,
     )
     size = stack.examples.batch_size(batch_size, default=128)
     settings = Settings(epochs, size, optimizer, learning_rate, patience, callbacks, verbose)
@@ -161,7 +167,8 @@ class JointObjective(Objective):
         bottom, *above = outputs["stages"]
         own = first.scores(x, y, {**bottom, "reconstruction": outputs["reconstruction"]})
         penalty = sum(o.penalty(stage) for o, stage in zip(others, above, strict=True))
-        scores = [own[0] + first.reduced(penalty, x), own[min(1, len(own) - 1)]]
+        target = Target.of(x, y, bottom)
+        scores = [own[0] + first.reduced(penalty, target), own[min(1, len(own) - 1)]]
         if "kl" in self.names:
             top = outputs["stages"][-1]
             scores.append(gaussian_divergence(top["mean"], top["log_variance"]))

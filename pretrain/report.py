@@ -54,7 +54,8 @@ class StageReport:
         objective: The objective of the stage, in which nothing is `"auto"` any more.
         loss: Name of the loss.
         baseline: Loss of a trivial model, shape (members,). The model reconstructs every input by
-            the mean input, or predicts every label by the frequencies of the labels. Compare the
+            the mean input, or every target by the mean target, or predicts every label by the
+            frequencies of the labels. Missing values and padded steps do not count. Compare the
             baseline with the score `reconstruction` if the objective has that score, and with
             `loss` if not.
         history: A row per member and epoch, with columns `member`, `seed`, `epoch` (from 1),

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from pretrain import graph
 from pretrain.callbacks import check_callbacks
@@ -16,7 +15,7 @@ from pretrain.codes import Codes
 from pretrain.describing import digest_of_arrays
 from pretrain.examples import Examples, split_validation
 from pretrain.internals import layers_of
-from pretrain.objectives import DenoisingAutoencoder, Objective, of_name
+from pretrain.objectives import Autoencoder, DenoisingAutoencoder, Objective, of_name
 from pretrain.objectives.objective import Learner
 from pretrain.population import Population
 from pretrain.preprocessing import fit_preprocessing
@@ -108,12 +107,22 @@ class Stack:
         sample_weight: Any = None,
         class_weight: Any = None,
         validation_split: float = 0.0,
+        targets: Any = None,
+        missing: bool = False,
     ) -> None:
         single = not isinstance(model, Population)
         self.population = Population.from_models([model], [seed]) if single else model
         self.single = single
         self.members = len(self.population)
-        options = {"model": self.population.template, "members": None if single else self.members}
+        self._paired, self._missing = targets is not None, missing
+        options = {
+            "model": self.population.template,
+            "members": None if single else self.members,
+            "missing": missing,
+            "paired": self._paired,
+        }
+        if self._paired:
+            y = _pairs(targets, y, class_weight)
         self.examples, self.validation = split_validation(
             Examples(x, y, sample_weight, class_weight=class_weight, **options),
             validation,
@@ -122,7 +131,10 @@ class Stack:
         )
         self.stages = _cut(self.population.template, stages, head, self.examples.shape[1:])
         self.left_out = _left_out(self.population.template, self.stages)
-        self.objectives = _one_for_each(objective, len(self.stages))
+        default = Autoencoder() if self._paired else DenoisingAutoencoder()
+        self.objectives = _one_for_each(objective, default, len(self.stages))
+        if self._paired or missing:
+            _check_have_targets(self.objectives, "targets" if self._paired else "missing")
         self.layers = None if stages is None or isinstance(stages, int) else stages
 
     def first_inputs(self, settings: Sequence[Settings], max_memory: int) -> list[Codes]:
@@ -134,11 +146,19 @@ class Stack:
             )
         for of_stage in settings:
             of_stage.callbacks = check_callbacks(of_stage.callbacks, self.members)
+        dtype = _input_dtype(self.population.template)
+        if self._missing and "int" in dtype:
+            raise ValueError(
+                "`missing` needs a model that reads floating-point numbers, among which is NaN: "
+                f"expected keras.Input(shape), without a dtype. Received: a model of {dtype}"
+            )
         options = {
-            "dtype": _input_dtype(self.population.template),
+            "dtype": dtype,
             "members": self.members,
             "max_memory": positive("max_memory", max_memory),
             "labeled": any(o.needs_targets for o in self.objectives),
+            "paired": self._paired,
+            "missing": self._missing,
         }
         data = [
             Codes(self.examples, multiple=math.lcm(*(s.batch_size for s in settings)), **options)
@@ -149,7 +169,11 @@ class Stack:
         if self.stages[0].preamble:
             fit_preprocessing(self.population, self.stages[0].preamble, data[0])
         self.advance(data, between[0])
-        ranges = [_bounds(inputs) for inputs in data]
+        if self._missing:
+            # Only now, so that what preprocessing makes of a missing value is 0, too.
+            for inputs in data:
+                inputs.fill()
+        ranges = [inputs.bounds() for inputs in data]
         raw = min(low for low, _ in ranges), max(high for _, high in ranges)
         self._decide(raw)
         return data
@@ -202,10 +226,12 @@ class Stack:
     def learners(self, number: int) -> list[Learner]:
         """A learner of a stage for each member."""
         stage, objective = self.stages[number], self.objectives[number]
-        if not stage.trainable_variables:
+        trained = {*map(id, stage.trainable_variables)}
+        if not trained & {id(w) for o in stage.operations for w in graph.matrices(o)}:
             raise ValueError(
-                "Expected a stage with trainable weights: name the stages to train with `stages`. "
-                f"Received: stage {stage.name!r}, which is frozen"
+                "Expected a stage with trainable weights in its projections, since normalization "
+                "alone learns no codes: name the stages to train with `stages`. Received: stage "
+                f"{stage.name!r}, {'whose projections are' if trained else 'which is'} frozen"
             )
         integers = [w.path for w in stage.weights if len(w.shape) > 1 and "int" in w.dtype]
         if integers:
@@ -218,11 +244,26 @@ class Stack:
         return [objective.build(stage, seed, copy=i > 0) for i, seed in enumerate(seeds)]
 
 
-def _bounds(inputs: Codes) -> tuple[float, float]:
-    """Minimum and maximum of all inputs."""
-    blocks = [block.x for blocks in inputs for block in blocks]
-    lows, highs = ([float(f(x)) for x in blocks] for f in (ops.min, ops.max))
-    return min(lows), max(highs)
+def _pairs(targets: Any, y: Any, class_weight: Any) -> Any:
+    """The targets of arrays; `None` if a dataset brings its own."""
+    if y is not None or class_weight is not None:
+        raise ValueError(
+            "`targets` are reconstructed instead of x, and leave no room for labels: expected "
+            f"y=None and class_weight=None beside them. Received: y of type {type(y).__name__}, "
+            f"class_weight of type {type(class_weight).__name__}"
+        )
+    return None if isinstance(targets, str) and targets == "y" else targets
+
+
+def _check_have_targets(objectives: list[Objective], name: str) -> None:
+    """Refuses objectives of which an argument makes no sense."""
+    for objective in objectives:
+        if not objective.has_target:
+            raise ValueError(
+                f"`{name}` is for objectives that compare a reconstruction with a target: "
+                "Autoencoder, DenoisingAutoencoder, SparseAutoencoder, ContractiveAutoencoder and "
+                f"VariationalAutoencoder. Received: `{name}` beside objective={objective!r}"
+            )
 
 
 def _out_of_range(objective: Objective, stage: str, bounds: tuple[float, float]) -> str:
@@ -263,9 +304,9 @@ def _left_out(model: keras.Model, stages: list[Stage]) -> list[str]:
     ]
 
 
-def _one_for_each(objective: Any, count: int) -> list[Objective]:
+def _one_for_each(objective: Any, default: Objective, count: int) -> list[Objective]:
     objectives = list(objective) if isinstance(objective, list | tuple) else [objective] * count
-    objectives = [DenoisingAutoencoder() if item is None else of_name(item) for item in objectives]
+    objectives = [default if item is None else of_name(item) for item in objectives]
     if len(objectives) != count or not all(isinstance(item, Objective) for item in objectives):
         labels = " Targets go to `y=`, which only SupervisedGreedy uses."
         raise ValueError(

@@ -66,7 +66,7 @@ class StageTraining:
         """
         start = time.perf_counter() - (after.report["seconds"] if after else 0)
         before = [self._weights(stage) for stage in self.stages]
-        n, moments = inputs.moments()
+        n, moments = inputs.moments(unpadded=self.stages[0].counted)
         self._trainer = self._prepare(settings, inputs, held_out, after)
         history = self._train(settings, place)
         if after:

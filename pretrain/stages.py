@@ -66,13 +66,21 @@ class MarkPadding(_EndOfMask):
     """
 
     def call(self, x: Tensor, mask: Tensor) -> Tensor:
-        smallest = np.finfo("float16" if x.dtype == "float16" else "float32").smallest_normal
-        marked = ops.where(x == 0, ops.cast(smallest, x.dtype), x)
-        mask = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(x.shape) - len(mask.shape))))
-        return ops.where(mask, marked, ops.zeros_like(x))
+        return ops.where(_expanded(mask, x), _nonzero(x), ops.zeros_like(x))
 
     def compute_output_spec(self, x: Any, mask: Any) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, x.dtype)
+
+
+def _nonzero(x: Tensor) -> Tensor:
+    """The same values, of which those that are 0 become the smallest positive number."""
+    smallest = np.finfo("float16" if x.dtype == "float16" else "float32").smallest_normal
+    return ops.where(x == 0, ops.cast(smallest, x.dtype), x)
+
+
+def _expanded(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask of steps (batch, steps) with as many axes as x."""
+    return ops.reshape(mask, (*ops.shape(mask), *[1] * (len(x.shape) - len(mask.shape))))
 
 
 @keras.saving.register_keras_serializable("pretrain")
@@ -162,6 +170,24 @@ class Stage(Segment):
     def convolution(self) -> keras.Layer | None:
         """The first convolution, which may be inside another layer; `None` if there is none."""
         return next(filter(graph.is_convolution, self._projecting_layers), None)
+
+    def counted(self, x: Tensor) -> Tensor | None:
+        """Which values of inputs x are no padding, booleans of x's shape.
+
+        The result is `None` if the stage does not mask the steps of its inputs.
+        """
+        tensors = {self.graph.input: x}
+        for call in self.graph.calls:
+            if call.dtype == "bool" and tensors.keys() >= {*call.inputs.values()}:
+                call.run(tensors, training=False)
+        # Steps are an axis beside the batch and the features.
+        masks = [m for m in [*tensors.values()][1:] if len(m.shape) == 2 < len(x.shape)]
+        return ops.broadcast_to(_expanded(masks[-1], x), ops.shape(x)) if masks else None
+
+    def corrupted(self, x: Tensor, clean: Tensor) -> Tensor:
+        """Corrupted inputs x whose padded steps are those of the clean inputs, and no others."""
+        counted = self.counted(clean)
+        return x if counted is None else ops.where(counted, _nonzero(x), clean)
 
     @property
     def reads_tokens(self) -> bool:
@@ -334,7 +360,7 @@ def _check_chain(model: keras.Model, chain: list[keras.Layer], input_shape: tupl
     """
     x = np.random.default_rng(0).standard_normal((_PROBES, *input_shape)).astype("float32")
     with recording(_outermost(model, chain)) as calls:
-        model(ops.convert_to_tensor(x), training=False)
+        result = model(ops.convert_to_tensor(x), training=False)
     own = [call for call in calls if call[0] in chain]
     if [call[0] for call in own] != chain:
         raise ValueError(
@@ -346,7 +372,7 @@ def _check_chain(model: keras.Model, chain: list[keras.Layer], input_shape: tupl
     output, before = x, "the model's input"
     last = next(i for i, call in enumerate(calls) if call is own[-1])
     # What follows on the chain tells whether a function is applied to its output.
-    for layer, args, kwargs, result in [*own, *calls[last + 1 : last + 2]]:
+    for layer, args, kwargs, computed in [*own, *calls[last + 1 : last + 2]]:
         if kwargs.get("mask") is not None:
             raise ValueError(
                 "A subclassed model is cut without the masks of its sequences, which would be "
@@ -354,14 +380,20 @@ def _check_chain(model: keras.Model, chain: list[keras.Layer], input_shape: tupl
                 f"on. Received: layer {layer.name!r}, which takes a mask"
             )
         if not args or not _is_same(args[0], output):
-            raise ValueError(
-                "Expected a subclassed model that applies its named layers one after another, and "
-                "nothing between them. Make a layer of every function that `call` applies "
-                "(keras.layers.Activation, keras.layers.Reshape, keras.layers.Lambda), and name "
-                f"the layer in `stages`. Received: layer {layer.name!r}, whose input is not "
-                f"{before}"
-            )
-        output, before = result, f"the output of {layer.name!r}"
+            raise ValueError(_not_a_chain(f"layer {layer.name!r}, whose input is not {before}"))
+        output, before = computed, f"the output of {layer.name!r}"
+    ends = calls[-1] is own[-1]
+    if ends and not any(_is_same(each, output) for each in keras.tree.flatten(result)):
+        raise ValueError(_not_a_chain(f"a model whose output is not {before}"))
+
+
+def _not_a_chain(received: str) -> str:
+    return (
+        "Expected a subclassed model that applies its named layers one after another, and nothing "
+        "between or after them. Make a layer of every function that `call` applies "
+        "(keras.layers.Activation, keras.layers.Reshape, keras.layers.Lambda), and name the layer "
+        f"in `stages`. Received: {received}"
+    )
 
 
 def _outermost(model: keras.Model, chain: list[keras.Layer]) -> list[keras.Layer]:

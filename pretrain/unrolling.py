@@ -30,7 +30,7 @@ class DeepAutoencoder(keras.Model):
     """An encoder and a decoder as one model from inputs to reconstructions.
 
     A deep autoencoder can be compiled, trained, saved, loaded, cloned and exported as any Keras
-    model. Import `pretrain` after Keras before `keras.saving.load_model`.
+    model. Import `pretrain` before `keras.saving.load_model`.
 
     Example:
 
@@ -382,6 +382,14 @@ def undoing(stage: Stage, first: Stage) -> list[keras.Layer]:
     not its values.
     """
     calls = stage.preamble.graph.calls if stage.preamble else []
+    untrained = [call.operation.name for call in calls if graph.matrices(call.operation)]
+    if untrained:
+        raise ValueError(
+            "A deep autoencoder has decoders of pretrained stages only, and cannot undo a layer "
+            "that was not pretrained, such as one of a frozen backbone. Expected a model that "
+            f"starts behind that layer: keras.Model(model.get_layer({stage.name!r}).input, "
+            f"model.output). Received: layers {untrained} before stage {stage.name!r}"
+        )
     return [layer for call in reversed(calls) for layer in _inverse(call, stage, stage is first)]
 
 

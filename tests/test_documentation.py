@@ -11,7 +11,8 @@ import pytest
 
 import pretrain
 
-LIBRARY = Path(pretrain.__file__).parent / "docs" / "library.md"
+DOCS = Path(pretrain.__file__).parent / "docs"
+LIBRARY = DOCS / "library.md"
 
 
 def documented():
@@ -43,3 +44,16 @@ def test_the_example_of_a_docstring_runs(module, name):
     for test in tests:
         runner.run(test)
     assert runner.failures == 0
+
+
+def test_a_model_with_several_inputs_is_pretrained_as_documented():
+    page = (DOCS / "architectures.md").read_text()
+    (script,) = re.findall(r"## Several inputs.*?```python\n(.*?)```", page, re.DOTALL)
+    build, rest = script.split("greedy_pretrain(", 1)
+    names = {}
+    exec(build, names)
+    before = names["model"].get_weights()
+    exec(f"greedy_pretrain({rest}", names)
+    moved = [(w != b).any() for w, b in zip(names["model"].get_weights(), before, strict=True)]
+    # Three hidden layers have a kernel and a bias; the classifier is left out.
+    assert moved == [True] * 6 + [False] * 2

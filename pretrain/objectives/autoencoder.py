@@ -1,9 +1,11 @@
 """Autoencoders, which train a stage so that a decoder can reconstruct the stage's input."""
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -32,8 +34,14 @@ class Reconstruction(Learner):
         return {**outputs, "reconstruction": self.decoder(outputs["code"], training=training)}
 
     def encode(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
-        """The `"code"` of a batch, which the decoder reads, and what else the loss needs."""
-        return {**inputs, "code": self.stage(inputs["x"], training=training)}
+        """The `"code"` of a batch, which the decoder reads, and what else the loss needs.
+
+        Of sequences with padded steps, `"counted"` says which of the batch's values are no padding.
+        """
+        clean = inputs.get("clean", inputs["x"])
+        counted = self.stage.counted(clean)
+        code = self.stage(self.stage.corrupted(inputs["x"], clean), training=training)
+        return {**inputs, **({} if counted is None else {"counted": counted}), "code": code}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +79,7 @@ class Autoencoder(Objective):
     loss: str = "auto"
     reduction: str = "mean"
 
+    has_target = True
     auto = ("loss", *LOSSES)
 
     def __post_init__(self) -> None:
@@ -87,22 +96,23 @@ class Autoencoder(Objective):
         return self.loss
 
     def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
-        losses = reconstruction_losses(self.binary, x, outputs["reconstruction"])
+        target = Target.of(x, y, outputs)
+        losses = reconstruction_losses(self.binary, target, outputs["reconstruction"])
         loss = sum_of_features(self._weighted(losses, outputs)) + self.penalty(outputs)
         totals = [loss, sum_of_features(losses)][: len(self.names)]
-        return [self.reduced(total, x) for total in totals]
+        return [self.reduced(total, target) for total in totals]
 
     def penalty(self, outputs: dict[str, Tensor]) -> Tensor | float:
         """The penalty, a scalar or an array (batch,), which is added to a sum over the features."""
         return 0.0
 
-    def reduced(self, total: Tensor, x: Tensor) -> Tensor:
-        """A sum over the features of x, or a penalty, in the units of the loss."""
-        return total / math.prod(x.shape[1:]) if self.reduction == "mean" else total
+    def reduced(self, total: Tensor, target: "Target") -> Tensor:
+        """A sum over the features of a target, or a penalty, in the units of the loss."""
+        return total / target.mean_features if self.reduction == "mean" else total
 
     def baseline(self, moments: Moments) -> float:
-        losses = trivial_losses(self.binary, moments)
-        return float(losses.mean() if self.reduction == "mean" else losses.sum())
+        total = trivial_losses(self.binary, moments).sum()
+        return float(total / moments.features if self.reduction == "mean" else total)
 
     def _weighted(self, losses: Tensor, outputs: dict[str, Tensor]) -> Tensor:
         """The losses of the features (batch, ...), by the weights that an emphasis gives them."""
@@ -170,7 +180,7 @@ class DenoisingAutoencoder(Autoencoder):
         return _WITH_RECONSTRUCTION if self.emphasizes else ("loss",)
 
     def inputs(self, x: Tensor, key: Tensor) -> dict[str, Tensor]:
-        inputs = {"x": self.corruption(x, key)}
+        inputs = {"x": self.corruption(x, key), "clean": x}
         if self.emphasizes:
             inputs["selected"] = self.corruption.selected(x, key)
         return inputs
@@ -365,23 +375,69 @@ class ContractiveReconstruction(Reconstruction):
             return as_floats(directional_derivative(encode, x, directions)[1])
 
 
-def reconstruction_losses(binary: bool, x: Tensor, reconstruction: Tensor) -> Tensor:
-    """Losses of the features of clean inputs, from a reconstruction's pre-activation.
+class Target(NamedTuple):
+    """What a batch's reconstruction is compared with, and which of the values count.
 
-    The loss is the cross-entropy if the inputs are `binary`, and the squared error if not.
+    `counted` are booleans of the shape of `values`, or `None` if all values count.
     """
-    x, outputs = as_floats(x), as_floats(reconstruction)
+
+    values: Tensor
+    counted: Tensor | None = None
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> "Target":
+        """The target for an objective's `scores`: y, or x if there is no such y.
+
+        What counts is not NaN in y, and no padding of a sequence.
+        """
+        # Labels (batch,), which another objective may need, are no target.
+        given = y is not None and len(y.shape) == len(x.shape)
+        values = y if given else x
+        counted = [outputs["counted"]] if "counted" in outputs else []
+        counted += [ops.logical_not(ops.isnan(values))] if given else []
+        if not counted:
+            return cls(values)
+        both = functools.reduce(ops.logical_and, counted)
+        return cls(ops.where(both, values, ops.zeros_like(values)), both)
+
+    @property
+    def features(self) -> int | Tensor:
+        """The number of features that count; if they differ, that of each example (batch,)."""
+        if self.counted is None:
+            return math.prod(self.values.shape[1:])
+        return sum_of_features(as_floats(self.counted))
+
+    @property
+    def mean_features(self) -> int | Tensor:
+        """The mean of `features` over the batch: as in Keras, each value that counts is equal."""
+        if self.counted is None:
+            return self.features
+        return ops.maximum(ops.mean(self.features), keras.config.epsilon())
+
+
+def reconstruction_losses(binary: bool, target: Target, reconstruction: Tensor) -> Tensor:
+    """Losses of the features of a target, from a reconstruction's pre-activation.
+
+    The loss is the cross-entropy if the inputs are `binary`, and the squared error if not. It is 0
+    where the target does not count.
+    """
+    x, outputs = as_floats(target.values), as_floats(reconstruction)
     if binary:
-        return ops.binary_crossentropy(x, outputs, from_logits=True)
-    return ops.square(x - outputs)
+        losses = ops.binary_crossentropy(x, outputs, from_logits=True)
+    else:
+        losses = ops.square(x - outputs)
+    return losses if target.counted is None else losses * as_floats(target.counted)
 
 
 def trivial_losses(binary: bool, moments: Moments) -> np.ndarray:
-    """Mean losses of the features when the mean input reconstructs every input."""
+    """Mean losses of the features when the mean input reconstructs every input.
+
+    A feature that counts in some examples only has a loss of 0 in the others.
+    """
     mean = moments.mean
     if binary:
-        return -(xlogy(mean, mean) + xlog1py(1 - mean, -mean))
-    return moments.mean_square - mean**2
+        return -(xlogy(mean, mean) + xlog1py(1 - mean, -mean)) * moments.shares
+    return (moments.mean_square - mean**2) * moments.shares
 
 
 def sum_of_features(values: Tensor) -> Tensor:

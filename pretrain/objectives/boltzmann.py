@@ -8,7 +8,12 @@ from keras import ops
 
 from pretrain.backend import Tensor, as_floats, normal, subkey, uniform
 from pretrain.checks import check_choice, positive
-from pretrain.objectives.autoencoder import reconstruction_losses, sum_of_features, trivial_losses
+from pretrain.objectives.autoencoder import (
+    Target,
+    reconstruction_losses,
+    sum_of_features,
+    trivial_losses,
+)
 from pretrain.objectives.decoders import build_decoder, dense_stage
 from pretrain.objectives.objective import Learner, Moments, Objective
 from pretrain.stages import Stage, in_unit_interval
@@ -86,7 +91,7 @@ class RestrictedBoltzmannMachine(Objective):
 
     def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
         energy = outputs["free_energy"]
-        losses = reconstruction_losses(self.binary, x, outputs["reconstruction"])
+        losses = reconstruction_losses(self.binary, Target(x), outputs["reconstruction"])
         n = np.prod(losses.shape[1:])
         return [energy - outputs["free_energy_of_chains"], sum_of_features(losses) / n, energy]
 

@@ -15,13 +15,22 @@ from pretrain.stages import Stage
 class Moments(NamedTuple):
     """Weighted means of inputs and squared inputs, frequencies of labels, and the mean weight.
 
-    A trivial model knows the means and nothing more.
+    A trivial model knows the means and nothing more. `shares` are the weighted shares of examples
+    in which each feature counts, and `counted` is the mean number of features that count in an
+    example; `None` if all do.
     """
 
     mean: np.ndarray
     mean_square: np.ndarray
     frequencies: np.ndarray | None = None
     weight: float = 1.0
+    shares: np.ndarray | float = 1.0
+    counted: float | None = None
+
+    @property
+    def features(self) -> float:
+        """The mean number of features that count in an example."""
+        return self.mean.size if self.counted is None else self.counted
 
 
 class Objective:
@@ -33,6 +42,8 @@ class Objective:
     names: tuple[str, ...] = ("loss",)
     metrics: tuple[keras.metrics.Metric, ...] = ()
     needs_targets = False
+    # Whether the loss compares a reconstruction with a target, which need not be the input.
+    has_target = False
     # The field that can be "auto", and the field's values for binary inputs and for other inputs.
     auto: tuple[str, str, str] | None = None
 
@@ -97,7 +108,8 @@ class Objective:
 
         Args:
             x: Clean batch of the stage's inputs (batch, ...).
-            y: Labels (batch,); `None` if the objective needs no targets.
+            y: Labels (batch,); or what is to be reconstructed, of the shape of x, NaN where a
+                value is missing; `None` stands for x.
             outputs: What the learner returned.
 
         Returns:

@@ -13,6 +13,7 @@ from pretrain.backend import Tensor, as_floats, normal
 from pretrain.checks import check_choice, check_number, positive
 from pretrain.objectives.autoencoder import (
     Reconstruction,
+    Target,
     reconstruction_losses,
     sum_of_features,
     trivial_losses,
@@ -68,6 +69,7 @@ class VariationalAutoencoder(Objective):
     stddev: float = 1.0
 
     names = ("loss", "reconstruction", "kl")
+    has_target = True
     auto = ("output", *OUTPUTS)
 
     def __post_init__(self) -> None:
@@ -89,7 +91,8 @@ class VariationalAutoencoder(Objective):
         return {"x": x, "key": key}
 
     def scores(self, x: Tensor, y: Tensor, outputs: dict[str, Tensor]) -> list[Tensor]:
-        reconstruction = self.negative_log_likelihood(x, outputs["reconstruction"])
+        target = Target.of(x, y, outputs)
+        reconstruction = self.negative_log_likelihood(target, outputs["reconstruction"])
         divergence = gaussian_divergence(outputs["mean"], outputs["log_variance"])
         return [reconstruction + self.beta * divergence, reconstruction, divergence]
 
@@ -97,20 +100,23 @@ class VariationalAutoencoder(Objective):
         """The weighted divergence (batch,), which is added to the reconstruction."""
         return self.beta * gaussian_divergence(outputs["mean"], outputs["log_variance"])
 
-    def reduced(self, total: Tensor, x: Tensor) -> Tensor:
-        """A sum over the features of x, or a penalty, in the units of the loss."""
+    def reduced(self, total: Tensor, target: Target) -> Tensor:
+        """A sum over the features of a target, or a penalty, in the units of the loss."""
         return total
 
     def baseline(self, moments: Moments) -> float:
         losses = trivial_losses(self.binary, moments)
-        return float(self._nats(losses.sum(), losses.size))
+        return float(self._nats(losses.sum(), moments.features))
 
-    def negative_log_likelihood(self, x: Tensor, reconstruction: Tensor) -> Tensor:
-        """-log p(x | z) in nats, shape (batch,), from the reconstruction's pre-activation."""
-        losses = reconstruction_losses(self.binary, x, reconstruction)
-        return self._nats(sum_of_features(losses), math.prod(losses.shape[1:]))
+    def negative_log_likelihood(self, target: Target, reconstruction: Tensor) -> Tensor:
+        """-log p(x | z) in nats, shape (batch,), from the reconstruction's pre-activation.
 
-    def _nats(self, losses: Tensor, features: int) -> Tensor:
+        Of x, only the values that count are looked at.
+        """
+        losses = reconstruction_losses(self.binary, target, reconstruction)
+        return self._nats(sum_of_features(losses), target.features)
+
+    def _nats(self, losses: Tensor, features: int | float | Tensor) -> Tensor:
         if self.binary:
             return losses
         normalizer = features * math.log(2 * math.pi * self.stddev**2)
@@ -128,11 +134,11 @@ class Variational(Reconstruction):
 
         Each of the three has the shape (batch, latent).
         """
-        code = self.stage(inputs["x"], training=training)
-        mean, log_variance = ops.unstack(as_floats(self.head(code)), 2, axis=1)
+        outputs = super().encode(inputs, training)
+        mean, log_variance = ops.unstack(as_floats(self.head(outputs["code"])), 2, axis=1)
         noise = ops.cast(normal(mean.shape, inputs["key"]), mean.dtype)
         z = mean + ops.exp(log_variance / 2) * noise
-        return {"mean": mean, "log_variance": log_variance, "code": z}
+        return {**outputs, "mean": mean, "log_variance": log_variance, "code": z}
 
 
 def importance_weighted_bound(
@@ -198,7 +204,7 @@ def importance_weighted_bound(
         z = mean + ops.exp(log_variance / 2) * noise
         # In log p(z) - log q(z | x) the normalizers cancel.
         prior = ops.sum(ops.square(noise) - ops.square(z) + log_variance, axis=-1) / 2
-        weight = prior - objective.negative_log_likelihood(x, decoder(z))
+        weight = prior - objective.negative_log_likelihood(Target(x), decoder(z))
         total = weight if total is None else ops.logaddexp(total, weight)
     return ops.convert_to_numpy(total) - math.log(samples)
 

@@ -18,6 +18,7 @@ from pretrain import (
     greedy_pretrain,
     joint_pretrain,
     networks,
+    split_stages,
     unroll,
 )
 
@@ -849,6 +850,11 @@ def test_new_layers_on_a_frozen_backbone_are_pretrained_alone():
     codes = model.get_layer("new_1")(features)
     error = np.mean((array(report.stages[0].decoders[0](codes)) - features) ** 2)
     assert error < report.stages[0].history["loss"].iloc[0] / 2
+    # Nor does a deep autoencoder reconstruct more.
+    with pytest.raises(ValueError, match="frozen backbone.*Received: layers .*'new_1'"):
+        unroll(model, report)
+    behind = keras.Model(model.get_layer("new_1").input, model.output)
+    assert unroll(behind, report).reconstruct(features).shape == features.shape
 
 
 def test_a_frozen_stage_is_refused_before_anything_moves(x):
@@ -856,6 +862,17 @@ def test_a_frozen_stage_is_refused_before_anything_moves(x):
     model.get_layer("hidden_2").trainable = False
     before = digest(model.variables)
     with pytest.raises(ValueError, match="trainable weights.*Received: stage 'hidden_2'.*frozen"):
+        greedy_pretrain(model, x, **SETTINGS)
+    assert digest(model.variables) == before
+
+
+def test_a_stage_of_which_only_a_normalization_would_be_trained_is_refused(x):
+    model = networks.mlp((x.shape[1],), depth=2, units=4, normalization="batch")
+    frozen, _ = split_stages(model)
+    frozen.projection.operation.trainable = False
+    assert frozen.trainable_variables
+    before = digest(model.variables)
+    with pytest.raises(ValueError, match="trainable weights.*whose projections are frozen"):
         greedy_pretrain(model, x, **SETTINGS)
     assert digest(model.variables) == before
 

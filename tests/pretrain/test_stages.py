@@ -548,6 +548,23 @@ class Between(keras.Model):
         return self.out(self.function(self.b(self.function(self.a(self.before(x))))))
 
 
+class After(Between):
+    """A subclassed encoder whose `call` applies a function to the output of its last layer."""
+
+    def call(self, x):
+        return self.function(self.out(self.b(self.a(x))))
+
+
+def test_a_function_after_the_last_layer_of_a_subclassed_model_is_noticed():
+    encoder, harmless = After(ops.tanh), After(ops.copy)
+    for model in (encoder, harmless):
+        model(gaussian(2, 6))
+    cut = {"stages": [["a"], ["b"], ["out"]], "input_shape": (6,)}
+    with pytest.raises(ValueError, match="or after them.*output is not the output of 'out'"):
+        split_stages(encoder, **cut)
+    assert len(split_stages(harmless, **cut)) == 3
+
+
 @pytest.mark.parametrize(
     "function, before, cut",
     [

@@ -335,7 +335,9 @@ def test_a_tied_model_is_exported(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("imports", ["import keras, pretrain", "from pretrain import split_stages"])
+@pytest.mark.parametrize(
+    "imports", ["import pretrain", "import keras, pretrain", "from pretrain import split_stages"]
+)
 def test_saved_models_are_loaded_in_another_process(imports, tmp_path):
     deep = unroll(model := stack(5, 4), pretrained(model, *[Autoencoder(tied=True)] * 2))
     deep.save(tmp_path / "deep.keras")
