@@ -371,6 +371,8 @@ def _concluded(run: Run, outcome: Outcome, again: str) -> int:
     if minutes := spent(run.scale, run.records):
         print(minutes)
     print(f"Results: {run.folder}")
+    if (page := run.folder / "index.html").exists():
+        print(f"To read in a browser: {page.resolve().as_uri()}")
     if outcome.failures:
         print(
             f"Cells that failed: {len(outcome.failures)}. Cells that depend on them were not run. "

@@ -22,7 +22,7 @@ class Arm:
     needs more fields has a subclass.
 
     Args:
-        name: Unique name, as it stands in records.
+        name: Unique name, as it stands in records, in `.csv` files and in the checks of claims.
         title: Name in plain words, as it stands in tables and figures; by default, the name.
         family: Arms of one family share a panel of a figure: `"sigmoid"`, `"relu"`, ...
         paper: The paper that the arm comes from.
@@ -68,6 +68,11 @@ class Arm:
     rates: bool = True
     look: tuple[str, str] | None = None
     version: int = 1
+
+    @property
+    def label(self) -> str:
+        """What figures and pages call the arm."""
+        return self.title or self.name
 
 
 # These fields say nothing of how an arm is trained.
@@ -155,7 +160,7 @@ _ARMS = [
         **_SIGMOID | {"initializer": _GLOROT_SIGMOID},
         paper="Glorot and Bengio 2010, with the factor 4 of sigmoid units",
         control="random",
-        look=("#e69f00", "s"),
+        look=("#c28500", "s"),
         version=2,
     ),
     Arm(
@@ -165,7 +170,7 @@ _ARMS = [
         paper="Glorot and Bengio 2010, with the factor 4 of sigmoid units",
         control="glorot",
         total_cost_of="denoising",
-        look=("#e69f00", "P"),
+        look=("#c28500", "P"),
     ),
     Arm(
         "lsuv",
@@ -182,7 +187,7 @@ _ARMS = [
         paper="Bengio et al. 2007",
         control="random",
         objective=_AUTOENCODER,
-        look=("#56b4e9", "D"),
+        look=("#3a93c9", "D"),
     ),
     Arm(
         "denoising",

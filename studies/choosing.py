@@ -106,3 +106,15 @@ CLAIMS = (
 )
 
 FIGURES = ("error_against_{axis}", "rate_sensitivity")
+
+
+def answer(found):
+    ends = [
+        f"{found.number('he_denoising', rule=rule)} if the rate of pretraining is chosen by {words}"
+        for rule, words in (
+            ("worst_stage", "the reconstruction of the worst layer"),
+            ("probe", "a linear probe"),
+            ("validation", "validation error"),
+        )
+    ]
+    return f"Pretrained rectifiers end at a test error of {'; '.join(ends)}."

@@ -318,3 +318,17 @@ FIGURES = (
     "rate_sensitivity",
     "tuning_budget",
 )
+
+
+def answer(found):
+    return (
+        "Sigmoid nets with 3 hidden layers end at a test error of "
+        f"{found.number('random', depth=3)} without pretraining, and at "
+        f"{found.number('glorot', depth=3)} if their weights start at the right scale. Pretrained "
+        f"as denoising autoencoders, they are {found.comparison('denoising', 'random', depth=3)} "
+        f"than the first, and {found.comparison('denoising', 'glorot', depth=3)} than the second. "
+        "Rectifiers with batch normalization and 3 layers end at "
+        f"{found.number('batch_norm', depth=3)}; pretrained, they are "
+        f"{found.comparison('batch_norm_denoising', 'batch_norm', depth=3)} at equal epochs, and "
+        f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=3)} at equal cost."
+    )

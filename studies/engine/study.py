@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,12 @@ class Study:
         figures: `FIGURES` of the file: names of figures, or `Figure`s of the study's own, the
             headline first; by default, all figures that the kind offers.
         corrections: `CORRECTIONS` of the file: what is known to be wrong with the results.
+        answer: `answer` of the file, if it has one: a function of the numbers of a scale (a
+            `studies.report.answers.Numbers`), which returns what the study found, in a sentence or
+            two.
+        published: `PUBLISHED` of the file: numbers of papers (`studies.report.published`), which
+            stand beside ours.
+        deviations: `DEVIATIONS` of the file: in what the study differs from its paper.
         file: A file outside of the package; `None` for a study of the package.
     """
 
@@ -55,6 +62,9 @@ class Study:
     claims: tuple = ()
     figures: tuple = ()
     corrections: tuple[str, ...] = ()
+    answer: Callable[[Any], str] | None = None
+    published: tuple = ()
+    deviations: tuple[str, ...] = ()
     file: Path | None = None
 
     @property
@@ -143,6 +153,9 @@ def load(name: str) -> Study:
         claims=getattr(module, "CLAIMS", ()),
         figures=getattr(module, "FIGURES", ()),
         corrections=getattr(module, "CORRECTIONS", ()),
+        answer=getattr(module, "answer", None),
+        published=getattr(module, "PUBLISHED", ()),
+        deviations=getattr(module, "DEVIATIONS", ()),
         file=file,
     )
 

@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedLocator, Locator, NullLocator
 
 from studies.engine.scale import Scale
 from studies.report.frame import by_place, reported
+from studies.report.published import Published
 from studies.report.statistics import Interval, mean_interval
 
 _STYLE = {
@@ -39,7 +40,7 @@ _STYLE = {
 }
 # Ten colors that color-blind readers can tell apart, and as many markers.
 COLORS = (
-    *("#d55e00", "#e69f00", "#56b4e9", "#0072b2", "#009e73"),
+    *("#d55e00", "#c28500", "#3a93c9", "#0072b2", "#009e73"),
     *("#cc6677", "#882255", "#999933", "#117733", "#000000"),
 )
 MARKERS = "osD^vPX<>p"
@@ -61,18 +62,24 @@ class Figure:
         draw: A function of the results (from `frame.frame`) and the scale, and of the name of the
             axis if there is one. It returns a matplotlib figure without a title.
         needs: What a scale must have for the figure: the name of an axis with several values, or of
-            a setting such as `learning_rates`.
+            a setting such as `learning_rates`; or a function that tells it of a scale.
         role: Which runs are drawn, `"report"` or `"selection"`.
         seeds: How many seeds are drawn; `None` means all seeds of these runs.
+        column: The column of the main table that the figure shows, if it shows one: its numbers
+            stand in the alternative text.
+        metric: The metric on the vertical axis, as it is stored: where all panels are about one
+            combination of axis values, its published numbers stand as lines.
     """
 
     name: str
     title: str
     caption: str
     draw: Callable[..., Drawing]
-    needs: str = ""
+    needs: str | Callable[[Scale], bool] = ""
     role: str = "report"
     seeds: int | None = None
+    column: str = ""
+    metric: str = ""
 
     def heading(self, scale: Scale) -> str:
         """The title with what was drawn: dataset, seeds and number of images."""
@@ -90,7 +97,7 @@ class Figure:
 
     def of(self, scale: Scale) -> list["Figure"]:
         """The figures that the scale has of it: none, the figure itself, or one for every axis."""
-        if self.needs and self.needs not in scale.varied and not getattr(scale, self.needs, None):
+        if not self._is_possible(scale):
             return []
         if "{axis}" not in self.name:
             return [self]
@@ -104,22 +111,49 @@ class Figure:
             for axis in scale.varied
         ]
 
+    def _is_possible(self, scale: Scale) -> bool:
+        if callable(self.needs):
+            return self.needs(scale)
+        return (
+            not self.needs or self.needs in scale.varied or bool(getattr(scale, self.needs, None))
+        )
+
+    def seen(self, table: pd.DataFrame, scale: Scale) -> str:
+        """What is seen, for readers who do not see the figure: its title and the arms' numbers."""
+        found = [self.title]
+        for arm in scale.arms if self.column in table else ():
+            rows = table[(table["arm"] == arm.name) & table[self.column].notna()]
+            if len(rows):
+                ends = dict.fromkeys((0, len(rows) - 1))
+                found.append(
+                    f"{arm.label} {' to '.join(self._at(rows.iloc[i], scale) for i in ends)}"
+                )
+        return "; ".join(found)
+
+    def _at(self, row: pd.Series, scale: Scale) -> str:
+        values = combination_label({axis: row[axis] for axis in scale.varied})
+        return f"{row[self.column]:.3g}" + (f" at {values}" if values else "")
+
 
 def figure(title: str, caption: str, name: str = "", **options: Any) -> Callable[..., Figure]:
     """Make a figure of the function that draws it, which names the figure by default."""
     return lambda draw: Figure(name or draw.__name__, title, caption, draw, **options)
 
 
-def render(figure: Figure, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes]:
+def render(
+    figure: Figure, frame: pd.DataFrame, scale: Scale, published: Sequence[Published] = ()
+) -> dict[str, bytes]:
     """Draw a figure in the project's style; return the contents of its files by their names.
 
-    The files hold no dates and versions: drawn twice in one environment, a figure is the same
-    bytes.
+    Numbers that papers publish are drawn as lines. The files hold no dates and versions: drawn
+    twice in one environment, a figure is the same bytes.
     """
     strip = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     files = {}
     with matplotlib.style.context(["default", _STYLE]):
         drawing = figure.draw(frame, scale)
+        if len(scale.combinations) == 1:
+            _draw_published(drawing, figure, scale, published)
         drawing.suptitle(figure.heading(scale))
         # Lay out once, not once for each file: the layout takes longest.
         drawing.get_layout_engine().execute(drawing)
@@ -131,6 +165,19 @@ def render(figure: Figure, frame: pd.DataFrame, scale: Scale) -> dict[str, bytes
     return files
 
 
+def _draw_published(
+    drawing: Drawing, figure: Figure, scale: Scale, published: Sequence[Published]
+) -> None:
+    for each in published:
+        metric = scale.kind.metric(each.of.metric)
+        for ax in drawing.axes if metric.name == figure.metric else ():
+            y, look = each.value / metric.factor, {"xycoords": ax.get_yaxis_transform()}
+            look["bbox"] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
+            ax.axhline(y, color="black", linestyle=(0, (1, 1)), linewidth=1)
+            text = f"{each.value:g}, {each.source}"
+            ax.annotate(text, (1, y), ha="right", va="bottom", fontsize="small", **look)
+
+
 def told(scale: Scale, name: str) -> str:
     """The value of a setting of a scale in words; all values, if the setting is an axis."""
     values = scale.axes.get(name, (getattr(scale, name, None),))
@@ -139,7 +186,8 @@ def told(scale: Scale, name: str) -> str:
 
 
 def looks(scale: Scale) -> dict[str, dict[str, Any]]:
-    """Color, marker and line of every arm: solid for a pretrained arm, dashed for other arms.
+    """Color, marker and line of every arm: solid and filled for a pretrained arm, dashed and open
+    for other arms.
 
     An arm keeps its own look in every figure. An arm without a look gets one that no other arm has.
     """
@@ -154,7 +202,9 @@ def looks(scale: Scale) -> dict[str, dict[str, Any]]:
             "color": color,
             "marker": marker,
             "linestyle": "-" if arm.objective else "--",
-            "label": arm.name,
+            # An open marker hides no other.
+            "markerfacecolor": color if arm.objective else "none",
+            "label": arm.label,
         }
     return found
 
@@ -169,9 +219,10 @@ def place_looks(scale: Scale) -> dict[tuple, dict[str, Any]]:
 
 def place_label(place: tuple, scale: Scale) -> str:
     """The words that tell a place from the other places of its scale."""
-    arm = [place[0]] if len(scale.arms) > 1 else []
+    label = scale.arm(place[0]).label
+    arm = [label] if len(scale.arms) > 1 else []
     values = [v for axis, v in zip(scale.axes, place[1:], strict=True) if axis in scale.varied]
-    return ", ".join(map(str, arm + values)) or place[0]
+    return ", ".join(map(str, arm + values)) or label
 
 
 def at(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
@@ -190,6 +241,18 @@ def families(scale: Scale) -> dict[str, list[str]]:
     """The names of the scale's arms by family."""
     names = dict.fromkeys(arm.family for arm in scale.arms)
     return {f: [arm.name for arm in scale.arms if arm.family == f] for f in names}
+
+
+def dodges(panels: dict[tuple, Axes]) -> dict[tuple, float]:
+    """Where each place stands among the places of its panel, from -0.5 to 0.5, so that no place is
+    drawn upon another.
+    """
+    crowds = {ax: [place for place in panels if panels[place] is ax] for ax in panels.values()}
+    return {
+        place: (i + 0.5) / len(crowd) - 0.5
+        for crowd in crowds.values()
+        for i, place in enumerate(crowd)
+    }
 
 
 def grid(scale: Scale, xlabel: str, ylabel: str, **look: Any) -> tuple[Drawing, dict[tuple, Axes]]:
@@ -249,16 +312,22 @@ def ticks(axis: Axis, where: Sequence[float] | Locator, text: Any = "{x:g}") -> 
 
 
 def stack(
-    frame: pd.DataFrame, scale: Scale, axis: str, columns: int = 1, width: float = 6.4
+    frame: pd.DataFrame,
+    scale: Scale,
+    axis: str,
+    columns: int = 1,
+    width: float = 6.4,
+    entries: int = 0,
 ) -> tuple[Drawing, list[tuple[np.ndarray, pd.DataFrame, dict[str, Any]]]]:
     """Make panels for a figure against an axis: a row for each combination of the other axes.
 
+    There is space for a legend of `entries` lines below the panels.
     Returns the figure and, for each combination, its panels, its report runs and its axis values.
     """
     varied = [name for name in scale.varied if name != axis]
     found = [{name: values[name] for name in varied} for values in scale.combinations]
     combinations = [values for i, values in enumerate(found) if values not in found[:i]]
-    size = (width * columns, 3.6 * len(combinations) + 0.8)
+    size = (width * columns, 3.6 * len(combinations) + 0.8 + 0.17 * entries)
     drawing = Drawing(figsize=size, layout="constrained")
     axes = drawing.subplots(len(combinations), columns, sharey=True, squeeze=False)
     rows = [at(reported(frame), values) for values in combinations]
@@ -276,10 +345,10 @@ def draw_line(
 ) -> None:
     """Draw the estimates of values, indexed by an axis, with their intervals, and a dot per seed.
 
-    Lines of one panel can be shifted sidewards, so that no interval is hidden.
+    Lines of one panel can be shifted sidewards, from -0.5 to 0.5, so that none is hidden.
     """
-    where = axis_positions(ax, scale, axis)
-    samples = {where[value] + shift: each for value, each in values.dropna().groupby(level=0)}
+    where = _shifted(ax, axis_positions(ax, scale, axis), shift)
+    samples = {where[value]: each for value, each in values.dropna().groupby(level=0)}
     found = [interval(each) for each in samples.values()]
     middle = [i.estimate for i in found]
     reach = [[i.estimate - i.low for i in found], [i.high - i.estimate for i in found]]
@@ -288,27 +357,37 @@ def draw_line(
         ax.plot([x] * len(each), each, ".", color=look["color"], alpha=0.35, markersize=4)
 
 
+def _shifted(ax: Axes, where: dict[Any, float], shift: float) -> dict[Any, float]:
+    """Positions shifted by a part of half the least distance between two of them."""
+    if ax.get_xscale() == "log":
+        return {value: x * 1.25**shift for value, x in where.items()}
+    step = min(np.diff(sorted(where.values())), default=1) / 2
+    return {value: x + shift * step for value, x in where.items()}
+
+
 def draw_rates(
     panels: dict[tuple, Axes],
     frame: pd.DataFrame,
     scale: Scale,
     styles: dict[tuple, dict] | None = None,
 ) -> None:
-    """Draw what rates are chosen by against learning rate; the chosen rate is ringed.
+    """Draw what rates are chosen by against learning rate, with the range of the seeds.
 
-    By default, every place has the look of its arm.
+    The chosen rate is ringed. By default, every place has the look of its arm.
     """
-    metric = scale.kind.judge("selection").name
+    metric, selection = scale.kind.judge("selection").name, frame[frame["role"] == "selection"]
     styles = styles or {place: looks(scale)[place[0]] for place in scale.places}
-    for place, runs in filled(frame[frame["role"] == "selection"], scale):
-        look, ax = styles[place], panels[place]
-        means = runs.groupby("learning_rate")[metric].mean()
-        ax.plot(means.index, means, **look)
+    shifts = dodges(panels)
+    for place, runs in filled(selection, scale):
+        look, ax, shift = styles[place], panels[place], 1.25 ** shifts[place]
+        seeds = runs.groupby("learning_rate")[metric].agg(["mean", "min", "max"])
+        ax.plot(seeds.index * shift, seeds["mean"], **look)
+        ax.vlines(seeds.index * shift, seeds["min"], seeds["max"], look["color"], linewidth=1)
         chosen = runs[runs["chosen"]].groupby("learning_rate")[metric].mean()
         ring = {"color": look["color"], "markersize": 11, "markerfacecolor": "none"}
-        ax.plot(chosen.index, chosen, "o", **ring)
+        ax.plot(chosen.index * shift, chosen, "o", **ring)
+    rates = sorted(set(selection["learning_rate"]))
     for ax in panels.values():
         ax.set_xscale("log")
-        rates = sorted({rate for place in scale.places for rate in scale.rates(place)})
         ticks(ax.xaxis, rates)
         ax.tick_params(axis="x", rotation=45 if len(rates) > 4 else 0)

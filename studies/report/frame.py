@@ -86,21 +86,25 @@ def failed(runs: pd.DataFrame, metric: Metric, scale: Scale) -> pd.Series:
 
 
 def origins(table: pd.DataFrame) -> dict[str, list[str]]:
-    """In what the results differ that should be alike wherever they are made.
+    """Where the results were made: the versions, commits, processors and data of the records.
 
-    It holds the versions, commits, processors and data of the records, where there are several.
+    Of one name there should be one value, wherever the results are made.
     """
     found: dict[str, set[str]] = {}
     for _, record in table.iterrows():
         held = record.get("provenance")
         for name, value in _alike(held, record["dataset"]) if isinstance(held, dict) else ():
             found.setdefault(name, set()).add(str(value))
-    return {name: sorted(values) for name, values in found.items() if len(values) > 1}
+    return {name: sorted(values) for name, values in sorted(found.items())}
 
 
 def _alike(provenance: dict, dataset: str) -> Iterator[tuple[str, object]]:
-    for name in ("commit", "processor"):
-        yield name, provenance.get(name)
+    if commit := provenance.get("commit"):
+        # The worker marks a commit whose files were changed; there is no commit of such a name.
+        clean, changed, _ = commit.partition("-dirty")
+        yield "commit", clean + " with changes that were not committed" * bool(changed)
+    if processor := provenance.get("processor"):
+        yield "processor", processor
     if digest := provenance.get("data"):
         yield f"test set of {dataset}", digest
     yield from (provenance.get("versions") or {}).items()

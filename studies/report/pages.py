@@ -9,7 +9,8 @@ import pandas as pd
 from studies.engine.journal import FINAL
 from studies.engine.scale import Scale, is_custom
 from studies.engine.study import Study
-from studies.report import tables, verdicts
+from studies.report import glossary, tables, verdicts
+from studies.report.answers import Numbers
 from studies.report.figures import Figure, told
 from studies.report.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, Finding, Judgment
 
@@ -34,6 +35,16 @@ _DEMONSTRATION = (
     "A demonstration shows in minutes what a study does. Its intervals are wide and its rates are "
     "chosen on few seeds, so that nothing is concluded from it."
 )
+_ARMS = """\
+What is compared. Figures and tables name an arm by its title; the checks of claims, `table.csv` and
+`records.jsonl` name an arm by its short name."""
+_PRETRAINING = """\
+How the hidden layers of each pretrained arm were trained without labels, and the rate that was
+chosen for it."""
+_PUBLISHED = """\
+A number of a paper beside our mean, and the interval in which a single run of ours lies in 95 % of
+cases."""
+_WRONG = "Known to be wrong"
 _EFFECTS = """\
 - *interval*: the interval of the effect at the claim's level, which Holm's procedure adjusts for
   the number of claims. A mean has Student's t interval, a median or a ratio of interquartile ranges
@@ -49,8 +60,8 @@ _EFFECTS = """\
 class Results:
     """The results of a study at a scale.
 
-    `judgments` is empty if the scale judges no claims; `origins` says in what the records differ
-    that should be alike.
+    `judgments` is empty if the scale judges no claims, `pretraining` if no arm is pretrained;
+    `origins` says where the records were made.
     """
 
     study: Study
@@ -58,6 +69,8 @@ class Results:
     scale: Scale
     table: pd.DataFrame
     counts: Counter
+    numbers: Numbers
+    pretraining: pd.DataFrame
     judgments: list[Judgment] = field(default_factory=list)
     origins: dict[str, list[str]] = field(default_factory=dict)
 
@@ -99,35 +112,72 @@ def terminal(found: Results) -> str:
 
 
 def scale_page(found: Results) -> str:
-    """`README.md` of a scale: question, table, figures, caveats."""
+    """`README.md` of a scale: the answer, a figure and a table first, the method last."""
     show = found.study.kind.show
     text, _, tried = found.study.text.partition(AFTERWORD)
     demonstration = [_DEMONSTRATION] if found.scale.demonstration else []
+    figures = [_shown(figure, found) for figure in found.figures]
     parts = [
         f"# {tables.escaped(found.study.question)}",
         *_state(found),
-        *_corrections(found.study),
-        text.strip(),
-        *_claims(found.judgments),
+        *_warning(found.study, ""),
+        *_answer(found),
+        *figures[:1],
         f"## {show.title}",
         *show.sections(found.table, found.scale),
-        *map(_shown, found.figures),
+        *_claims(found.judgments, found.scale),
+        "## The arms",
+        _ARMS,
+        tables.markdown(glossary.table(found.scale), numbers=False),
+        *_pretraining(found.pretraining),
+        *(["## More figures"] if figures[1:] else []),
+        *figures[1:],
         "## All numbers",
         *show.numbers(found.table, found.scale),
+        "## The question",
+        text.strip(),
+        *_beside_papers(found),
         "## Protocol",
         show.protocol(found.scale),
         "## Caveats",
-        tables.listed([*demonstration, *show.caveats(found.table, found.scale), *_origins(found)]),
+        tables.listed(
+            [*demonstration, *show.caveats(found.table, found.scale), *_differences(found)]
+        ),
+        *(
+            [f"## {_WRONG}", tables.listed(found.study.corrections)]
+            if found.study.corrections
+            else []
+        ),
         *([f"## {AFTERWORD.strip()}", tried.strip()] if tried else []),
         "## Making it again",
         _commands(found),
+        *_origins(found),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _shown(figure: Figure) -> str:
-    title = tables.escaped(figure.title)
-    return f"![{title}]({quote(figure.name)}.png)\n\n**{title}.** {figure.caption}"
+def _shown(figure: Figure, found: Results) -> str:
+    title, seen = tables.escaped(figure.title), figure.seen(found.table, found.scale)
+    image = f"![{tables.escaped(seen)}]({quote(figure.name)}.png)"
+    return f"{image}\n\n**{title}.** {figure.caption}"
+
+
+def _pretraining(block: pd.DataFrame) -> list[str]:
+    if block.empty:
+        return []
+    marks = tables.listed(tables.notes(block[["arm", "chosen rate"]]))
+    return ["### Pretraining", _PRETRAINING, tables.markdown(block, numbers=False), marks]
+
+
+def _beside_papers(found: Results) -> list[str]:
+    """Published numbers beside ours, and in what the study differs from its paper."""
+    study, parts = found.study, []
+    if study.published:
+        rows = [found.numbers.beside(each) for each in study.published]
+        parts += [_PUBLISHED, tables.markdown(pd.DataFrame(rows), numbers=False)]
+    if study.deviations:
+        parts += ["In this the study differs from its paper:", tables.listed(study.deviations)]
+    return ["## Beside the paper", *parts] if parts else []
 
 
 def front_page(entries: list[Entry], has_speed: bool) -> str:
@@ -137,16 +187,19 @@ def front_page(entries: list[Entry], has_speed: bool) -> str:
         "*Do we still need layer-wise pretraining?* Each study asks a part of this question. All "
         "arms of a study have the same data, the same budget and the same seeds; their rates are "
         "tuned alike, and intervals are over seeds.",
+        *_in_short(entries),
         *(part for entry in entries for part in _section(entry)),
     ]
     claims = ledger(entries)
     if len(claims):
-        short = claims.assign(study=_linked(claims, "study"))
+        short = claims.assign(
+            study=_linked(claims, "study"), verdict=_linked(claims, "verdict", to_row=True)
+        )
         short = short[["statement", "verdict", "finding", "effect", "pairs", "study"]]
         parts += ["## The ledger", _LEDGER, tables.markdown(short, numbers=False)]
     if has_speed:
         parts += ["## Speed", "[speed.md](speed.md) says how fast many networks train at once."]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def ledger(entries: list[Entry]) -> pd.DataFrame:
@@ -155,30 +208,34 @@ def ledger(entries: list[Entry]) -> pd.DataFrame:
         verdicts.ledger(judgments).assign(
             study=entry.study.name,
             scale=name,
+            claim=[judgment.claim.name for judgment in judgments],
             link=f"{entry.found[name].folder}/README.md" if name in entry.found else "",
         )
         for entry in entries
         for name, judgments in entry.judgments.items()
         if judgments
     ]
-    columns = ["study", "scale", *verdicts.LEDGER, "link"]
+    columns = ["study", "scale", "claim", *verdicts.LEDGER, "link"]
     return pd.concat(blocks)[columns] if blocks else pd.DataFrame(columns=columns)
 
 
 def ledger_page(entries: list[Entry]) -> str:
     """`claims.md`: the ledger with the checks in words."""
     claims = ledger(entries)
-    block = claims.assign(scale=_linked(claims, "scale")).drop(columns="link")
+    block = claims.assign(scale=_linked(claims, "scale")).drop(columns=["claim", "link"])
     parts = ["# Claims", _LEDGER]
     if len(block):
         parts.append(tables.markdown(block, numbers=False))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _linked(claims: pd.DataFrame, column: str) -> list[str]:
-    """A column with a link to the page behind each claim that has a page."""
-    pairs = zip(claims[column], claims["link"], strict=True)
-    return [f"[{text}]({quote(link)})" if link else text for text, link in pairs]
+def _linked(claims: pd.DataFrame, column: str, to_row: bool = False) -> list[str]:
+    """A column with a link to the page behind each claim, or to the claim's row on that page."""
+    rows = zip(claims[column], claims["link"], claims["claim"], strict=True)
+    return [
+        f"[{text}]({quote(link)}{f'#{tables.row_name(claim)}' if to_row else ''})" if link else text
+        for text, link, claim in rows
+    ]
 
 
 def _state(found: Results) -> list[str]:
@@ -196,48 +253,88 @@ def _state(found: Results) -> list[str]:
     return lines
 
 
-def _origins(found: Results) -> list[str]:
+def _differences(found: Results) -> list[str]:
     """Say in what the records differ that should be alike, if they do."""
-    if not found.origins:
-        return []
-    listed = "; ".join(f"{name} {', '.join(each)}" for name, each in found.origins.items())
-    return [f"Not all records were made alike. They differ in: {listed}."]
+    differing = {name: each for name, each in found.origins.items() if len(each) > 1}
+    listed = [f"Not all records were made alike. They differ in: {_listed(differing)}."]
+    return listed if differing else []
 
 
-def _corrections(study: Study) -> list[str]:
-    """What is known to be wrong with a study's results, if anything is."""
-    if not study.corrections:
-        return []
-    return ["**Known to be wrong with these results:**", tables.listed(list(study.corrections))]
+def _origins(found: Results) -> list[str]:
+    """Where the records were made, if they say so."""
+    words = f"{found.counts.total():,} trials. The records name: {_listed(found.origins)}."
+    return ["## Where it was run", words] if found.origins else []
 
 
-def _claims(judgments: list[Judgment]) -> list[str]:
+def _listed(origins: dict[str, list[str]]) -> str:
+    return "; ".join(f"{name} {', '.join(each)}" for name, each in origins.items())
+
+
+def _warning(study: Study, page: str) -> list[str]:
+    """Where it stands what is known to be wrong with a study's results, if anything is."""
+    link = f"[{_WRONG.lower()}]({page}#{_WRONG.lower().replace(' ', '-')})"
+    return [f"**Read first what is {link}.**"] if study.corrections else []
+
+
+def _in_short(entries: list[Entry]) -> list[str]:
+    """What every study found, in its own words, with a link to its page."""
+    found = [next(iter(entry.found.values())) for entry in entries if entry.found]
+    lines = [
+        f"{_told(each)} ([{each.study.name}]({quote(each.folder)}/README.md))"
+        for each in found
+        if each.study.answer
+    ]
+    return [tables.listed(lines)] if lines else []
+
+
+def _told(found: Results) -> str:
+    """The answer of a study in its own words, in one line."""
+    return " ".join(found.study.answer(found.numbers).split())
+
+
+def _claims(judgments: list[Judgment], scale: Scale) -> list[str]:
     if not judgments:
         return []
     block = verdicts.ledger(judgments)[["statement", "source", "check", "verdict", "finding"]]
     parts = [
         "## Claims",
-        _sentence(judgments),
         f"{_VERDICTS}\nAll checks were fixed before the run.",
         tables.markdown(block, numbers=False),
     ]
     effects = pd.DataFrame(
-        _effect_row(judgment, finding) for judgment in judgments for finding in judgment.findings
+        _effect_row(judgment, finding, scale)
+        for judgment in judgments
+        for finding in judgment.findings
     )
-    return [*parts, "### Effects", tables.markdown(effects, numbers=False), _EFFECTS]
+    names = [
+        tables.row_name(judgment.claim.name, *([i] if i else []))
+        for judgment in judgments
+        for i in range(len(judgment.findings))
+    ]
+    table = tables.markdown(effects, numbers=False, names=names)
+    return [*parts, "### Effects", table, _EFFECTS]
 
 
-def _effect_row(judgment: Judgment, finding: Finding) -> dict:
+def _estimate(finding: Finding, scale: Scale) -> str:
+    """An estimate, with a link to the row of the first arm that it is about."""
+    if not finding.interval:
+        return tables.MISSING
+    of, *_ = finding.condition.effect.samples
+    place = [dict(of.place).get(axis, only[0]) for axis, only in scale.axes.items()]
+    return f"[{finding.interval.estimate:.2f}](#{tables.row_name(of.arm, *place)})"
+
+
+def _effect_row(judgment: Judgment, finding: Finding, scale: Scale) -> dict:
     interval, p_value = finding.interval, finding.p_value
-    estimate = bounds = pairs = tables.MISSING
+    bounds = pairs = tables.MISSING
     if interval:
-        estimate, pairs = f"{interval.estimate:.2f}", str(interval.n)
+        pairs = str(interval.n)
         bounds = f"{100 * (1 - judgment.level):.2f} %: {interval.low:.2f} to {interval.high:.2f}"
     return {
         "claim": judgment.claim.name,
         "effect": finding.text,
         "why these bounds": finding.condition.reason or tables.NOT_APPLICABLE,
-        "estimate": estimate,
+        "estimate": _estimate(finding, scale),
         "interval": bounds,
         "pairs": pairs,
         "p": tables.NOT_APPLICABLE if pd.isna(p_value) else f"{p_value:.2g}",
@@ -258,9 +355,13 @@ def _sentence(judgments: list[Judgment]) -> str:
 
 
 def _answer(found: Results) -> list[str]:
-    """What a study found: its verdicts in one sentence, or its numbers if it has no claims."""
-    if found.judgments:
-        return [_sentence(found.judgments)]
+    """What a study found: in its own words, and its verdicts in one sentence."""
+    words = [_told(found)] if found.study.answer and not found.scale.demonstration else []
+    return [*words, *([_sentence(found.judgments)] if found.judgments else [])]
+
+
+def _summary(found: Results) -> list[str]:
+    """The numbers of a study that has neither words nor verdicts."""
     show = found.study.kind.show
     block = show.summary(found.table, found.scale)
     title = f"No claim is judged here. {show.title}:"
@@ -291,11 +392,12 @@ def _section(entry: Entry) -> list[str]:
     found = next(iter(entry.found.values()))
     folder = quote(found.folder)
     pages = {name: f"{quote(each.folder)}/README.md" for name, each in entry.found.items()}
+    seen = tables.escaped(found.figures[0].seen(found.table, found.scale))
     links = ", ".join(f"[{name}]({page})" for name, page in pages.items())
     return [
         heading,
-        *_answer(found),
-        *_corrections(entry.study),
-        f"[![{question}]({folder}/{quote(found.figures[0].name)}.png)]({folder}/README.md)",
+        *_warning(entry.study, pages[found.name]),
+        *(_answer(found) or _summary(found)),
+        f"[![{seen}]({folder}/{quote(found.figures[0].name)}.png)]({folder}/README.md)",
         f"Tables, figures and caveats: {links}.",
     ]

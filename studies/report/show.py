@@ -11,6 +11,7 @@ from matplotlib.figure import Figure as Drawing
 from studies.engine.scale import Scale
 from studies.report import figures, tables
 from studies.report.figures import Figure, told
+from studies.report.forest import forest
 from studies.report.frame import failed
 
 
@@ -57,12 +58,14 @@ class Show:
                 "Means with their 95 % t intervals over seeds; the dots are seeds. An arm of which "
                 "a run failed has medians with their bootstrap intervals.",
                 self._against_axis,
+                column=self.kind.metric().name,
             ),
+            forest,
             Figure(
                 "rate_sensitivity",
                 f"Validation against learning rate: {label}",
-                "Means over the selection seeds. A ring marks the chosen rate, which the reported "
-                "runs have.",
+                "Means over the selection seeds; a vertical line reaches from the best seed to the "
+                "worst. A ring marks the chosen rate, which the reported runs have.",
                 self._rate_sensitivity,
                 needs="learning_rates",
                 role="selection",
@@ -108,7 +111,8 @@ class Show:
         block.loc[(table["seeds"] == 0).tolist(), ["seeds", "diverged", "rate", "FLOPs"]] = (
             tables.MISSING
         )
-        return [tables.markdown(block), tables.listed(list(self.columns))]
+        names = [tables.row_name(*place) for place in scale.places]
+        return [tables.markdown(block, names=names), tables.listed(list(self.columns))]
 
     def protocol(self, scale: Scale) -> str:
         """The protocol of a scale in words: data, training, tuning, report."""
@@ -148,6 +152,8 @@ class Show:
         rows = []
         for row in table.itertuples():
             cells = {axes[name]: str(getattr(row, name)) for name in axes}
+            if "arm" in axes:
+                cells["arm"] = scale.arm(row.arm).label
             for name in metrics:
                 label = self.kind.metric(name).label
                 cells[label] = tables.average_text(row, name) if row.seeds else tables.MISSING
@@ -185,5 +191,5 @@ def _headline(scale: Scale) -> str:
     values = ", ".join(
         f"{axis} {', '.join(map(str, each))}" for axis, each in scale.headline_axes.items()
     )
-    arms = " and ".join(f"`{arm}`" for arm in scale.headline_arms)
+    arms = " and ".join(scale.arm(name).label for name in scale.headline_arms)
     return f" ({scale.headline_seeds} for the headline, {arms}{' at ' * bool(values)}{values})"

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -99,8 +100,8 @@ def mark(row, scale: Scale) -> str:
 
 
 def notes(block: pd.DataFrame) -> list[str]:
-    """Explain the marks that stand in a block of text, and no other marks."""
-    text = " ".join(block.astype(str).to_numpy().ravel())
+    """Explain the marks that stand in a block of text, behind its first column, and no others."""
+    text = " ".join(block.iloc[:, 1:].astype(str).to_numpy().ravel())
     return [f"{mark}: {note}" for mark, note in _NOTES.items() if mark[0] in text]
 
 
@@ -159,15 +160,24 @@ def plain(block: pd.DataFrame) -> str:
     return "\n".join("  ".join(cells).rstrip() for cells in _aligned(block))
 
 
-def markdown(block: pd.DataFrame, numbers: bool = True) -> str:
+def markdown(block: pd.DataFrame, numbers: bool = True, names: Iterable[str] = ()) -> str:
     """A block of text as a Markdown table, whose cells may hold links.
 
-    With `numbers`, all columns but the first hold numbers, which stand to the right.
+    With `numbers`, all columns but the first hold numbers, which stand to the right. `names` has a
+    name for each row, for links that lead to the row.
     """
-    header, *rows = _aligned(block.map(_cell).rename(columns=_cell), numbers)
+    cells = block.map(_cell).rename(columns=_cell)
+    for row, name in enumerate(names):
+        cells.iloc[row, 0] = f'<a id="{name}"></a>{cells.iloc[row, 0]}'
+    header, *rows = _aligned(cells, numbers)
     end = ":" if numbers else "-"
     rule = ["-" * len(header[0]), *("-" * (len(cell) - 1) + end for cell in header[1:])]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+
+
+def row_name(*words: object) -> str:
+    """The name of a table's row, made of what the row is about."""
+    return "-".join(re.sub(r"\W+", "-", str(word).lower()).strip("-") for word in words)
 
 
 def _cell(text: object) -> str:

@@ -6,7 +6,6 @@ that differs between two reports on the same records.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,12 +14,15 @@ from pretrain.files import replacing
 from studies.engine import journal, plan
 from studies.engine.journal import JournalError
 from studies.engine.study import Study
-from studies.report import fairness, frame, html, pages, tables, verdicts
+from studies.report import fairness, frame, glossary, html, pages, tables, verdicts
+from studies.report.answers import Numbers
 from studies.report.figures import render
 from studies.report.pages import Results
 
 VERDICTS = ("standard", "paper")
 PAGE = "README.md"
+# The same page, and its pictures, in a file for a browser.
+INDEX = "index.html"
 
 
 def write_scale(folder: Path, study: Study, name: str) -> str:
@@ -99,9 +101,13 @@ def _write_front(
         for entry in entries
         for each in entry.found.values()
     }
+    hints: dict[str, str] = {}
+    for entry in entries:
+        for each in entry.found.values():
+            hints |= glossary.hints(each.scale)
     contents = {
         PAGE: front,
-        "index.html": html.document(results, front, behind),
+        INDEX: html.document(results, front, behind, hints),
         "claims.md": pages.ledger_page(entries),
         "claims.csv": tables.to_csv(pages.ledger(entries)),
     }
@@ -114,8 +120,12 @@ def _write_scale(folder: Path, study: Study, name: str) -> Results:
     if found.judgments:
         contents["claims.csv"] = tables.to_csv(verdicts.to_frame(found.judgments)).encode()
     for figure in found.figures:
-        contents |= render(figure, table, found.scale)
-    _write(folder, contents | {PAGE: pages.scale_page(found).encode()})
+        contents |= render(figure, table, found.scale, study.published)
+    page = pages.scale_page(found)
+    _write(folder, contents | {PAGE: page.encode()})
+    # Made of the pictures, which are written now.
+    index = html.document(folder, page, {}, glossary.hints(found.scale), study.question)
+    _write(folder, {INDEX: index.encode()})
     return found
 
 
@@ -125,13 +135,23 @@ def _results(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFra
     table = frame.frame(records, scale, folder)
     fairness.check(table, scale)
     numbers = study.kind.show.main_table(table, scale)
-    counts, origins = plan.tally(scale, records), frame.origins(table)
-    found = Results(study, name, scale, numbers, counts, origins=origins)
     claims = study.claims if name in VERDICTS and not scale.demonstration else ()
+    counts = plan.tally(scale, records)
     # Incomplete results judge no claim.
-    whole = not found.missing
+    whole = all(status in journal.FINAL for status in +counts)
     judged = verdicts.judge(claims, table, scale) if whole else verdicts.not_run(claims)
-    return replace(found, judgments=judged), table
+    found = Results(
+        study,
+        name,
+        scale,
+        numbers,
+        counts,
+        Numbers(table, scale, judged),
+        glossary.pretraining(table, scale),
+        judged,
+        frame.origins(table),
+    )
+    return found, table
 
 
 def _done(study: Study, name: str, folder: Path) -> set[str]:

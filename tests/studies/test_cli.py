@@ -134,6 +134,14 @@ def test_a_run_ends_with_the_table_and_the_place_of_the_results(results, capsys)
     assert len(journal.read(results / "depth" / "quick" / "records.jsonl")) == 35
 
 
+def test_a_run_ends_with_the_address_of_a_page_for_a_browser(results, capsys):
+    page = results / "depth" / "quick" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    assert run(results) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(page.resolve().as_uri())
+
+
 def test_a_complete_scale_says_so_and_how_to_run_it_anew(results, capsys):
     run(results)
     capsys.readouterr()

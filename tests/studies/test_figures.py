@@ -6,13 +6,17 @@ import pandas as pd
 import pytest
 import zlib_study
 from matplotlib.figure import Figure
+from scipy import stats
 from studies_synthetic import STUDIES
 from studies_synthetic import records as synthetic
 
 from studies.arms import ARMS, Arm
 from studies.kinds.classification.figures import _percent_axis
+from studies.kinds.density.show import _BOUNDS
 from studies.report import figures
+from studies.report.claims import sample
 from studies.report.frame import frame
+from studies.report.published import Published
 
 SMALL = replace(
     STUDIES["depth"].scales["quick"],
@@ -28,6 +32,10 @@ def offered(scale):
 
 FIGURES = offered(SMALL)
 ON_SELECTION = ("rate_sensitivity", "tuning_budget")
+
+
+def label(arm):
+    return ARMS[arm].title
 
 
 def drawn(name, results, scale=SMALL):
@@ -74,7 +82,7 @@ def test_protocol_chooses_a_pretraining_rate_only_where_there_is_a_choice(rates)
     assert ("at the rate of 0.1, 0.3 whose" in words) == (len(rates) == 2)
 
 
-@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"error_against_depth"}))
+@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"error_against_depth", "forest"}))
 def test_one_family_one_depth_one_rate_can_be_drawn(name):
     scale = replace(SMALL, arms=("he",), axes={"depth": (3,)}, learning_rates=(0.1,))
     figures.render(offered(scale)[name], frame(synthetic(scale), scale), scale)
@@ -92,7 +100,7 @@ def test_no_two_arms_look_the_same():
 
 
 def test_an_arm_keeps_its_look_and_its_line_says_whether_it_is_pretrained():
-    looks = figures.looks(replace(STUDIES["depth"].scales["standard"], axes={}))
+    looks = figures.looks(replace(STUDIES["depth"].scales["standard"], axes={}, only_at={}))
     for name, look in looks.items():
         assert (look["color"], look["marker"]) == ARMS[name].look
         assert (look["linestyle"] == "-") == bool(ARMS[name].objective)
@@ -106,17 +114,49 @@ def test_an_arm_without_a_look_gets_a_free_one():
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(looks) == 55
 
 
+def luminance(color):
+    """Relative luminance of a color (Web Content Accessibility Guidelines 2.1)."""
+    channels = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_every_color_stands_out_from_white():
+    colors = {arm.look[0] for arm in ARMS.values()} | set(figures.COLORS)
+    colors |= {look["color"] for look in _BOUNDS.values()}
+    contrast = {color: 1.05 / (luminance(color) + 0.05) for color in colors}
+    assert [color for color, ratio in contrast.items() if ratio < 3] == []
+
+
+def test_no_arm_is_drawn_upon_another(results):
+    same = results.assign(test_error=0.05, flops=1e12)
+    bars = drawn("error_against_depth", same).axes[0].containers
+    dots = drawn("error_against_cost", same).axes[0].lines
+    assert len({bar.lines[0].get_xdata()[0] for bar in bars}) == len(bars) == 2
+    assert len({float(dot.get_xdata()[0]) for dot in dots}) == len(dots)
+
+
+def test_an_alternative_text_has_the_numbers_of_every_arm(results):
+    table = SMALL.kind.show.main_table(results, SMALL)
+    text = FIGURES["error_against_depth"].seen(table, SMALL)
+    report = results[(results["role"] == "report") & (results["arm"] == "denoising")]
+    first, last = 100 * report.groupby("depth")["test_error"].median()
+    assert f"{label('denoising')} {first:.3g} at depth 1 to {last:.3g} at depth 5" in text
+    assert FIGURES["rate_sensitivity"].seen(table, SMALL) == FIGURES["rate_sensitivity"].title
+
+
 # What is drawn
 
 
 def test_headline_shows_the_medians_of_the_records(results):
     figure = drawn("error_against_depth", results)
     sigmoid, relu = figure.axes
-    assert {"random", "denoising", "chance"} == set(sigmoid.get_legend_handles_labels()[1])
-    assert {"he", "chance"} == set(relu.get_legend_handles_labels()[1])
+    labels = {*map(label, ("random", "denoising")), "chance"}
+    assert labels == set(sigmoid.get_legend_handles_labels()[1])
+    assert {label("he"), "chance"} == set(relu.get_legend_handles_labels()[1])
     report = results[(results["role"] == "report") & (results["arm"] == "denoising")]
     bars = sigmoid.containers[1]
-    assert bars.get_label() == "denoising"
+    assert bars.get_label() == label("denoising")
     medians = report.groupby("depth")["test_error"].median()
     np.testing.assert_allclose(np.float64(bars.lines[0].get_ydata()), medians)
 
@@ -142,15 +182,27 @@ def test_ticks_are_several_and_apart_and_in_percent(limits):
 
 def test_chosen_rate_is_ringed(results):
     figure = drawn("rate_sensitivity", results)
-    rings = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
-    assert [list(line.get_xdata()) for line in rings] == [[SMALL.learning_rates[-2]]] * 2
+    rings = [line for line in figure.axes[0].lines if line.get_markersize() > 10]
+    where = [x for line in rings for x in line.get_xdata()]
+    assert len(set(where)) == 2
+    assert where == pytest.approx([SMALL.learning_rates[-2]] * 2, rel=0.15)
+
+
+def test_rate_sensitivity_reaches_from_the_best_seed_to_the_worst():
+    scale = replace(SMALL, selection_seeds=2)
+    results = frame(synthetic(scale), scale)
+    (spread, *_) = drawn("rate_sensitivity", results, scale).axes[0].collections
+    tried = results[(results["role"] == "selection") & (results["depth"] == 1)]
+    errors = tried[tried["arm"] == "random"].groupby("learning_rate")["validation_error"]
+    ends = [sorted(segment[:, 1]) for segment in spread.get_segments()]
+    np.testing.assert_allclose(ends, errors.agg(["min", "max"]))
 
 
 def test_tuning_budget_ends_at_the_whole_grid(results):
     line = drawn("tuning_budget", results).axes[0].lines[1]
     tried = results[(results["role"] == "selection") & (results["depth"] == 1)]
-    tried = tried[tried["arm"] == line.get_label()]
-    assert line.get_label() == "denoising"
+    tried = tried[tried["arm"] == "denoising"]
+    assert line.get_label() == label("denoising")
     errors = tried["validation_error"]
     np.testing.assert_allclose(line.get_ydata()[[0, -1]], [errors.mean(), errors.min()])
     # Selection has one seed here; pretraining is charged to each of its runs.
@@ -160,9 +212,62 @@ def test_tuning_budget_ends_at_the_whole_grid(results):
 
 def test_trajectory_marks_the_last_epoch_of_equal_training(results):
     figure = drawn("nll_trajectories", results)
-    solid = {line.get_label(): line for line in figure.axes[0].lines}["random"]
+    solid = {line.get_label(): line for line in figure.axes[0].lines}[label("random")]
     assert len(solid.get_xdata()) == SMALL.epochs
     assert solid.get_markevery() == [SMALL.epochs - 1]
+
+
+def test_forest_has_a_row_for_every_difference_from_a_control():
+    scale = replace(
+        SMALL,
+        arms=("random", "random_longer", "denoising"),
+        axes={"depth": (1, 3), "width": (50, 100)},
+    )
+    results = frame(synthetic(scale), scale)
+    figure = drawn("forest", results, scale)
+    (ax,) = figure.axes
+    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert labels == [
+        label("denoising"),
+        *(f"depth {d}, width {w}" for d in (1, 3) for w in (50, 100)),
+    ]
+    marks = {
+        round(line.get_ydata()[0], 2): line.get_xdata()[0]
+        for line in ax.lines
+        if line.get_marker() == ARMS["denoising"].look[1]
+    }
+    report = results[results["role"] == "report"]
+    errors = report.pivot_table("test_error", ["depth", "width", "seed"], "arm")
+    for row, place in enumerate(scale.combinations, start=1):
+        at = errors.loc[place["depth"], place["width"]]
+        for control, y in (("random", row - 0.15), ("random_longer", row + 0.15)):
+            found = stats.ttest_rel(at["denoising"], at[control]).confidence_interval()
+            mean = 100 * (at["denoising"] - at[control]).mean()
+            assert marks[round(y, 2)] == pytest.approx(mean)
+            ends = [sorted(line.get_xdata()) for line in ax.lines if line.get_ydata()[0] == y]
+            assert [pytest.approx([100 * found.low, 100 * found.high])] == [
+                e for e in ends if e[1:]
+            ]
+    assert len(marks) == 8
+
+
+def test_a_published_number_is_a_line_and_named():
+    scale = replace(SMALL, axes={"depth": (1,)})
+    published = Published(7.5, sample("he", "validation_error"), "A paper")
+    other = Published(6.5, sample("he", "test_error"), "Another")
+    results, figure = frame(synthetic(scale), scale), offered(scale)["error_over_epochs"]
+    with_line, without = (
+        figures.render(figure, results, scale, each)["error_over_epochs.svg"]
+        for each in ((published, other), (other,))
+    )
+    assert b"7.5, A paper" in with_line
+    assert with_line.count(b"Another") == without.count(b"paper") == 0
+
+
+def test_there_is_no_forest_without_a_control():
+    assert "forest" not in offered(replace(SMALL, arms=("random", "he")))
+    own = Arm("a", rates=False), Arm("b", control="a", rates=False)
+    assert "forest" in offered(replace(OWN, arms=own))
 
 
 # Any axes
@@ -189,6 +294,7 @@ def test_each_combination_of_the_other_axes_has_a_panel(
     results = frame(synthetic(scale), scale)
     (name,) = (name for name in offered(scale) if name.endswith(f"_against_{axis}"))
     figure = drawn(name, results, scale)
+    label = ARMS[label].title if label in ARMS else label
     bars = [b for ax in figure.axes for b in ax.containers if b.get_label() == label]
     runs = results[(results["role"] == "report") & (results["arm"] == arm)]
     rest = next(name for name in scale.axes if name != axis)
@@ -200,7 +306,8 @@ def test_each_combination_of_the_other_axes_has_a_panel(
         expected = {scale.axes[axis].index(v) if text else v: each for v, each in at.items()}
         shift = min(found) - min(expected)
         assert {x - shift: y for x, y in found.items()} == pytest.approx(expected)
-        assert abs(shift) < 0.2
+        gaps = [1] if text else np.diff(sorted(scale.axes[axis]))
+        assert abs(shift) < min(gaps) / 4 + 1e-9
 
 
 def test_names_stand_side_by_side_and_far_apart_numbers_on_a_logarithmic_axis():

@@ -18,7 +18,8 @@ from studies_synthetic import records as synthetic
 from studies.arms import ARMS
 from studies.engine import scale as scales
 from studies.report import html, write
-from studies.report.claims import Claim, Condition, difference, equivalent
+from studies.report.claims import Claim, Condition, difference, equivalent, sample
+from studies.report.published import Published
 from studies.report.write import PAGE, write_scale
 
 ROOT = Path(__file__).parents[2]
@@ -67,14 +68,14 @@ def test_everything_is_written_and_every_link_leads_somewhere(tmp_path, quick_ro
     folder = store(tmp_path, quick_rows)
     text = write_scale(folder, STUDY, "quick")
     figures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
-    tables = {"table.csv", "README.md", "records.jsonl"}
+    tables = {"table.csv", "README.md", "index.html", "records.jsonl"}
     assert set(contents(folder)) == figures | tables
     assert all((folder / link).exists() for link in links(folder / "README.md"))
     page = (folder / "README.md").read_text()
     assert page.startswith("# Does layer-wise pretraining still pay")
     for words in ("Refuted if", "2,000 training", "demonstration: 3 seeds", "--scale quick"):
         assert words in page
-    assert "denoising" in text
+    assert ARMS["denoising"].title in text
     assert "demonstration" in text
     table = pd.read_csv(folder / "table.csv")
     assert len(table) == len(QUICK.places)
@@ -97,7 +98,7 @@ def test_a_page_says_in_what_its_records_differ(tmp_path, quick_rows):
     rows = [{**row, "provenance": other if i else place} for i, row in enumerate(quick_rows)]
     write_scale(store(tmp_path, rows), STUDY, "quick")
     page = (tmp_path / "depth" / "quick" / PAGE).read_text()
-    assert "They differ in: test set of mnist d1, d2; keras 3.10, 3.15.\n" in page
+    assert "They differ in: keras 3.10, 3.15; test set of mnist d1, d2.\n" in page
 
 
 def test_incomplete_scale_says_what_is_missing(tmp_path, quick_rows):
@@ -259,13 +260,13 @@ def test_claims_are_judged_and_stand_in_the_ledger(tmp_path, judged):
 
 
 def test_study_without_claims_shows_its_numbers_instead_of_a_verdict(tmp_path, judged):
-    write_all(tmp_path, replace(JUDGED, claims=()))
+    write_all(tmp_path, replace(JUDGED, claims=(), answer=None))
     page = (tmp_path / "README.md").read_text()
     own = (judged / "README.md").read_text().partition("## Test error %")[2]
     header, _, random, *_ = (line for line in own.splitlines() if line.startswith("|"))
     assert "headline claim" not in page
     assert "No claim is judged here. Test error %:" in page
-    assert header in page and random.startswith("| random") and random in page
+    assert header in page and random.startswith("| sigmoid, random start") and random in page
 
 
 def test_incomplete_scale_judges_nothing(tmp_path, judged):
@@ -339,18 +340,23 @@ def test_index_needs_nothing_else_and_holds_every_page(tmp_path, judged):
     assert base64.b64decode(outline.sources[0].partition(",")[2]) == figure
     # Links lead within the document or to files beside it.
     inside = {a[1:] for a in outline.addresses if a.startswith("#")}
-    assert inside == {"depth-standard"} == set(outline.ids)
+    assert inside <= set(outline.ids)
+    assert len(set(outline.ids)) == len(outline.ids)
+    # A verdict leads to its effects, and the number of an effect to its row.
+    assert {"depth-standard-better", "depth-standard-denoising-1"} <= inside
+    assert {"the-ledger", "depth-standard", "depth-standard-all-numbers"} <= inside
     assert all((tmp_path / a).exists() for a in outline.addresses if not a.startswith("#"))
     markdown = (tmp_path / "README.md").read_text() + (judged / "README.md").read_text()
     assert outline.tables == len(re.findall(r"^\|[-:| ]+\|$", markdown, re.MULTILINE))
 
 
 def test_markup_becomes_html(tmp_path):
-    table = "| a | b |\n| - | -: |\n| x < `*y*` | **1** |"
+    table = "| a | b |\n| - | -: |\n| x < `*y*` | **1** |\n| k | 2 |"
     text = f"# A *b*\n\n{table}\n\n- i\n  j\n- k\n\nThis <b>makes it:\n\n    run &\n"
-    found = html.document(tmp_path, text, {})
+    found = html.document(tmp_path, text, {}, {"k": "one < two"})
     for expected in (
         "<h1>A <em>b</em></h1>",
+        '<td><abbr title="one &lt; two">k</abbr></td>',
         '<td>x &lt; <code>*y*</code></td>\n<td style="text-align:right"><strong>1</strong></td>',
         "<li>i\nj</li>\n<li>k</li>",
         "<p>This &lt;b&gt;makes it:</p>\n<pre><code>run &amp;\n</code></pre>",
@@ -364,10 +370,53 @@ def test_the_page_ends_with_what_was_tried(tmp_path, quick_rows):
     write_scale(folder, replace(STUDY, text=text, corrections=("It is wrong.",)), "quick")
     page = (folder / PAGE).read_text()
     headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
-    assert headings[-3:] == ["Caveats", "What was tried", "Making it again"]
-    before, _, after = page.partition("## What was tried\n\nThis and that.\n\n")
-    assert after.startswith("## Making it again")
-    assert before.index("- It is wrong.") < before.index("Question: which?\n\n## Test error %")
+    last = ["Caveats", "Known to be wrong", "What was tried", "Making it again"]
+    assert headings[-4:] == last
+    assert "## What was tried\n\nThis and that.\n\n## Making it again" in page
+    assert "## Known to be wrong\n\n- It is wrong." in page
+    assert page.index("known to be wrong](#known-to-be-wrong)") < page.index("## ")
+
+
+def test_a_page_answers_first_and_explains_its_arms(tmp_path, judged):
+    study = replace(
+        JUDGED,
+        answer=lambda found: f"Nets are {found.comparison('denoising', 'random', depth=1)}.",
+        published=(Published(7.5, sample("denoising", depth=1), "A paper, table 1"),),
+        deviations=("There are 2,000 images.",),
+    )
+    write_all(tmp_path, study)
+    front, page = ((folder / PAGE).read_text() for folder in (tmp_path, judged))
+    (answer,) = re.findall(r"^- (Nets are .* points .*\.) \(\[depth\]", front, re.MULTILINE)
+    order = [answer, "headline claim", "![Test error against", "## Test error %", "## Claims"]
+    order += ["## The arms", "### Pretraining", "## All numbers", "## The question"]
+    order += ["## Beside the paper", "| 7.5 ", "- There are 2,000 images."]
+    places = [page.index(words) for words in order]
+    assert places == sorted(places)
+    row = page.partition("## The arms")[2].partition(f"| {ARMS['denoising'].title} ")[2]
+    row = row.partition("\n")[0]
+    for words in ("sigmoid units", "masking (rate 0.25)", "Vincent"):
+        assert words in row
+
+
+def test_a_page_says_where_its_records_were_made(tmp_path, quick_rows):
+    made = {"commit": "a1-dirty", "processor": "P", "versions": {"keras": "3.15"}}
+    write_scale(store(tmp_path, [{**r, "provenance": made} for r in quick_rows]), STUDY, "quick")
+    page = (tmp_path / "depth" / "quick" / PAGE).read_text()
+    assert "commit a1 with changes that were not committed; keras 3.15; processor P." in page
+    assert "a1-dirty" not in page
+    assert "made alike" not in page
+
+
+def test_the_pretraining_rate_at_the_edge_of_its_grid_is_marked(tmp_path):
+    def best(record):
+        is_tuned = record["role"] == "selection" and record["pretraining_rate"]
+        return {"validation_error": 0.05 + 0.1 * record["pretraining_rate"]} if is_tuned else {}
+
+    write_scale(store(tmp_path, synthetic(QUICK, change=best)), STUDY, "quick")
+    page = (tmp_path / "depth" / "quick" / PAGE).read_text()
+    table = page.partition("### Pretraining")[2].partition("\n## ")[0]
+    assert re.search(r"\| 0\.1† +\| 0\.1, 0\.3, 1 ", table)
+    assert "†: the chosen learning rate lies at the edge" in table
 
 
 def test_standard_run_without_a_report_yet_is_none(tmp_path):
@@ -421,7 +470,7 @@ def test_one_bad_folder_stops_no_other(tmp_path, quick_rows, judged):
 
 def test_names_and_texts_are_shown_and_open_nothing(tmp_path):
     name = "a|b<img src=x onerror=y> $x_{$ ](z) `q"
-    scale = replace(STANDARD, arms=("random", replace(ARMS["denoising"], name=name)))
+    scale = replace(STANDARD, arms=("random", replace(ARMS["denoising"], name=name, title="")))
     picture = tmp_path / "secret.png"
     picture.write_bytes(b"secret")
     study = replace(
@@ -439,9 +488,9 @@ def test_names_and_texts_are_shown_and_open_nothing(tmp_path):
     outline = Outline(text)
     assert outline.sources and all("c2VjcmV0" not in source for source in outline.sources)
     assert {"mailto:a@b", "/far", "a%22%20b/standard/table.csv"} <= set(outline.addresses)
-    assert "<script" not in text and "<img src=x" not in text
-    assert "title=" not in text
-    assert "<td>a|b&lt;img src=x onerror=y&gt; $x_{$ ](z) `q</td>" in text
+    assert text.count("<script") == 1 and "<img src=x" not in text
+    assert "$x_{$ ](z)" in text
+    assert '">a|b&lt;img src=x onerror=y&gt; $x_{$ ](z) `q</abbr></td>' in text
     page = (tmp_path / "results" / study.name / "standard" / PAGE).read_text()
     assert "| a\\|b\\<img src" in page
 

@@ -53,7 +53,7 @@ def row(rows, arm, depth, scale=SMALL):
 
 def cell(rows, arm, depth, scale=SMALL):
     table = SHOW.main_table(frame(rows, scale), scale)
-    return error_block(table, scale).set_index("arm").loc[arm, f"depth {depth}"]
+    return error_block(table, scale).set_index("arm").loc[ARMS[arm].title, f"depth {depth}"]
 
 
 def test_error_against_hand_computation(rows):
@@ -230,9 +230,9 @@ def test_missing_cell_prints_x(rows):
     assert found["learning_rate"] == 0.1
     table = SHOW.main_table(frame(rows, SMALL), SMALL)
     lines = [re.split(r" *\| *", line)[1:-1] for line in SHOW.numbers(table, SMALL)[0].split("\n")]
-    numbers = {(arm, depth): set(cells) for arm, depth, *cells in lines}
-    assert numbers["denoising", "3"] == {"X"}
-    assert "X" not in numbers["denoising", "1"]
+    numbers = {(arm.rpartition(">")[2], depth): set(cells) for arm, depth, *cells in lines}
+    assert numbers[ARMS["denoising"].title, "3"] == {"X"}
+    assert "X" not in numbers[ARMS["denoising"].title, "1"]
     assert "X: missing" in " ".join(tables.notes(error_block(table, SMALL)))
 
 
@@ -302,7 +302,7 @@ def test_a_table_has_a_row_or_a_cell_for_every_combination_of_axes():
         assert found["error"] == pytest.approx(np.mean(errors))
         if arm == "denoising":
             assert found["difference"] == pytest.approx(np.mean(errors) - np.mean(controls))
-        text = block.loc[arm, f"depth {depth}, dataset {dataset}"]
+        text = block.loc[ARMS[arm].title, f"depth {depth}, dataset {dataset}"]
         assert text.startswith(f"{np.mean(errors):.2f} ± ")
 
 
@@ -324,5 +324,5 @@ def test_an_arm_without_rates_has_no_rate(others):
     assert set(found["rate_at_edge"]) | set(found["trains"]) == {""}
     assert found["pretraining_rate"].isna().all()
     *_, line = SHOW.numbers(table, scale)[0].split("\n")
-    assert re.match(r"\| untrained +\| +3 \| +\d\.\d\d ± .* +– \| ", line)
+    assert re.match(r"\| \S+ \S+>untrained +\| +3 \| +\d\.\d\d ± .* +– \| ", line)
     assert not re.search(r"[X†!]", error_block(table, scale).loc[len(others)].to_string())

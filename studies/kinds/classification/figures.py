@@ -5,6 +5,7 @@ The figures have the caller's style; `studies.report.figures.render` gives them 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from studies.engine.scale import Scale
 from studies.kinds.classification import chance
 from studies.report import figures as common
-from studies.report import tables
 from studies.report.figures import figure
 from studies.report.frame import by_place, reported
 from studies.report.statistics import expected_best, median_interval
@@ -25,12 +25,16 @@ from studies.report.statistics import expected_best, median_interval
 @figure(
     "Test error against {axis}",
     "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Pretrained arms "
-    "have solid lines, other arms dashed lines. Here and below, the error axis is logarithmic.",
+    "have solid lines and filled markers, other arms dashed lines and open markers. Arms stand "
+    "side by side, so that none hides another. Here and below, the error axis is logarithmic.",
     name="error_against_{axis}",
+    column="median",
+    metric="test_error",
 )
 def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     families = common.families(scale)
-    drawing, stacked = common.stack(frame, scale, axis, len(families), width=4.6)
+    longest = max(map(len, families.values()))
+    drawing, stacked = common.stack(frame, scale, axis, len(families), 4.6, longest)
     for panels, rows, values in stacked:
         for ax, names in zip(panels, families.values(), strict=True):
             _axis_panel(ax, rows, scale, axis, names)
@@ -41,12 +45,17 @@ def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     for ax, family in zip(stacked[0][0], families, strict=True):
         ax.set_title(scale.kind.label(family))
     for ax in panels:
-        ax.legend(**common.BELOW, ncols=2)
+        ax.legend(**common.BELOW)
     _percent_axis(ax, reported(frame)["test_error"])
     return drawing
 
 
-@figure("Test error of every seed", "A dot is a seed, and the bar is the median.")
+@figure(
+    "Test error of every seed",
+    "A dot is a seed, and the bar is the median.",
+    column="median",
+    metric="test_error",
+)
 def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
     families = common.families(scale)
     columns = max(map(len, families.values()))
@@ -66,10 +75,10 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 @figure(
     "Validation NLL against training NLL",
-    "Mean validation NLL against mean training NLL, from the first epoch (upper right) to the "
-    "last epoch (marker). The dotted line is the further way of a control that is trained on to "
-    "the cost of the pretrained arm. Of two arms at one training NLL, the lower arm generalizes "
-    "better (Erhan et al. 2010, figure 7).",
+    "Median validation NLL against median training NLL over seeds, from the first epoch (upper "
+    "right) to the last epoch (marker), as the arrow points. The dotted line is the "
+    "further way of a control that is trained on to the cost of the pretrained arm. Of two arms at "
+    "one training NLL, the lower arm generalizes better (Erhan et al. 2010, figure 7).",
 )
 def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = common.grid(scale, "training NLL (nats)", "validation NLL (nats)")
@@ -85,8 +94,10 @@ def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 @figure(
     "Validation error against epoch",
-    "A thin line is a seed, and the thick line is the mean of all seeds. A marker stands at the "
-    "epoch of a seed's lowest validation error, where its test error is read.",
+    "A thin line is a seed, and the thick line is the median of all seeds. A marker stands at the "
+    "epoch of a seed's lowest validation error, where its test error is read. A dotted line is a "
+    "number that a paper publishes.",
+    metric="validation_error",
 )
 def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = common.grid(scale, "epoch", "validation error (%)")
@@ -101,15 +112,17 @@ def error_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 @figure(
     "Test error against cost",
-    "Means over seeds, or medians where a run failed. The cost of a run is that of its training "
-    "and, in full, of its pretraining.",
+    "Medians over seeds. The cost of a run is that of its training and, in full, of its "
+    "pretraining. Arms of one cost stand side by side.",
+    column="median",
+    metric="test_error",
 )
 def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = common.grid(scale, "cost of a run (TFLOP)", "test error (%)", linestyle="")
-    styles = common.looks(scale)
+    styles, shifts = common.looks(scale), common.dodges(panels)
     for place, runs in common.filled(reported(frame), scale):
-        error = tables.average(runs, scale.kind.metric(), scale).estimate
-        panels[place].plot(runs["flops"].mean(), error, **styles[place[0]])
+        flops, error = runs["flops"].mean(), runs["test_error"].median()
+        panels[place].plot(flops * 1.15 ** shifts[place], error, **styles[place[0]])
     _flops_axis(common.shared(panels))
     _percent_axis(common.shared(panels), reported(frame)["test_error"])
     return drawing
@@ -117,7 +130,8 @@ def error_against_cost(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 @figure(
     "Validation error against learning rate",
-    "Means over the selection seeds. A ring marks the chosen rate, which the reported runs have.",
+    "Means over the selection seeds; a vertical line reaches from the best seed to the worst. A "
+    "ring marks the chosen rate, which the reported runs have.",
     needs="learning_rates",
     role="selection",
 )
@@ -148,11 +162,9 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 def _axis_panel(ax: Axes, rows: pd.DataFrame, scale: Scale, axis: str, names: list[str]) -> None:
     """Medians of the arms of a family, each shifted sidewards so that no interval is hidden."""
-    where = common.axis_positions(ax, scale, axis)
-    step = 0 if ax.get_xscale() == "log" else 0.07 * min(np.diff(sorted(where.values())), default=1)
     for i, name in enumerate(names):
         errors = rows[rows["arm"] == name].set_index(axis)["test_error"]
-        look, shift = common.looks(scale)[name], step * (i - (len(names) - 1) / 2)
+        look, shift = common.looks(scale)[name], (i + 0.5) / len(names) - 0.5
         common.draw_line(ax, scale, axis, errors, look, median_interval, shift)
 
 
@@ -191,7 +203,7 @@ def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
         stripplot(runs, **places, **points, jitter=0.25, ax=ax)
     for x, errors in enumerate(cells.values()):
         ax.hlines(errors.median(), x - 0.35, x + 0.35, color="black", linewidth=1, zorder=3)
-    ax.set(title=arm, xlabel="", ylabel="")
+    ax.set(title=fill(scale.arm(arm).label, 20), xlabel="", ylabel="")
 
 
 @contextmanager
@@ -206,13 +218,24 @@ def _same_jitter() -> Iterator[None]:
 
 
 def _trajectory(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
-    """A mean curve with a marker at the last epoch."""
+    """A median curve with an arrow, and a marker at the last epoch."""
     done = runs[runs["status"] == "done"]
     if done.empty:
         return
     names = ("train_nll", "validation_nll")
-    x, y = (np.mean([np.array(c[name], float) for c in done["curves"]], 0) for name in names)
+    x, y = (np.median([np.array(c[name], float) for c in done["curves"]], 0) for name in names)
     ax.plot(x, y, markevery=[len(x) - 1], **look)
+    _arrow(ax, look["color"], x, y)
+
+
+def _arrow(ax: Axes, color: str, x: np.ndarray, y: np.ndarray) -> None:
+    """Point an arrow along the epoch in which a falling curve falls most, if it falls at all."""
+    fallen = x[1:] / x[:-1]
+    if len(fallen) and fallen.min() < 0.9:
+        step = int(fallen.argmin())
+        look = {"arrowstyle": "-|>", "mutation_scale": 12, "shrinkA": 0, "shrinkB": 0}
+        start, end = ((x[i], y[i]) for i in (step, step + 1))
+        ax.annotate("", end, start, arrowprops=look | {"color": color})
 
 
 def _learning_curves(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
@@ -222,7 +245,7 @@ def _learning_curves(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
         ax.plot(x, curve, color=look["color"], linewidth=0.7, alpha=0.5)
         ax.plot(best, curve[best - 1], look["marker"], color=look["color"])
     if curves:
-        ax.plot(x, np.mean(curves, 0), color=look["color"], linestyle=look["linestyle"])
+        ax.plot(x, np.median(curves, 0), color=look["color"], linestyle=look["linestyle"])
 
 
 def _flops_axis(ax: Axes) -> None:

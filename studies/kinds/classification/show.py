@@ -10,6 +10,7 @@ from studies.kinds.classification import figures as draw
 from studies.kinds.classification.correctness import unpacked
 from studies.report import fairness, statistics, tables
 from studies.report.figures import told
+from studies.report.forest import forest
 from studies.report.frame import by_place, failed, reported
 from studies.report.show import Show
 
@@ -21,6 +22,7 @@ class ClassificationShow(Show):
     figures = (
         draw.error_against_axis,
         draw.error_over_seeds,
+        forest,
         draw.nll_trajectories,
         draw.error_over_epochs,
         draw.error_against_cost,
@@ -62,13 +64,14 @@ class ClassificationShow(Show):
         return error_block(table, scale)
 
     def sections(self, table: pd.DataFrame, scale: Scale) -> list[str]:
-        """The table at equal epochs, and the table at equal cost if any control is trained on."""
+        """The table of errors, and the meaning of its marks."""
         block = error_block(table, scale)
         return [tables.markdown(block), tables.listed(tables.notes(block))]
 
     def numbers(self, table: pd.DataFrame, scale: Scale) -> list[str]:
         block = pd.DataFrame([_long_row(row, scale) for row in table.itertuples()])
-        return [tables.markdown(block), tables.listed(list(self.columns))]
+        names = [tables.row_name(*place) for place in scale.places]
+        return [tables.markdown(block, names=names), tables.listed(list(self.columns))]
 
     def training(self, scale: Scale) -> str:
         names = [
@@ -99,7 +102,7 @@ def error_block(table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """Error % by arm (rows) and axis values (columns), as text: mean ± half the interval."""
     rows = []
     for name in scale.arm_names:
-        cells = {"arm": name}
+        cells = {"arm": scale.arm(name).label}
         for row in table[table["arm"] == name].itertuples():
             label = ", ".join(
                 f"{axis.replace('_', ' ')} {getattr(row, axis)}" for axis in scale.axes
@@ -204,7 +207,7 @@ def _long_row(row, scale: Scale) -> dict:
         "last epoch %": f"{row.final_error:.2f}",
         "seeds": str(row.seeds),
         "diverged": str(row.diverged),
-        "control": row.control or tables.NOT_APPLICABLE,
+        "control": scale.arm(row.control).label if row.control else tables.NOT_APPLICABLE,
         "points from control": bounds("difference"),
         "pairs": str(row.pairs) if row.pairs else tables.NOT_APPLICABLE,
         "rate": tables.rate_text(row),
@@ -213,7 +216,11 @@ def _long_row(row, scale: Scale) -> dict:
     if not row.seeds:
         cells = dict.fromkeys(cells, tables.MISSING)
     shown = {k: tables.NOT_APPLICABLE if text == "nan" else text for k, text in cells.items()}
-    return {"arm": row.arm} | {axis: str(getattr(row, axis)) for axis in scale.axes} | shown
+    return (
+        {"arm": scale.arm(row.arm).label}
+        | {axis: str(getattr(row, axis)) for axis in scale.axes}
+        | shown
+    )
 
 
 _RULES = {

@@ -14,7 +14,7 @@ from studies.report.frame import reported
 from studies.report.show import Show
 
 _BOUNDS = {
-    "train_bound": {"label": "training", "color": "#e69f00", "marker": "s", "linestyle": "--"},
+    "train_bound": {"label": "training", "color": "#c28500", "marker": "s", "linestyle": "--"},
     "test_bound": {"label": "test", "color": "#0072b2", "marker": "o", "linestyle": "-"},
     "test_importance_weighted_bound": {
         "label": "test, importance-weighted",
@@ -32,6 +32,8 @@ _NATS = "bound on log p(x) (nats)"
     f"importance-weighted bound of {IMPORTANCE_SAMPLES} samples (Burda et al. 2016) is nearer to "
     "log p(x) than the plain bound on test images.",
     name="bound_against_{axis}",
+    column="test_bound",
+    metric="test_bound",
 )
 def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     names = scale.arm_names
@@ -41,7 +43,10 @@ def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
             runs = rows[rows["arm"] == name].set_index(axis)
             for metric, look in _BOUNDS.items():
                 figures.draw_line(ax, scale, axis, runs[metric], look)
-            parts = [name if len(names) > 1 else "", figures.combination_label(values)]
+            parts = [
+                scale.arm(name).label if len(names) > 1 else "",
+                figures.combination_label(values),
+            ]
             ax.set_title(", ".join(filter(None, parts)))
         panels[0].set_ylabel(_NATS)
     for ax in panels:
@@ -54,6 +59,7 @@ def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     f"A latent variable is used if its posterior mean has a variance above {ACTIVE} over the "
     "test images. On the gray line, all latent variables are used. The dots are seeds.",
     needs="latent",
+    column="active_units",
 )
 def active_units(frame: pd.DataFrame, scale: Scale) -> Drawing:
     latents, styles = scale.axes["latent"], figures.looks(scale)
@@ -72,8 +78,8 @@ def active_units(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 @figure(
     "Bound against epoch",
-    "Means over seeds. The bound on the validation set is measured after each epoch; the bound on "
-    "the training set is the mean during the epoch.",
+    "Medians over seeds. The bound on the validation set is measured after each epoch; the bound "
+    "on the training set is the mean during the epoch.",
 )
 def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing = Drawing(figsize=(7.5, 4), layout="constrained")
@@ -83,9 +89,9 @@ def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Drawing:
     done = reported(frame)[reported(frame)["status"] == "done"]
     for ax, (name, title) in zip(panels, titles.items(), strict=True):
         for place, runs in figures.filled(done, scale):
-            mean = np.mean([np.array(c[name], dtype=float) for c in runs["curves"]], 0)
-            x = np.arange(1, len(mean) + 1)
-            ax.plot(x, mean, markevery=[len(mean) - 1], **styles[place])
+            middle = np.median([np.array(c[name], dtype=float) for c in runs["curves"]], 0)
+            x = np.arange(1, len(middle) + 1)
+            ax.plot(x, middle, markevery=[len(middle) - 1], **styles[place])
         ax.set(title=title, xlabel="epoch")
     # The low bounds of the first epochs would leave no space for later epochs.
     curves = [line.get_ydata() for line in panels[0].lines]
@@ -98,7 +104,8 @@ def bound_against_epoch(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 @figure(
     "Validation bound against learning rate",
-    "Means over the selection seeds. A ring marks the chosen rate, which the reported runs have. "
+    "Means over the selection seeds; a vertical line reaches from the best seed to the worst. A "
+    "ring marks the chosen rate, which the reported runs have. "
     "The axis ends at the bound of the mean image: a model below is worse than the mean image.",
     needs="learning_rates",
     role="selection",

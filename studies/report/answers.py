@@ -1,0 +1,145 @@
+"""The numbers of a scale in words, of which a study's `answer` makes its sentences."""
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+
+from studies.engine.scale import Scale
+from studies.kinds.kind import Metric
+from studies.report.claims import Sample, sample
+from studies.report.figures import at
+from studies.report.frame import failed, reported
+from studies.report.published import Published
+from studies.report.statistics import mean_interval
+from studies.report.tables import average, average_interval
+from studies.report.verdicts import NOT_RUN, Judgment
+
+_NOT_RUN = "(not run)"
+_ENDS = ("estimate", "low", "high")
+
+
+class Numbers:
+    """What a scale found, in words: a study's `answer` takes this and returns its sentences.
+
+    A number of which runs are missing is said to be not run, so that an answer can be given at any
+    time. In the file of a study:
+
+        def answer(found):
+            return (
+                f"With three layers, nets end at {found.number('random', depth=3)}. Pretrained "
+                f"nets are {found.comparison('denoising', 'random', depth=3)}."
+            )
+
+    Args:
+        frame: The results, from `frame.frame`.
+        scale: The scale.
+        judgments: The judgments of the study's claims.
+    """
+
+    def __init__(self, frame: pd.DataFrame, scale: Scale, judgments: list[Judgment] = ()):
+        self._frame, self._scale = reported(frame), scale
+        self._verdicts = {judgment.claim.name: judgment.verdict for judgment in judgments}
+
+    def number(self, arm: str, metric: str = "", **place) -> str:
+        """The mean of an arm's metric with its 95 % interval: "2.87 % (2.80 to 2.95)".
+
+        Where a run failed, it is the median: "5.4 % (median; 2 of 29 runs failed)".
+
+        Args:
+            arm: Name of the arm.
+            metric: A metric of the study's kind; by default, the metric that reports are judged by.
+            **place: A value of each axis that has several.
+        """
+        shown, runs = self._metric(metric), self._runs(sample(arm, metric, **place))
+        if runs is None:
+            return _NOT_RUN
+        found = average(runs, shown, self._scale)
+        found = replace(found, **{n: shown.factor * getattr(found, n) for n in _ENDS})
+        if lost := failed(runs, self._scale.kind.metric(), self._scale).sum():
+            middle = _with_unit(found.estimate, shown.unit)
+            return f"{middle} (median; {lost} of {len(runs)} runs failed)"
+        return _with_unit(found.estimate, shown.unit) + _bounds(found.low, found.high)
+
+    def comparison(self, arm: str, control: str, metric: str = "", **place) -> str:
+        """How an arm compares with another, seed by seed: "better by 1.10 points (0.80 to 1.40)".
+
+        The numbers are a mean difference and its 95 % interval; medians where a run failed.
+
+        Args:
+            arm: Name of the arm.
+            control: Name of the arm that it is compared with.
+            metric: A metric, as in `number`.
+            **place: A value of each axis that has several.
+        """
+        shown = self._metric(metric)
+        both = [self._runs(sample(name, metric, **place)) for name in (arm, control)]
+        if any(runs is None for runs in both):
+            return f"not compared {_NOT_RUN}"
+        ours, others = (shown.factor * runs[shown.name] for runs in both)
+        gains = (others - ours if shown.lower_is_better else ours - others).dropna()
+        judge = self._scale.kind.metric()
+        some_failed = any(failed(runs, judge, self._scale).any() for runs in both)
+        return _compared(average_interval(gains, some_failed), shown.difference or shown.unit)
+
+    def verdict(self, claim: str) -> str:
+        """The verdict on a claim of the study, by the claim's name: "holds"."""
+        return self._verdicts.get(claim, NOT_RUN)
+
+    def beside(self, published: Published) -> dict[str, str]:
+        """A published number beside ours, and where one more run of ours would lie in 95 %.
+
+        The prediction interval is Student's: that of the mean, wider by the root of n + 1.
+        """
+        metric, runs = self._metric(published.of.metric), self._runs(published.of)
+        cells = {"ours": "X", "95 % of single runs": "X"}
+        if runs is not None:
+            found = mean_interval(metric.factor * runs[metric.name])
+            half = (found.high - found.estimate) * math.sqrt(found.n + 1)
+            ends = found.estimate - half, found.estimate + half
+            cells = dict(zip(cells, (f"{found.estimate:.2f}", _bounds(*ends)[2:-1]), strict=True))
+        return {
+            "runs": self._scale.arm(published.of.arm).label,
+            "metric": f"{metric.label}, {metric.unit}",
+            "published": f"{published.value:g}",
+            **cells,
+            "source": published.source,
+        }
+
+    def _metric(self, name: str) -> Metric:
+        return self._scale.kind.metric(name)
+
+    def _runs(self, of: Sample) -> pd.DataFrame | None:
+        """The runs of a sample that have its metric, by seed; `None` if runs are missing."""
+        rows = at(self._frame, {"arm": of.arm, **dict(of.place)})
+        if rows["seed"].duplicated().any():
+            raise ValueError(
+                "An answer must name a value of each axis that has several. "
+                f"Expected: {', '.join(self._scale.varied)}. Received: {of}"
+            )
+        runs = rows[rows[self._metric(of.metric).name].notna()].set_index("seed", drop=False)
+        if runs.empty:
+            return None
+        place = (of.arm, *(runs[axis].iloc[0] for axis in self._scale.axes))
+        return None if len(runs) < len(self._scale.seeds(place)) else runs
+
+
+def _compared(gain, unit: str) -> str:
+    bounds = _bounds(gain.low, gain.high)
+    if gain.low > 0:
+        return f"better by {_with_unit(gain.estimate, unit)}{bounds}"
+    if gain.high < 0:
+        bounds = _bounds(-gain.high, -gain.low)
+        return f"worse by {_with_unit(-gain.estimate, unit)}{bounds}"
+    return (
+        "neither shown to be better nor to be worse: the gain is "
+        f"{_with_unit(gain.estimate, unit)}{bounds}"
+    )
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{value:.2f} {unit}".rstrip()
+
+
+def _bounds(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f" ({low:.2f} to {high:.2f})"
