@@ -242,8 +242,9 @@ class Tied(keras.layers.Layer):
 
     @property
     def own(self) -> list[keras.Variable]:
-        """The variables that are not of the encoder."""
-        return [self.bias]
+        """The variables that are not the encoder's."""
+        encoders = set(map(id, self.encoder.variables))
+        return [variable for variable in self.variables if id(variable) not in encoders]
 
     @property
     def kernel(self) -> Tensor:

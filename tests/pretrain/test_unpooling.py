@@ -239,10 +239,9 @@ def reconstructed(model, report, x):
     return sigmoid(decoded(decoders[0], first, code, array(images[0])))
 
 
-@pytest.mark.parametrize("pretrain", [greedy_pretrain, joint_pretrain])
-def test_a_stack_is_trained_unrolled_saved_and_loaded(pretrain, tmp_path):
+def test_a_stack_is_trained_unrolled_saved_and_loaded(tmp_path):
     model = network()
-    report = pretrain(model, X, **OPTIONS)
+    report = greedy_pretrain(model, X, **OPTIONS)
     losses = report.stages[0].history["loss"]
     assert losses.iloc[-1] < losses.iloc[0]
     deep = unroll(model, report)
@@ -280,19 +279,19 @@ def test_a_member_is_what_it_is_alone():
 
 
 def test_codes_alone_are_not_decoded():
-    model = network()
-    objectives = [*STACK[:2], VariationalAutoencoder(latent=2)]
-    deep = unroll(model, greedy_pretrain(model, X, **{**OPTIONS, "objective": objectives}))
+    convolution = [layers.Conv2D(2, 3, name="a"), layers.MaxPooling2D()]
+    model, x = sequential((4, 4, 1), *convolution, layers.Dense(3)), uniform(8, 4, 4, 1)
+    objective = [Autoencoder(**SWITCHES), VariationalAutoencoder(latent=2)]
+    report = greedy_pretrain(model, x, objective, epochs=1, batch_size=8, head=0, verbose=0)
+    deep = unroll(model, report)
     calls = [
-        lambda: deep.decode(deep.encode(X)),
+        lambda: deep.decode(deep.encode(x)),
         lambda: deep.sample(2),
         lambda: deep.latent_grid(2),
-        lambda: deep.interpolate(X[0], X[1], 3),
+        lambda: deep.interpolate(x[0], x[1], 3),
     ]
     for call in calls:
-        with pytest.raises(
-            ValueError, match=r"Expected `reconstruct\(x\)`.*outputs of \['a', 'b'\]"
-        ):
+        with pytest.raises(ValueError, match=r"Expected `reconstruct\(x\)`.*outputs of \['a'\]"):
             call()
 
 
