@@ -61,9 +61,9 @@ class DeepAutoencoder(keras.Model):
         self.decoder = decoder
         self.variational = variational
         images = [encoder.get_layer(image.name).output for image in decoder.inputs[1:]]
-        # Keras would save the encoder's layers a second time, so Keras must not see this model.
         reading = keras.Model(encoder.inputs, [encoder.output, *images]) if images else encoder
-        object.__setattr__(self, "_reading", reading)
+        # Keras would save the layers of a second model beside the encoder's, but not of a method.
+        self._reading = reading.__call__
         # Keras exports a model only after a call.
         self(keras.KerasTensor(encoder.input_shape, encoder.inputs[0].dtype))
 
@@ -221,7 +221,9 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
     are the decoder. A decoder returns the pre-activation of its stage's input; a sigmoid follows
     where the objective took the input for binary (cross-entropy, Bernoulli). A variational stage
     passes on the means of its latent variables and draws nothing, so that fine-tuning minimizes a
-    reconstruction loss without the divergence from the prior.
+    reconstruction loss without the divergence from the prior. The decoder of a stage that was
+    pretrained with `unpooling="switches"` reads where the encoder's maxima were; such a deep
+    autoencoder reconstructs inputs and does not decode codes alone.
 
     The layers are shared, not copied: fine-tuning the deep autoencoder moves the stages of `model`
     and the decoders in `report`. Dropout and augmentation are off, as in pretraining.
