@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pretrain.stages import Stage as Stage
     from pretrain.stages import split_stages as split_stages
     from pretrain.training import BestEpoch as BestEpoch
+    from pretrain.unpooling import MaxUnpooling as MaxUnpooling
     from pretrain.unrolling import DeepAutoencoder as DeepAutoencoder
     from pretrain.unrolling import unroll as unroll
 
@@ -58,6 +59,7 @@ _NAMES = {
     "report": "PretrainingWarning Report StageReport",
     "stages": "Stage split_stages",
     "training": "BestEpoch",
+    "unpooling": "MaxUnpooling",
     "unrolling": "DeepAutoencoder unroll",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

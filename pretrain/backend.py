@@ -175,7 +175,8 @@ def maxima(x: Any, axes: tuple[int, ...]) -> Any:
 
     def first(x: Any, highest: Any) -> Any:
         equal = (x == highest) | ops.isnan(x)
-        found = places[-1][0]
+        # Of integers alone, Keras would take the size from its default precision of floats.
+        found = ops.convert_to_tensor(places[-1][0], "int32")
         for number, place in reversed(places[:-1]):
             window = [
                 slice(i, i + 1) if n > 1 else slice(None) for i, n in zip(place, sizes, strict=True)

@@ -145,9 +145,18 @@ def max_pool(x: Any, pool_size: tuple, strides: tuple | None, padding: str) -> A
         ends = [slice(c * s) for c, s in zip(counts, pool_size, strict=True)]
         x = x[:, *ends]
     pairs = itertools.chain(*zip(counts, pool_size, strict=True))
-    windows = ops.reshape(x, (x.shape[0], *pairs, x.shape[-1]))
+    windows = ops.reshape(x, (-1, *pairs, x.shape[-1]))
     axes = tuple(range(2, len(windows.shape) - 1, 2))
     return backend.maxima(windows, axes)
+
+
+def max_unpool(values: Any, image: Any, pool_size: tuple, padding: str) -> Any:
+    """The transpose of the pooling of an image, which is its gradient: values where maxima were."""
+
+    def product(z: list) -> tuple:
+        return ops.sum(max_pool(z[0], pool_size, None, padding) * values), None
+
+    return backend.value_and_gradients(product, [image])[2][0]
 
 
 def _margins(x: Any, size: tuple, strides: tuple, padding: str, rates: tuple) -> list[tuple]:

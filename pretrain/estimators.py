@@ -399,7 +399,7 @@ class StackedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Est
             Reconstructions (n, n_features), in the units of the first layer's input.
         """
         check_is_fitted(self)
-        codes = np.reshape(X, (len(X), *self.autoencoder_.decoder.input_shape[1:]))
+        codes = np.reshape(X, (len(X), *self.autoencoder_.encoder.output_shape[1:]))
         return self.autoencoder_.decode(codes.astype(keras.config.floatx()))
 
     def _fitted_model(self) -> keras.Model:
@@ -407,7 +407,7 @@ class StackedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Est
 
     @property
     def _n_features_out(self) -> int:
-        return math.prod(self.autoencoder_.decoder.input_shape[1:])
+        return math.prod(self.autoencoder_.encoder.output_shape[1:])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -213,17 +213,17 @@ class DeepLearner(keras.layers.Layer):
             key = subkey(inputs["key"], number) if number else inputs["key"]
             stages.append(part.encode(objective.inputs(x, key), training))
             x = stages[-1]["code"]
-        return {"stages": stages, "reconstruction": self._decode(x, training)}
+        return {"stages": stages, "reconstruction": self._decode(x, stages, training)}
 
-    def _decode(self, code: Tensor, training: bool | None) -> Tensor:
+    def _decode(self, code: Tensor, stages: list[dict], training: bool | None) -> Tensor:
         first, *above = self.parts
-        steps = zip(self._objectives[1:], above, self._undoing, strict=True)
-        for objective, part, layers in reversed(list(steps)):
-            code = part.decoder(code, training=training)
+        steps = zip(self._objectives[1:], above, stages[1:], self._undoing, strict=True)
+        for objective, part, outputs, layers in reversed(list(steps)):
+            code = part.decode(code, outputs, training)
             code = ops.sigmoid(code) if objective.binary else code
             for layer in layers:
                 code = layer(code)
-        return first.decoder(code, training=training)
+        return first.decode(code, stages[0], training)
 
 
 def _continued(report: Any, objective: Any, stages: Any) -> tuple[Any, Any]:

@@ -73,7 +73,8 @@ class StageReport:
             each member, shape (members,). A unit of a convolution is a channel.
         decoders: The decoder of each member, a model from the code (or the latent variables) to
             the pre-activation of the reconstruction, which a sigmoid follows if the inputs are
-            binary or in [0, 1]. A decoder is `None` if the objective reconstructs nothing.
+            binary or in [0, 1]. A decoder is `None` if the objective reconstructs nothing. With
+            `unpooling="switches"`, the decoder reads what `MaxUnpooling` makes of the code.
         heads: The head of each member, a second model on the stage's output. The head of
             `SupervisedGreedy` returns logits of the classes; the head of `VariationalAutoencoder`
             returns mean and log-variance, shape (n, 2, latent). Other objectives have `None`.

@@ -14,6 +14,7 @@ from pretrain.backend import Tensor
 from pretrain.checks import brief
 from pretrain.graph import Call, Graph
 from pretrain.internals import functional, layers_of, recording
+from pretrain.unpooling import is_max_pooling
 
 
 def of_rank(name: str, rank: int) -> type[keras.Layer]:
@@ -195,6 +196,26 @@ class Stage(Segment):
         embeds = any(isinstance(layer, kl.Embedding) for layer in self._projecting_layers)
         # Behind an axis of features, an embedding is one of positions.
         return graph.reads_integers(self.graph) or (embeds and len(self.features_in) < 2)
+
+    def halves(self) -> tuple["Stage", Segment]:
+        """The stage up to the input of the max pooling that it ends with, and the rest.
+
+        Behind the pooling, layers that keep the shape may stand.
+        """
+        calls, cuts = self.graph.calls, _cuts(self.graph)
+        places = [i for i, call in enumerate(calls) if is_max_pooling(call.operation)]
+        rest = calls[places[0] :] if len(places) == 1 and places[0] in cuts else []
+        fits = rest and rest[0].output_shape == rest[-1].output_shape
+        if not fits or any(graph.matrices(call.operation) for call in rest):
+            raise ValueError(
+                "Unpooling by switches needs a stage that ends with one MaxPooling layer, behind "
+                "which only layers stand that keep the shape: give each stage an objective of its "
+                "own, and use unpooling='repeat' for the other stages. Received: stage "
+                f"{self.name!r} of {[operation.name for operation in self.operations]}"
+            )
+        before = _piece(self.graph, cuts, calls[: places[0]])
+        pooling = Segment(*_piece(self.graph, cuts, rest), name=f"{self.name}_pooling")
+        return Stage(*before, self.preamble, self.name), pooling
 
     @property
     def _projecting_layers(self) -> list[keras.Layer]:

@@ -15,10 +15,12 @@ from pretrain.checks import positive
 from pretrain.examples import Examples
 from pretrain.graph import Call
 from pretrain.internals import layers_of, sharing_objects
-from pretrain.objectives import VariationalAutoencoder
-from pretrain.objectives.decoders import Tied, build_decoder
+from pretrain.objectives import Objective, VariationalAutoencoder
+from pretrain.objectives.autoencoder import unpooling_layers
+from pretrain.objectives.decoders import Tied
 from pretrain.report import Report, StageReport, check_report
 from pretrain.stages import Segment, Stage, split_stages
+from pretrain.unpooling import MaxUnpooling
 
 _BATCH = 1000
 # In inference mode, and so in a deep autoencoder, these layers return their input.
@@ -45,26 +47,28 @@ class DeepAutoencoder(keras.Model):
 
     Args:
         encoder: Model from inputs to codes.
-        decoder: Model from codes to reconstructions.
+        decoder: Model from codes to reconstructions. Where the decoder unpools by switches, it has
+            further inputs, one for each max pooling: what the encoder's layer of the input's name
+            returns, in which the places of the maxima are found.
         variational: Whether codes are latent variables with a standard normal prior.
     """
 
     def __init__(
-        self,
-        encoder: keras.Sequential,
-        decoder: keras.Sequential,
-        variational: bool = False,
-        **kwargs: Any,
+        self, encoder: keras.Model, decoder: keras.Model, variational: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.variational = variational
+        images = [encoder.get_layer(image.name).output for image in decoder.inputs[1:]]
+        reading = keras.Model(encoder.inputs, [encoder.output, *images]) if images else encoder
+        # Keras would save the layers of a second model beside the encoder's, but not of a method.
+        self._reading = reading.__call__
         # Keras exports a model only after a call.
         self(keras.KerasTensor(encoder.input_shape, encoder.inputs[0].dtype))
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
-        return self.decoder(self.encoder(x, training=training), training=training)
+        return self.decoder(self._reading(x, training=training), training=training)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], *self.decoder.output_shape[1:])
@@ -80,11 +84,24 @@ class DeepAutoencoder(keras.Model):
         """Reconstructions (n, ...) from codes (n, ...), in inference mode.
 
         The codes of a variational model are values of the latent variables (n, latent).
+
+        Raises:
+            ValueError: If the decoder unpools by switches, of which codes know nothing.
         """
+        if len(self.decoder.inputs) > 1:
+            raise ValueError(
+                "This decoder puts values back at the places of the maxima of the encoder's "
+                "poolings, which codes alone do not tell. Expected `reconstruct(x)`, or a "
+                "pretraining with unpooling='repeat'. Received: codes for a decoder that also "
+                f"reads the outputs of {[image.name for image in self.decoder.inputs[1:]]}"
+            )
         return _in_batches(self.decoder, code, self.decoder)
 
     def reconstruct(self, x: ArrayLike) -> np.ndarray:
-        """Reconstructions (n, ...) of inputs x (n, ...), in inference mode: `decode(encode(x))`."""
+        """Reconstructions (n, ...) of inputs x (n, ...), in inference mode.
+
+        Unless the decoder unpools by switches, they are `decode(encode(x))`.
+        """
         return _in_batches(self, x, self.encoder)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
@@ -98,7 +115,8 @@ class DeepAutoencoder(keras.Model):
             Reconstructions (n, ...): the means of the distributions p(x | z).
 
         Raises:
-            ValueError: If the model is not variational or `n` is out of range.
+            ValueError: If the model is not variational, unpools by switches, or `n` is out of
+                range.
 
         Reference:
             [Kingma & Welling, 2013](https://arxiv.org/abs/1312.6114)
@@ -121,7 +139,8 @@ class DeepAutoencoder(keras.Model):
             Reconstructions (steps, ...).
 
         Raises:
-            ValueError: If the model is not variational, or an argument is out of range.
+            ValueError: If the model is not variational, unpools by switches, or an argument is out
+                of range.
         """
         self._latent("interpolate")
         if positive("steps", steps) < 2:
@@ -147,8 +166,8 @@ class DeepAutoencoder(keras.Model):
             axis, the second latent variable along the second axis.
 
         Raises:
-            ValueError: If the model is not variational, does not have 2 latent variables, or
-                `size` is out of range.
+            ValueError: If the model is not variational, unpools by switches, does not have 2 latent
+                variables, or `size` is out of range.
 
         Reference:
             [Kingma & Welling, 2013, figure 4](https://arxiv.org/abs/1312.6114)
@@ -172,7 +191,7 @@ class DeepAutoencoder(keras.Model):
                 "VariationalAutoencoder. Received: a deep autoencoder whose last stage was "
                 "pretrained with a different objective"
             )
-        return self.decoder.input_shape[-1]
+        return self.encoder.output_shape[-1]
 
     def get_config(self) -> dict[str, Any]:
         # A tied decoder shares the encoder's layer. Keras only keeps a layer shared if the layer
@@ -202,7 +221,9 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
     are the decoder. A decoder returns the pre-activation of its stage's input; a sigmoid follows
     where the objective took the input for binary (cross-entropy, Bernoulli). A variational stage
     passes on the means of its latent variables and draws nothing, so that fine-tuning minimizes a
-    reconstruction loss without the divergence from the prior.
+    reconstruction loss without the divergence from the prior. The decoder of a stage that was
+    pretrained with `unpooling="switches"` reads where the encoder's maxima were; such a deep
+    autoencoder reconstructs inputs and does not decode codes alone.
 
     The layers are shared, not copied: fine-tuning the deep autoencoder moves the stages of `model`
     and the decoders in `report`. Dropout and augmentation are off, as in pretraining.
@@ -242,12 +263,12 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
     member = _checked_member(report, member)
     stages = _cut(model, report, member)
     first = stages[0]
-    up, down = _up_and_down(stages, report.stages, member)
+    up, down, images = _up_and_down(stages, report.stages, member)
     up = [first.preamble, *up] if first.preamble else up
     dtype = model.inputs[0].dtype if getattr(model, "inputs", None) else None
-    shape = (first.preamble or first).features_in
+    start = keras.Input((first.preamble or first).features_in, dtype=dtype)
     variational = _is_variational(report.stages[-1])
-    return _joined(keras.Input(shape, dtype=dtype), up, down + undoing(first, first), variational)
+    return _joined(start, up, down + undoing(first, first), images, variational)
 
 
 def stacked(stages: list[Stage], trained: Sequence[Any], name: str) -> keras.Model:
@@ -261,38 +282,57 @@ def stacked(stages: list[Stage], trained: Sequence[Any], name: str) -> keras.Mod
     start = keras.Input(stages[0].features_in)
     if trained[0].decoders[0] is None:
         return keras.Sequential([start, _segment(stages[0]), trained[0].heads[0]], name=name)
-    up, down = _up_and_down(stages, trained, 0)
-    return _joined(start, up, down, _is_variational(trained[-1]), name=name)
+    path = _up_and_down(stages, trained, 0)
+    return _joined(start, *path, _is_variational(trained[-1]), name=name)
 
 
 def _up_and_down(
     stages: list[Stage], trained: Sequence[Any], member: int
-) -> tuple[list[keras.Layer], list[keras.Layer]]:
-    """Layers from the first stage's input to the last code, and back to that input."""
-    up, down = [], []
+) -> tuple[list[keras.Layer], list[keras.Layer], list[Segment]]:
+    """Layers from the first stage's input to the last code, and back to that input.
+
+    The third list has the layers of the first whose outputs the unpooling layers of the second
+    read, from the first stage to the last.
+    """
+    up, down, images = [], [], []
     for number, (stage, own) in enumerate(zip(stages, trained, strict=True)):
         last = number == len(stages) - 1
         up += [stage.preamble] if number and stage.preamble else []
-        up += [
-            _segment(stage),
-            *(_mean(own.heads[member]) if last and _is_variational(own) else []),
-        ]
+        pieces = list(map(_segment, own.objective.pieces(stage)))
+        images += pieces[:-1]
+        up += [*pieces, *(_mean(own.heads[member]) if last and _is_variational(own) else [])]
         undone = undoing(stage, stages[0]) if number else []
         down = _decoding(stage, own, member, last) + undone + down
-    return up, down
+    return up, down, images
 
 
 def _joined(
-    start: Any, up: list[keras.Layer], down: list[keras.Layer], variational: bool, **options: Any
+    start: Any,
+    up: list[keras.Layer],
+    down: list[keras.Layer],
+    images: list[Segment],
+    variational: bool,
+    **options: Any,
 ) -> DeepAutoencoder:
-    encoder = keras.Sequential([start, *up], name="encoder")
-    decoder = keras.Sequential([keras.Input(encoder.output_shape[1:]), *down], name="decoder")
+    encoder = keras.Model(start, _through(up, start), name="encoder")
+    code = keras.Input(encoder.output_shape[1:])
+    read = [keras.Input(layer.features_out, name=layer.name) for layer in images]
+    outputs = _through(down, code, read)
+    decoder = keras.Model([code, *read] if read else code, outputs, name="decoder")
     return DeepAutoencoder(encoder, decoder, variational, **options)
 
 
-def _segment(stage: Stage) -> Segment:
-    """A stage as a layer that can be saved."""
-    return Segment(stage.graph, (None, *stage.features_out), name=stage.name)
+def _through(layers: list[keras.Layer], values: Any, images: Sequence[Any] = ()) -> Any:
+    """What layers make of values; those of unpooling also read images, the last image first."""
+    images = list(images)
+    for layer in layers:
+        values = layer(values, images.pop()) if isinstance(layer, MaxUnpooling) else layer(values)
+    return values
+
+
+def _segment(piece: Segment) -> Segment:
+    """A stage, or a piece of it, as a layer that can be saved."""
+    return Segment(piece.graph, (None, *piece.features_out), name=piece.name)
 
 
 def _checked_member(report: Any, member: Any) -> int:
@@ -327,7 +367,9 @@ def _cut(model: Any, report: Report, member: int) -> list[Stage]:
             )
     shape = report.stages[0].decoders[member].output_shape[1:]
     stages = split_stages(model, 0, report.layers, shape)[: len(report.stages)]
-    found = [(stage.features_in, stage.features_out) for stage in stages]
+    pairs = zip(report.stages, stages, strict=False)
+    decoded = [trained.objective.pieces(stage)[0] for trained, stage in pairs]
+    found = [(piece.features_in, piece.features_out) for piece in decoded]
     readers = [t.heads if _is_variational(t) else t.decoders for t in report.stages]
     expected = [
         (trained.decoders[member].output_shape[1:], models[member].input_shape[1:])
@@ -348,9 +390,10 @@ def _is_variational(trained: Any) -> bool:
 def _decoding(stage: Stage, trained: StageReport, member: int, last: bool) -> list[keras.Layer]:
     """Layers from a stage's output, or its latent variables, to a reconstruction of its input."""
     mean = _mean(trained.heads[member]) if not last and _is_variational(trained) else []
-    decoder = _tied_to(stage, trained.decoders[member])
+    unpooling = unpooling_layers(trained.objective.pieces(stage))
+    decoder = _tied_to(stage, trained.objective, trained.decoders[member])
     sigmoid = [kl.Activation("sigmoid")] if trained.objective.binary else []
-    return [*mean, decoder, *sigmoid]
+    return [*mean, *unpooling, decoder, *sigmoid]
 
 
 def _mean(head: keras.Model) -> list[keras.Layer]:
@@ -358,7 +401,7 @@ def _mean(head: keras.Model) -> list[keras.Layer]:
     return [head, kl.Cropping1D((0, 1)), kl.Reshape(head.output_shape[2:])]
 
 
-def _tied_to(stage: Stage, decoder: keras.Model) -> keras.Model:
+def _tied_to(stage: Stage, objective: Objective, decoder: keras.Model) -> keras.Model:
     """The decoder of a stage; a tied decoder is tied to the stage itself.
 
     The report's decoder may be tied to a copy, in which a population's member has its weights.
@@ -366,8 +409,9 @@ def _tied_to(stage: Stage, decoder: keras.Model) -> keras.Model:
     tied = _tied_layers(decoder)
     if not tied or tied[0].encoder is stage.projection.operation:
         return decoder
-    rebuilt = build_decoder(stage, tied=True, seed=0)
-    _tied_layers(rebuilt)[0].bias.assign(tied[0].bias)
+    rebuilt = objective.build(stage, seed=0).decoder
+    for new, old in zip(_tied_layers(rebuilt)[0].own, tied[0].own, strict=True):
+        new.assign(old)
     return rebuilt
 
 

@@ -71,9 +71,9 @@ def to_config(objective: Any) -> dict[str, Any]:
 
     Example:
 
-    >>> from pretrain import Autoencoder, objectives
-    >>> objectives.to_config(Autoencoder(tied=True))
-    {'name': 'Autoencoder', 'tied': True, 'loss': 'auto', 'reduction': 'mean'}
+    >>> from pretrain import RestrictedBoltzmannMachine, objectives
+    >>> objectives.to_config(RestrictedBoltzmannMachine(k=5))["k"]
+    5
 
     Args:
         objective: An objective or a corruption process of this package.
@@ -93,7 +93,7 @@ def from_config(config: dict[str, Any]) -> Any:
 
     >>> from pretrain import objectives
     >>> objectives.from_config({"name": "Autoencoder", "tied": True})
-    Autoencoder(tied=True, loss='auto', reduction='mean')
+    Autoencoder(tied=True, loss='auto', reduction='mean', unpooling='repeat')
 
     Args:
         config: The name of the class as `"name"`, and any fields of the dataclass.

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,30 +18,58 @@ from pretrain.corruption import Gaussian, Masking, PatchMasking, SaltAndPepper
 from pretrain.internals import layers_of, unrolled
 from pretrain.objectives.decoders import build_decoder, dense_stage
 from pretrain.objectives.objective import Learner, Moments, Objective
-from pretrain.stages import Stage, in_unit_interval
+from pretrain.stages import Segment, Stage, in_unit_interval
+from pretrain.unpooling import MaxUnpooling
 
+UNPOOLING = ("repeat", "switches")
 LOSSES = ("binary_crossentropy", "mean_squared_error")
 # A loss with a penalty cannot be compared with the baseline, but the reconstruction's loss can.
 _WITH_RECONSTRUCTION = ("loss", "reconstruction")
 
 
 class Reconstruction(Learner):
-    """A stage followed by its decoder."""
+    """A stage, in one or two `pieces` (see `Objective.pieces`), followed by its decoder."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        decoder: keras.Model,
+        head: keras.Model | None = None,
+        pieces: Sequence[Segment] = (),
+    ) -> None:
+        super().__init__(stage, decoder, head)
+        self._pieces = list(pieces) or [stage]
+        self._unpooling = unpooling_layers(self._pieces)
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         """What `encode` returns, and `"reconstruction"`, the pre-activation of the decoded code."""
         outputs = self.encode(inputs, training)
-        return {**outputs, "reconstruction": self.decoder(outputs["code"], training=training)}
+        return {**outputs, "reconstruction": self.decode(outputs["code"], outputs, training)}
 
     def encode(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
-        """The `"code"` of a batch, which the decoder reads, and what else the loss needs.
+        """The `"code"` of a batch, which the decoder reads, and what else loss and decoder need.
 
         Of sequences with padded steps, `"counted"` says which of the batch's values are no padding.
         """
         clean = inputs.get("clean", inputs["x"])
         counted = self.stage.counted(clean)
-        code = self.stage(self.stage.corrupted(inputs["x"], clean), training=training)
-        return {**inputs, **({} if counted is None else {"counted": counted}), "code": code}
+        tensors = [self.stage.corrupted(inputs["x"], clean)]
+        for piece in self._pieces:
+            tensors.append(piece(tensors[-1], training=training))
+        outputs = {**inputs, "code": tensors[-1], "image": tensors[1]}
+        return outputs if counted is None else {**outputs, "counted": counted}
+
+    def decode(self, code: Tensor, outputs: dict[str, Tensor], training: bool | None) -> Tensor:
+        """The pre-activation of a code's reconstruction, beside what `encode` returned."""
+        for layer in self._unpooling:
+            code = layer(code, outputs["image"])
+        return self.decoder(code, training=training)
+
+
+def unpooling_layers(pieces: list[Segment]) -> list[MaxUnpooling]:
+    """What leads from the output of a stage to the output of its first piece."""
+    name = f"{pieces[0].name}_unpooling"
+    return [MaxUnpooling(piece.operations[0], name=name) for piece in pieces[1:]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +98,19 @@ class Autoencoder(Objective):
             input and lies in [0, 1], and for the squared error if not.
         reduction: `"sum"` over the features, as in the literature, or `"mean"`, which divides the
             sum and the penalties by the number of features.
+        unpooling: How g undoes a max pooling at the end of f, before g projects. `"repeat"` fills
+            the window of a pooled value with the value. `"switches"` puts the value where the
+            maximum of the window was, and 0 elsewhere (Zeiler & Fergus, 2014), see `MaxUnpooling`.
 
     Reference:
-        [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks)
+        [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks);
+        of convolutions, [Masci et al., 2011](https://doi.org/10.1007/978-3-642-21735-7_7)
     """
 
     tied: bool = False
     loss: str = "auto"
     reduction: str = "mean"
+    unpooling: str = "repeat"
 
     has_target = True
     auto = ("loss", *LOSSES)
@@ -87,9 +120,15 @@ class Autoencoder(Objective):
             raise ValueError(f"`tied` must be True or False. Received: tied={self.tied!r}")
         check_choice("loss", self.loss, ("auto", *LOSSES))
         check_choice("reduction", self.reduction, ("mean", "sum"))
+        check_choice("unpooling", self.unpooling, UNPOOLING)
+
+    def pieces(self, stage: Stage) -> list[Segment]:
+        return list(stage.halves()) if self.unpooling == "switches" else [stage]
 
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
-        return Reconstruction(stage, build_decoder(stage, self.tied, seed, copy))
+        pieces = self.pieces(stage)
+        decoder = build_decoder(pieces[0], self.tied, seed, copy)
+        return Reconstruction(stage, decoder, pieces=pieces)
 
     @property
     def loss_name(self) -> str:
@@ -143,7 +182,7 @@ class DenoisingAutoencoder(Autoencoder):
         corruption: A process of `pretrain.corruption`.
         alpha: Weight of the features that were selected for corruption, at least 0.
         beta: Weight of the features that were not selected, at least 0.
-        tied, loss, reduction: As in `Autoencoder`.
+        tied, loss, reduction, unpooling: As in `Autoencoder`.
 
     Reference:
         [Vincent et al., 2010](https://www.jmlr.org/papers/v11/vincent10a.html)
@@ -227,7 +266,7 @@ class SparseAutoencoder(Autoencoder):
         norm: `"kl"`, for stages that end in a sigmoid, or `"l1"`.
         weight: Weight of the penalty, at least 0.
         target: Mean of every code unit at which the divergence is 0, between 0 and 1.
-        tied, loss, reduction: As in `Autoencoder`.
+        tied, loss, reduction, unpooling: As in `Autoencoder`.
 
     Reference:
         [Ng, 2011](https://web.stanford.edu/class/cs294a/sparseAutoencoder_2011new.pdf)
@@ -295,7 +334,7 @@ class ContractiveAutoencoder(Autoencoder):
             `None` for the exact norm, which costs as much as encoding every example once for each
             feature. Dense stages always have the exact norm. Other stages are taken in inference
             mode.
-        tied, loss, reduction: As in `Autoencoder`; the paper has tied weights.
+        tied, loss, reduction, unpooling: As in `Autoencoder`; the paper has tied weights.
 
     Reference:
         [Rifai et al., 2011](https://icml.cc/2011/papers/455_icmlpaper.pdf)
@@ -319,8 +358,9 @@ class ContractiveAutoencoder(Autoencoder):
                 "stateful layer cannot do: use stateful=False or another objective. "
                 f"Received: stage {stage.name!r}"
             )
-        decoder = build_decoder(stage, self.tied, seed, copy)
-        return ContractiveReconstruction(stage, decoder, self.samples)
+        pieces = self.pieces(stage)
+        decoder = build_decoder(pieces[0], self.tied, seed, copy)
+        return ContractiveReconstruction(stage, decoder, pieces, self.samples)
 
     def inputs(self, x: Tensor, key: Tensor) -> dict[str, Tensor]:
         return {"x": x, "key": key}
@@ -332,8 +372,10 @@ class ContractiveAutoencoder(Autoencoder):
 class ContractiveReconstruction(Reconstruction):
     """A `Reconstruction` that also computes how far the code moves with the input."""
 
-    def __init__(self, stage: Stage, decoder: keras.Model, samples: int | None) -> None:
-        super().__init__(stage, decoder)
+    def __init__(
+        self, stage: Stage, decoder: keras.Model, pieces: list[Segment], samples: int | None
+    ) -> None:
+        super().__init__(stage, decoder, pieces=pieces)
         self._samples = samples
 
     def encode(self, inputs: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:

@@ -241,6 +241,12 @@ class Tied(keras.layers.Layer):
         self.bias = self.add_weight(shape=(inputs,), initializer="zeros", name="bias")
 
     @property
+    def own(self) -> list[keras.Variable]:
+        """The variables that are not the encoder's."""
+        encoders = set(map(id, self.encoder.variables))
+        return [variable for variable in self.variables if id(variable) not in encoders]
+
+    @property
     def kernel(self) -> Tensor:
         """The encoder's kernel, whose precision may be another."""
         return ops.cast(self.encoder.kernel, self.compute_dtype)

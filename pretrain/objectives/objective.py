@@ -9,7 +9,7 @@ from keras import ops
 
 from pretrain import graph
 from pretrain.backend import Tensor
-from pretrain.stages import Stage
+from pretrain.stages import Segment, Stage
 
 
 class Moments(NamedTuple):
@@ -72,6 +72,13 @@ class Objective:
             return self
         field, yes, no = self.auto
         return replace(self, **{field: yes if binary else no})
+
+    def pieces(self, stage: Stage) -> list[Segment]:
+        """The stage; in two, if the decoder goes back to the places of its max pooling's maxima.
+
+        The decoder decodes the output of the first piece.
+        """
+        return [stage]
 
     def build(self, stage: Stage, seed: int, copy: bool = False) -> "Learner":
         """The layer that is trained: the stage itself, and new models such as a decoder.

@@ -7,7 +7,14 @@ from keras import layers, ops
 from pretrain_helpers import array, sequential, sigmoid
 from scipy.special import logsumexp, softmax
 
-from pretrain import RestrictedBoltzmannMachine, backend, greedy_pretrain, split_stages
+from pretrain import (
+    Population,
+    RestrictedBoltzmannMachine,
+    backend,
+    greedy_pretrain,
+    split_stages,
+    unroll,
+)
 
 VISIBLE, HIDDEN = 6, 4
 STATES = np.array(list(itertools.product([0.0, 1.0], repeat=VISIBLE)), "float32")
@@ -26,7 +33,10 @@ def machine(visible="binary", **options):
     model = sequential((VISIBLE,), layers.Dense(HIDDEN, activation="sigmoid"), layers.Dense(2))
     objective = RestrictedBoltzmannMachine(visible=visible, **options)
     learner = objective.build(split_stages(model)[0], seed=0)
-    learner.decoder.layers[0].bias.assign(np.linspace(-0.5, 0.5, VISIBLE))
+    visible_units = learner.decoder.layers[0]
+    visible_units.bias.assign(np.linspace(-0.5, 0.5, VISIBLE))
+    if objective.learned_variance:
+        visible_units.log_variance.assign(np.linspace(-1, 0.5, VISIBLE))
     return model, objective, learner
 
 
@@ -104,9 +114,8 @@ def test_gaussian_units_are_sampled_with_variance_one():
     np.testing.assert_allclose(end.var(0), variance, rtol=0.06)
 
 
-def test_the_gradient_of_many_gibbs_steps_is_the_exact_one():
-    _, objective, learner = machine(k=20)
-    x = np.tile(patterns(50), (400, 1))
+def gradients(objective, learner, x):
+    """Of a step's loss, by kernel, both biases, and the log-variance if it is learned."""
     trained = [ops.convert_to_tensor(array(v)) for v in learner.trainable_variables]
     inputs = {"x": ops.convert_to_tensor(x), "key": key(5)}
 
@@ -114,11 +123,114 @@ def test_the_gradient_of_many_gibbs_steps_is_the_exact_one():
         outputs, _ = learner.stateless_call(variables, [], inputs, training=True)
         return objective.batch_loss(inputs["x"], None, outputs, None), None
 
-    _, _, gradients = backend.value_and_gradients(loss, trained)
+    return [array(g) for g in backend.value_and_gradients(loss, trained)[2]]
+
+
+def test_the_gradient_of_many_gibbs_steps_is_the_exact_one():
+    _, objective, learner = machine(k=20)
+    x = np.tile(patterns(50), (400, 1))
     expected = exact_gradient(*parameters(learner), x)
-    for gradient, exact in zip(gradients, expected, strict=True):
-        np.testing.assert_allclose(array(gradient), exact, atol=0.02)
+    for gradient, exact in zip(gradients(objective, learner, x), expected, strict=True):
+        np.testing.assert_allclose(gradient, exact, atol=0.02)
         assert np.abs(exact).max() > 0.1
+
+
+# Gaussian units of learned variance
+
+LEARNED = {"visible": "gaussian", "learned_variance": True}
+
+
+def learned_parameters(learner):
+    return [*parameters(learner), array(learner.decoder.layers[0].log_variance)]
+
+
+def gaussian_energy(w, c, b, z, v):
+    """E(v, h) of Gaussian units of variances exp(z), every v with every state of the hidden."""
+    square = ((v - b) ** 2 / (2 * np.exp(z))).sum(1)
+    return square[:, None] - HIDDEN_STATES @ c - v @ w @ HIDDEN_STATES.T
+
+
+def gaussian_log_likelihood(w, c, b, z, x):
+    """Mean log p(x): a sum over the states of the hidden units, and integrals over the visible."""
+    m = HIDDEN_STATES @ w.T
+    integrals = (np.log(2 * np.pi * np.exp(z)) / 2 + b * m + np.exp(z) * m**2 / 2).sum(1)
+    unnormalized = logsumexp(-gaussian_energy(w, c, b, z, x), axis=1)
+    return unnormalized.mean() - logsumexp(HIDDEN_STATES @ c + integrals)
+
+
+def differences(function, arrays, step=1e-5):
+    """The derivatives of a function of arrays by each of their elements."""
+    arrays = [np.array(a, "float64") for a in arrays]
+    slopes = [np.zeros_like(a) for a in arrays]
+    for a, slope in zip(arrays, slopes, strict=True):
+        for place in np.ndindex(a.shape):
+            middle, ends = a[place], []
+            for sign in (1, -1):
+                a[place] = middle + sign * step
+                ends.append(function(*arrays))
+            a[place] = middle
+            slope[place] = (ends[0] - ends[1]) / (2 * step)
+    return slopes
+
+
+def test_free_energy_and_means_of_a_learned_variance():
+    _, _, learner = machine(**LEARNED)
+    v = np.random.default_rng(0).normal(size=(5, VISIBLE)).astype("float32")
+    w, c, b, z = learned_parameters(learner)
+    expected = -logsumexp(-gaussian_energy(w, c, b, z, v), axis=1)
+    np.testing.assert_allclose(array(learner.free_energy(v)), expected, rtol=1e-5)
+    means = array(learner.decoder(HIDDEN_STATES))
+    np.testing.assert_allclose(means, b + np.exp(z) * (HIDDEN_STATES @ w.T), rtol=1e-4, atol=1e-6)
+
+
+def test_units_are_sampled_with_their_learned_variance():
+    _, _, learner = machine(k=1, **LEARNED)
+    end = array(learner.gibbs(ops.zeros((20_000, VISIBLE)), key(3)))
+    w, c, b, z = learned_parameters(learner)
+    p, s = sigmoid(c), np.exp(z)
+    mean, variance = b + s * (p @ w.T), s + s**2 * ((p * (1 - p)) @ (w**2).T)
+    np.testing.assert_allclose(end.mean(0), mean, atol=5 * np.sqrt(variance.max() / len(end)))
+    np.testing.assert_allclose(end.var(0), variance, rtol=0.06)
+
+
+def test_the_gradient_with_a_learned_variance_is_that_of_the_exact_likelihood():
+    _, objective, learner = machine(k=20, **LEARNED)
+    x = np.random.default_rng(0).normal(size=(40, VISIBLE)).astype("float32")
+    own = learned_parameters(learner)
+    expected = differences(lambda *arrays: -gaussian_log_likelihood(*arrays, x), own)
+    found = gradients(objective, learner, np.tile(x, (500, 1)))
+    for gradient, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(gradient, exact, atol=0.03)
+        assert np.abs(exact).max() > 0.1
+
+
+def test_a_stack_learns_variances_and_is_unrolled_and_saved(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, VISIBLE)).astype("float32")
+    x *= np.array([0.3, 0.3, 0.3, 2, 2, 2], "float32")
+
+    def build(seed):
+        hidden = [layers.Dense(n, activation="sigmoid") for n in (HIDDEN, 3)]
+        return sequential((VISIBLE,), *hidden, layers.Dense(2))
+
+    population = Population(build, seeds=(1, 2))
+    objectives = [
+        RestrictedBoltzmannMachine(**LEARNED),
+        RestrictedBoltzmannMachine(persistent=True, chains=7),
+    ]
+    options = {"epochs": 30, "batch_size": 20, "learning_rate": 0.03}
+    report = greedy_pretrain(population, x, objectives, verbose=0, **options)
+    for decoder in report.stages[0].decoders:
+        z = array(decoder.layers[0].log_variance)
+        assert z[:3].max() < -0.3 < 0.3 < z[3:].min()
+    model, (below, above) = population.member(1), [t.decoders[1] for t in report.stages]
+    deep = unroll(model, report, member=1)
+    codes = array(model.layers[1](model.layers[0](x)))
+    np.testing.assert_allclose(deep.encode(x), codes, rtol=1e-5)
+    expected = array(below(sigmoid(array(above(codes)))))
+    np.testing.assert_allclose(deep.reconstruct(x), expected, rtol=1e-4, atol=1e-5)
+    deep.save(tmp_path / "deep.keras")
+    loaded = keras.saving.load_model(tmp_path / "deep.keras")
+    np.testing.assert_allclose(loaded.reconstruct(x), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -205,6 +317,10 @@ def test_dropout_and_a_separate_sigmoid_fit():
         (lambda: RestrictedBoltzmannMachine(chains=1.5), "`chains`.*Received: chains=1.5"),
         (lambda: RestrictedBoltzmannMachine(persistent=2), "`persistent`.*persistent=2"),
         (lambda: RestrictedBoltzmannMachine(visible="real"), "`visible`.*visible='real'"),
+        (
+            lambda: RestrictedBoltzmannMachine(learned_variance=True),
+            "expected visible='gaussian'.*Received: visible='auto'",
+        ),
     ],
 )
 def test_bad_parameters_are_named(build, message):

@@ -25,6 +25,7 @@ POLICIES += ["float64"] if keras.backend.backend() == "tensorflow" else []
     [
         RestrictedBoltzmannMachine(),
         RestrictedBoltzmannMachine(persistent=True, visible="gaussian"),
+        RestrictedBoltzmannMachine(visible="gaussian", learned_variance=True),
         VariationalAutoencoder(latent=3),
         ContractiveAutoencoder(),
         Autoencoder(tied=True),
