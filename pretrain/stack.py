@@ -242,7 +242,7 @@ def stream_name(number: int) -> str:
 def _cut(model: keras.Model, stages: Any, head: int, shape: tuple) -> list[Stage]:
     if not isinstance(stages, int) or isinstance(stages, bool):
         return split_stages(model, head, stages, shape)
-    cut = split_stages(model, head)
+    cut = split_stages(model, head, input_shape=shape)
     if not 1 <= stages <= len(cut):
         raise ValueError(
             f"Expected from 1 to {len(cut)} stages, those before the classifier, which is the last "

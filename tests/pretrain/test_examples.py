@@ -45,6 +45,14 @@ class Batches(keras.utils.PyDataset):
         self.passes += 1
 
 
+class Growing(Batches):
+    """Batches of sequences, of which each is a step longer than the one before."""
+
+    def __getitem__(self, i):
+        x, *rest = super().__getitem__(i)
+        return np.repeat(x[:, None], 4 + i, axis=1), *rest
+
+
 class Iterable:
     """What yields batches anew each time it is asked to, as a data loader of PyTorch does."""
 
@@ -408,6 +416,17 @@ def test_columns_without_numbers_are_named(data):
     holes.loc[4, "age"] = None
     with pytest.raises(ValueError, match=r"Received: x with 1 NaN .*columns \['age'\]"):
         greedy_pretrain(named(), holes)
+
+
+@pytest.mark.parametrize("max_memory", [1, 10**9])
+def test_a_stream_has_examples_of_one_shape(data, max_memory):
+    stack = [layers.Conv1D(3, 3), layers.GlobalAveragePooling1D(), layers.Dense(3)]
+    model = keras.Sequential([keras.Input((None, 6)), *stack])
+    growing, options = Growing(*data[:2]), {"max_memory": max_memory, "verbose": 0}
+    with pytest.raises(ValueError, match=r"pad sequences to one length.*\(4, 6\).*\(5, 6\)"):
+        greedy_pretrain(model, growing, **options)
+    with pytest.raises(ValueError, match=r"pad sequences to one length.*\(4, 6\).*\(5, 6\)"):
+        Population.from_models([model]).fit(growing, loss=LOSS, **options)
 
 
 MEMORY = """
