@@ -220,8 +220,9 @@ class Stack:
 
 def _bounds(inputs: Codes) -> tuple[float, float]:
     """Minimum and maximum of all inputs."""
-    blocks = [block.x for blocks in inputs for block in blocks]
-    lows, highs = ([float(f(x)) for x in blocks] for f in (ops.min, ops.max))
+    # Of each block no more is kept than two numbers: all blocks together may not fit in memory.
+    ends = [(float(ops.min(b.x)), float(ops.max(b.x))) for blocks in inputs for b in blocks]
+    lows, highs = zip(*ends, strict=True)
     return min(lows), max(highs)
 
 
