@@ -35,6 +35,12 @@ def brief(value: Any) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
+def fits(shape: Sequence[int | None], expected: Sequence[int | None]) -> bool:
+    """Whether a shape is what is expected, where `None` stands for any size."""
+    pairs = zip(shape, expected, strict=False)
+    return len(shape) == len(expected) and all(n == e or None in (n, e) for n, e in pairs)
+
+
 def is_count(value: Any) -> bool:
     """Whether a value is an integer of at least 1."""
     return _is_integer(value) and value >= 1

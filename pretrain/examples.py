@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse
 from keras import ops
 
-from pretrain.checks import ONE_INPUT, positive
+from pretrain.checks import ONE_INPUT, fits, positive
 
 MAX_MEMORY = 2 * 1024**3
 # A block, its copy on the device, and both of the block before, beside what the backend needs.
@@ -248,10 +248,7 @@ def _input_of(model: keras.Layer | None) -> tuple[tuple | None, str | None]:
 
 
 def _check_shape(shape: tuple, expected: tuple | None) -> None:
-    if expected is None:
-        return
-    pairs = zip(expected[1:], shape[1:], strict=False)
-    if len(shape) != len(expected) or any(e not in (None, n) for e, n in pairs):
+    if expected is not None and not fits(shape, expected):
         raise ValueError(
             f"Expected x of shape {('n', *expected[1:])}, the model's input"
             f"{_slip(shape, expected)}. Received: x.shape={tuple(shape)}"
@@ -604,7 +601,10 @@ def _is_py_dataset(x: Any) -> bool:
 def _regroup(batches: Iterable[Block], rows: float) -> Iterator[Block]:
     """Joins and cuts batches into blocks of `rows` examples; the last holds the rest."""
     waiting: list[Block] = []
+    shapes: set[tuple] = set()
     for batch in batches:
+        shapes.add(tuple(None if part is None else part.shape[1:] for part in batch))
+        _check_one_structure(shapes)
         waiting.append(batch)
         while sum(len(block.x) for block in waiting) >= rows:
             joined = join(waiting)
@@ -615,16 +615,19 @@ def _regroup(batches: Iterable[Block], rows: float) -> Iterator[Block]:
         yield join(waiting)
 
 
+def _check_one_structure(shapes: set[tuple]) -> None:
+    if len(shapes) > 1:
+        raise ValueError(
+            "A dataset must yield batches of one structure: pad sequences to one length, and "
+            "resize images to one size. Received: batches of examples whose x, y and "
+            f"sample_weight have the shapes {' and '.join(sorted(map(str, shapes)))}"
+        )
+
+
 def join(blocks: Sequence[Block]) -> Block:
     """Consecutive blocks as one."""
     if len(blocks) == 1:
         return blocks[0]
-    shapes = {tuple(None if p is None else p.shape[1:] for p in block) for block in blocks}
-    if len(shapes) > 1:
-        raise ValueError(
-            "A dataset must yield batches of one structure. Received: batches of examples whose "
-            f"x, y and sample_weight have the shapes {' and '.join(sorted(map(str, shapes)))}"
-        )
     parts = zip(*blocks, strict=True)
     return Block(*(None if p[0] is None else np.concatenate(p) for p in parts))
 

@@ -246,9 +246,32 @@ def _replay(config: dict[str, Any], operation: Any, tensors: dict[int, Any]) -> 
     saved = keras.saving.deserialize_keras_object(config["arguments"])
     args, kwargs = _replaced(saved, lambda _: tensors[next(numbers)])
     results = keras.tree.flatten(operation(*args, **kwargs))
-    tensors.update(zip(outputs, results, strict=True))
-    node = Node(operation, tuple(args), kwargs, results)
+    return _added(Node(operation, tuple(args), kwargs, results), inputs, outputs, tensors)
+
+
+def _added(node: Node, inputs: list[int], outputs: tuple, tensors: dict[int, Any]) -> Call:
+    """The call of a node, whose outputs are added to the tensors, by number."""
+    tensors.update(zip(outputs, node.outputs, strict=True))
     return Call.of(node, [tensors[number] for number in inputs], inputs, outputs)
+
+
+def resized(graph: Graph, shape: tuple) -> Graph:
+    """A graph whose axes of open size have the sizes of an input's shape, without batch axis."""
+    batch, *own = graph.input_shape
+    if None not in own:
+        return graph
+    known = (batch, *(n if o is None else o for o, n in zip(own, shape, strict=True)))
+    tensors = {graph.input: keras.KerasTensor(known, _input_dtype(graph))}
+    calls = [_resized(call, tensors) for call in graph.calls]
+    return Graph(calls, graph.input, graph.output, known)
+
+
+def _resized(call: Call, tensors: dict[int, Any]) -> Call:
+    inputs = [call.inputs[id(symbol)] for symbol in _symbols((call.args, call.kwargs))]
+    args, kwargs = call.arguments(lambda symbol: tensors[call.inputs[id(symbol)]])
+    # To call the operation would leave a trace in the model.
+    results = keras.tree.flatten(call.operation.compute_output_spec(*args, **kwargs))
+    return _added(Node(call.operation, args, kwargs, results), inputs, call.outputs, tensors)
 
 
 def tensors(graph: Graph) -> dict[int, keras.KerasTensor]:

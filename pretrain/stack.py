@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from pretrain import graph
 from pretrain.callbacks import check_callbacks
@@ -266,6 +267,14 @@ def _check_have_targets(objectives: list[Objective], name: str) -> None:
             )
 
 
+def _bounds(inputs: Codes) -> tuple[float, float]:
+    """Minimum and maximum of all inputs."""
+    # Of each block no more is kept than two numbers: all blocks together may not fit in memory.
+    ends = [(float(ops.min(b.x)), float(ops.max(b.x))) for blocks in inputs for b in blocks]
+    lows, highs = zip(*ends, strict=True)
+    return min(lows), max(highs)
+
+
 def _out_of_range(objective: Objective, stage: str, bounds: tuple[float, float]) -> str:
     field = objective.auto[0]
     return (
@@ -283,7 +292,7 @@ def stream_name(number: int) -> str:
 def _cut(model: keras.Model, stages: Any, head: int, shape: tuple) -> list[Stage]:
     if not isinstance(stages, int) or isinstance(stages, bool):
         return split_stages(model, head, stages, shape)
-    cut = split_stages(model, head)
+    cut = split_stages(model, head, input_shape=shape)
     if not 1 <= stages <= len(cut):
         raise ValueError(
             f"Expected from 1 to {len(cut)} stages, those before the classifier, which is the last "

@@ -129,6 +129,12 @@ class Segment(_EndOfMask):
     def from_config(cls, config: dict[str, Any]) -> "Segment":
         return cls(**{**config, "graph": graph.from_config(config["graph"])})
 
+    def resize(self, features_in: tuple) -> None:
+        """Gives axes of open size the sizes of the examples that the segment is to read."""
+        self.graph = graph.resized(self.graph, features_in)
+        self.features_in = tuple(self.graph.input_shape[1:])
+        self.features_out = tuple(graph.tensors(self.graph)[self.graph.output].shape[1:])
+
     @property
     def flops(self) -> int:
         """Forward FLOPs per example."""
@@ -144,7 +150,8 @@ class Stage(Segment):
 
     The `preamble` holds the calls between the stage before (or the model's input) and this stage,
     which are not trained; `None` if there are no such calls. The `name` of a stage is the name of
-    its first projection.
+    its first projection. In `any_features_out`, which is like `features_out`, axes whose size the
+    model leaves open are `None`, whatever the size of the examples.
 
     Example:
 
@@ -159,6 +166,7 @@ class Stage(Segment):
         self, graph: Graph, output_shape: tuple, preamble: Segment | None, name: str
     ) -> None:
         super().__init__(graph, output_shape, name=name)
+        self.any_features_out = self.features_out
         # Keras would count the preamble's weights among the stage's, so Keras must not see it.
         object.__setattr__(self, "preamble", preamble)
 
@@ -263,7 +271,8 @@ def split_stages(
             at least 0; an encoder has no classifier, so `head=0`. Only used if `stages` is `None`.
         stages: Names of the layers of each stage, for a cut of your own. A subclassed model needs
             `stages`; its named layers are applied one after another.
-        input_shape: Shape of a subclassed model's input, without the batch axis.
+        input_shape: Shape of an input, without the batch axis. A subclassed model needs the shape;
+            a model that takes inputs of any size is cut for inputs of this size.
 
     Returns:
         The stages, from input to output.
@@ -279,7 +288,18 @@ def split_stages(
         segments, calls = _segments(flat), flat.calls
         cut = _named(flat, segments, stages) if stages is not None else _cut(flat, segments, head)
     _refuse_shared_weights(cut, calls)
+    _resize(cut, input_shape)
     return cut
+
+
+def _resize(stages: list[Stage], input_shape: tuple | None) -> None:
+    """Gives axes whose size the model leaves open the sizes of an input."""
+    if input_shape is None:
+        return
+    shape = tuple(input_shape)
+    for segment in [s for stage in stages for s in (stage.preamble, stage) if s]:
+        segment.resize(shape)
+        shape = segment.features_out
 
 
 def in_unit_interval(segments: Sequence[Segment]) -> bool:

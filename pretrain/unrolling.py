@@ -1,5 +1,6 @@
 """A pretrained stack unrolled into one deep autoencoder."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,11 @@ from scipy.special import ndtri
 
 from pretrain import graph
 from pretrain.backend import Tensor
-from pretrain.checks import positive
+from pretrain.checks import fits, positive
 from pretrain.examples import Examples
 from pretrain.graph import Call
-from pretrain.internals import layers_of, sharing_objects
-from pretrain.objectives import Objective, VariationalAutoencoder
+from pretrain.internals import functional, layers_of, sharing_objects
+from pretrain.objectives import VariationalAutoencoder
 from pretrain.objectives.autoencoder import unpooling_layers
 from pretrain.objectives.decoders import Tied
 from pretrain.report import Report, StageReport, check_report
@@ -146,7 +147,7 @@ class DeepAutoencoder(keras.Model):
         if positive("steps", steps) < 2:
             raise ValueError(f"`steps` must be an integer of at least 2. Received: steps={steps}")
         shape = tuple(self.encoder.input_shape[1:])
-        if not np.shape(a) == np.shape(b) == shape:
+        if np.shape(a) != np.shape(b) or not fits(np.shape(a), shape):
             raise ValueError(
                 f"`a` and `b` must be single inputs, of shape {shape}. "
                 f"Received: a of shape {np.shape(a)}, b of shape {np.shape(b)}"
@@ -228,9 +229,15 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
     The layers are shared, not copied: fine-tuning the deep autoencoder moves the stages of `model`
     and the decoders in `report`. Dropout and augmentation are off, as in pretraining.
 
-    The output has the shape of the model's input and the units of the first stage's input. If
-    `model` starts by rescaling or normalizing, the targets of `fit` must be rescaled in the same
-    way: `deep.fit(x, x / 255)` for a model that starts with `Rescaling(1 / 255)`.
+    The output is what the first pretrained layer reads; flattened or reshaped inputs get the shape
+    that they had before. If `model` starts with preprocessing, so must the targets of `fit`:
+    `deep.fit(x, x / 255)` for a model that starts with `Rescaling(1 / 255)`, and images of the new
+    size for a model that starts with `Resizing`.
+
+    A model that takes inputs of any size becomes a deep autoencoder of any size, if all its stages
+    are convolutions, or layers that work step by step. A size must differ from that of the examples
+    of the pretraining by a multiple of all strides, or the reconstruction has another size. The
+    decoder of any other stage always returns the size of these examples.
 
     Example:
 
@@ -250,8 +257,9 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
         member: Index of the member that `model` is, from 0; `None` if no population was pretrained.
 
     Returns:
-        The deep autoencoder, from (n, ...) to (n, ...) of the same shape. Its outputs lie in
-        [0, 1] if the objective took the first stage's input for binary.
+        The deep autoencoder, from (n, ...) to (n, ...) of the same shape, unless the model starts
+        with preprocessing that changes the shape. The outputs lie in [0, 1] if the objective took
+        the first stage's input for binary.
 
     Raises:
         ValueError: If model, report and member do not belong together, a stage has no decoder, or
@@ -365,7 +373,8 @@ def _cut(model: Any, report: Report, member: int) -> list[Stage]:
                 "Expected stages with a decoder, which reconstructs the stage's input. Received: "
                 f"stage {trained.name!r}, pretrained with {type(trained.objective).__name__}"
             )
-    shape = report.stages[0].decoders[member].output_shape[1:]
+    chain = functional(model) is None
+    shape = report.stages[0].decoders[member].output_shape[1:] if chain else None
     stages = split_stages(model, 0, report.layers, shape)[: len(report.stages)]
     pairs = zip(report.stages, stages, strict=False)
     decoded = [trained.objective.pieces(stage)[0] for trained, stage in pairs]
@@ -375,12 +384,17 @@ def _cut(model: Any, report: Report, member: int) -> list[Stage]:
         (trained.decoders[member].output_shape[1:], models[member].input_shape[1:])
         for trained, models in zip(report.stages, readers, strict=True)
     ]
-    if found != expected:
+    if len(found) != len(expected) or not all(map(_agree, found, expected)):
         raise ValueError(
             "Expected the model that was pretrained, with stages of inputs and outputs of shapes "
             f"{expected}. Received: a model with stages of inputs and outputs of shapes {found}"
         )
     return stages
+
+
+def _agree(found: tuple, expected: tuple) -> bool:
+    """Whether the shapes of a stage are those expected, where `None` stands for any size."""
+    return all(map(fits, found, expected))
 
 
 def _is_variational(trained: Any) -> bool:
@@ -391,7 +405,7 @@ def _decoding(stage: Stage, trained: StageReport, member: int, last: bool) -> li
     """Layers from a stage's output, or its latent variables, to a reconstruction of its input."""
     mean = _mean(trained.heads[member]) if not last and _is_variational(trained) else []
     unpooling = unpooling_layers(trained.objective.pieces(stage))
-    decoder = _tied_to(stage, trained.objective, trained.decoders[member])
+    decoder = _tied_to(stage, trained.decoders[member])
     sigmoid = [kl.Activation("sigmoid")] if trained.objective.binary else []
     return [*mean, *unpooling, decoder, *sigmoid]
 
@@ -401,15 +415,17 @@ def _mean(head: keras.Model) -> list[keras.Layer]:
     return [head, kl.Cropping1D((0, 1)), kl.Reshape(head.output_shape[2:])]
 
 
-def _tied_to(stage: Stage, objective: Objective, decoder: keras.Model) -> keras.Model:
+def _tied_to(stage: Stage, decoder: keras.Model) -> keras.Model:
     """The decoder of a stage; a tied decoder is tied to the stage itself.
 
     The report's decoder may be tied to a copy, in which a population's member has its weights.
     """
-    tied = _tied_layers(decoder)
-    if not tied or tied[0].encoder is stage.projection.operation:
+    tied, encoder = _tied_layers(decoder), stage.projection.operation
+    if not tied or tied[0].encoder is encoder:
         return decoder
-    rebuilt = objective.build(stage, seed=0).decoder
+    layers = [each.of(encoder) if each is tied[0] else each for each in decoder.layers]
+    start = keras.Input(decoder.input_shape[1:])
+    rebuilt = keras.Sequential([start, *layers], name=decoder.name)
     for new, old in zip(_tied_layers(rebuilt)[0].own, tied[0].own, strict=True):
         new.assign(old)
     return rebuilt
@@ -422,23 +438,33 @@ def _tied_layers(decoder: keras.Model) -> list[Tied]:
 def undoing(stage: Stage, first: Stage) -> list[keras.Layer]:
     """Layers that undo a stage's preamble, from the stage's input to the previous stage's output.
 
-    The layers that undo the preamble of the `first` stage give the shape of the model's input, but
-    not its values.
+    Of the preamble of the `first` stage, these layers undo no more than the arrangements since the
+    shape was last changed by preprocessing, which cannot be undone.
     """
-    calls = stage.preamble.graph.calls if stage.preamble else []
+    calls = stage.preamble.graph.calls[::-1] if stage.preamble else []
+    if stage is first:
+        calls = [c for c in itertools.takewhile(_keeps_shape, calls) if _arranges(c)]
     untrained = [call.operation.name for call in calls if graph.matrices(call.operation)]
     if untrained:
         raise ValueError(
             "A deep autoencoder has decoders of pretrained stages only, and cannot undo a layer "
-            "that was not pretrained, such as one of a frozen backbone. Expected a model that "
-            f"starts behind that layer: keras.Model(model.get_layer({stage.name!r}).input, "
-            f"model.output). Received: layers {untrained} before stage {stage.name!r}"
+            "that was not pretrained. Expected pretrained stages that follow one another. "
+            f"Received: layers {untrained} before stage {stage.name!r}"
         )
-    return [layer for call in reversed(calls) for layer in _inverse(call, stage, stage is first)]
+    return [layer for call in calls for layer in _inverse(call, stage)]
 
 
-def _inverse(call: Call, stage: Stage, leading: bool) -> list[keras.Layer]:
-    """Layers that undo a call; before the first stage, a call that keeps the shape stays."""
+def _keeps_shape(call: Call) -> bool:
+    """Whether a call only arranges values, or changes them one by one."""
+    one = len(call.inputs) == 1 and not graph.matrices(call.operation)
+    return _arranges(call) or (one and call.output_shape == call.input_shape)
+
+
+def _arranges(call: Call) -> bool:
+    return isinstance(call.operation, kl.Flatten | kl.Reshape | kl.Permute)
+
+
+def _inverse(call: Call, stage: Stage) -> list[keras.Layer]:
     operation, shape = call.operation, call.input_shape[1:]
     if isinstance(operation, kl.Flatten | kl.Reshape):
         return [kl.Reshape(shape)]
@@ -446,13 +472,9 @@ def _inverse(call: Call, stage: Stage, leading: bool) -> list[keras.Layer]:
         return [kl.Permute(tuple(int(axis) + 1 for axis in np.argsort(operation.dims)))]
     if isinstance(operation, _IDENTITIES):
         return []
-    alone = len(call.inputs) == 1 and not graph.matrices(operation)
-    if leading and alone and call.output_shape == call.input_shape:
-        return []
-    where = "before the first stage" if leading else "between stages"
     raise ValueError(
-        f"Only Flatten, Reshape and Permute layers can be undone {where}. Expected `stages` to "
-        "name all other layers, each in the stage that the layer belongs to. Received: layer "
+        "Only Flatten, Reshape and Permute layers can be undone between stages. Expected `stages` "
+        "to name all other layers, each in the stage that the layer belongs to. Received: layer "
         f"{operation.name!r} ({type(operation).__name__}) before stage {stage.name!r}"
     )
 

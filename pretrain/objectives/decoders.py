@@ -32,9 +32,11 @@ def build_decoder(stage: Stage, tied: bool, seed: int, copy: bool = False) -> ke
     """A decoder for a stage, from code to pre-activation of the reconstruction.
 
     Where code and input have the same spatial axes (or steps), the decoder repeats or cuts the
-    code's pixels to the size of the input and convolves. Other decoders are dense layers. The
-    weights of a `tied` decoder are the transposed weights of the stage's projection, or with `copy`
-    (see `Objective.build`) of a copy of the projection; a tied decoder has a bias of its own.
+    code's pixels to the size of the input and convolves. Such a decoder follows the size of its
+    code where the model takes inputs of any size. Other decoders are dense layers, for inputs of
+    one size. The weights of a `tied` decoder are the transposed weights of the stage's projection,
+    or with `copy` (see `Objective.build`) of a copy of the projection; a tied decoder has a bias of
+    its own.
     """
     _refuse_unknown_sizes(stage)
     _refuse_tokens(stage)
@@ -54,15 +56,17 @@ def build_decoder(stage: Stage, tied: bool, seed: int, copy: bool = False) -> ke
         ),
         *permutation(np.argsort(orders[1])),
     ]
-    return keras.Sequential(
-        [keras.Input(stage.features_out), *layers], name=f"{stage.name}_decoder"
-    )
+    fixed = any(isinstance(layer, kl.Reshape) for layer in layers)
+    start = keras.Input(stage.features_out if fixed else stage.any_features_out)
+    return keras.Sequential([start, *layers], name=f"{stage.name}_decoder")
 
 
 def _refuse_unknown_sizes(stage: Stage) -> None:
     if None in stage.features_in + stage.features_out:
         raise ValueError(
-            "A decoder needs fixed sizes. Expected a model with a fixed input shape. Received: "
+            "A decoder is built for examples of one size. Expected the shape of an example, as in "
+            "split_stages(model, input_shape=x.shape[1:]), and stages whose outputs have a size "
+            "that follows from it. Received: "
             f"stage {stage.name!r} from {stage.features_in} to {stage.features_out}"
         )
 
@@ -167,10 +171,25 @@ def _dense(
 
 def _tied(transposed: keras.Layer, stage: Stage, source: tuple, target: tuple) -> list[keras.Layer]:
     if isinstance(transposed, kl.Dense):
-        return [TiedDense(transposed), kl.Reshape(target)]
+        kept = (*source[:-1], transposed.kernel.shape[0]) == target
+        return [TiedDense(transposed), *([] if kept else [kl.Reshape(target)])]
     call = stage.projection
-    shape = arranged(call.output_shape[1:], channels_last(stage, call.output_shape[1:]))
-    return [*_resize(source[:-1], shape[:-1]), TiedConvolution(transposed, target[:-1])]
+    *counts, _ = arranged(call.output_shape[1:], channels_last(stage, call.output_shape[1:]))
+    axes = enumerate(zip(counts, target[:-1], strict=True))
+    margins = [_margins(transposed, axis, *sizes) for axis, sizes in axes]
+    return [*_resize(source[:-1], counts), TiedConvolution(transposed, margins)]
+
+
+def _margins(layer: keras.Layer, axis: int, count: int, size: int) -> tuple[int, int]:
+    """How many pixels the transpose of a convolution has before and behind its input of a size.
+
+    The convolution has `count` outputs along the axis. Pixels that it did not reach count as -1.
+    """
+    stride = layer.strides[axis]
+    extent = (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
+    padding = max(0, (count - 1) * stride + extent - size)
+    before = padding // 2 if layer.padding == "same" else 0
+    return before, (count - 1) * stride + max(extent, stride) - before - size
 
 
 def _resize(source: Sequence[int], target: Sequence[int]) -> list[keras.Layer]:
@@ -219,7 +238,8 @@ def _tied_layer(stage: Stage, source: tuple, target: tuple, copy: bool) -> keras
     if not fits:
         raise ValueError(
             "Tied weights need a stage with a single Dense or Conv layer, which has as many "
-            "output channels as the stage: use tied=False. Received: stage "
+            "output channels as the stage, and no groups or causal padding: use tied=False. "
+            "Received: stage "
             f"{stage.name!r} of {[operation.name for operation in stage.operations]}"
         )
     if not copy:
@@ -239,6 +259,10 @@ class Tied(keras.layers.Layer):
     def build(self, input_shape: tuple) -> None:
         inputs = self.encoder.kernel.shape[-2]
         self.bias = self.add_weight(shape=(inputs,), initializer="zeros", name="bias")
+
+    def of(self, encoder: keras.Layer) -> "Tied":
+        """The transpose of another layer of the same architecture, not built."""
+        return type(self)(**{**self.get_config(), "encoder": encoder})
 
     @property
     def own(self) -> list[keras.Variable]:
@@ -271,25 +295,17 @@ class TiedDense(Tied):
 
 @keras.saving.register_keras_serializable("pretrain")
 class TiedConvolution(Tied):
-    """The transpose of a convolution, channels last, whose input has the spatial `size`."""
+    """The transpose of a convolution, channels last.
 
-    def __init__(self, encoder: keras.Layer, size: tuple, **kwargs: Any) -> None:
+    Along each spatial axis, `margins` says how many pixels are cut off before and behind.
+    """
+
+    def __init__(self, encoder: keras.Layer, margins: Sequence, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
-        self.size = tuple(size)
-
-    def build(self, input_shape: tuple) -> None:
-        super().build(input_shape)
-        self.margins = list(map(self._margin, range(len(self.size)), self.size, input_shape[1:-1]))
+        self.margins = [tuple(pair) for pair in margins]
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "size": self.size}
-
-    def _margin(self, axis: int, size: int, count: int) -> int:
-        """How many pixels the encoder pads before its input along an axis, for `count` outputs."""
-        layer = self.encoder
-        extent = (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
-        padding = (count - 1) * layer.strides[axis] + extent - size
-        return max(0, padding) // 2 if layer.padding == "same" else 0
+        return {**super().get_config(), "margins": [list(pair) for pair in self.margins]}
 
     def call(self, x: Tensor) -> Tensor:
         layer = self.encoder
@@ -297,9 +313,8 @@ class TiedConvolution(Tied):
         kernel = _spread(self.kernel, layer.dilation_rate)
         padded = ops.conv_transpose(x, kernel, layer.strides, "valid")
         # Pixels that the encoder padded are cut off. Pixels that it did not reach become zero.
-        ends = [m + n for m, n in zip(self.margins, self.size, strict=True)]
-        missing = [(0, max(0, e - s)) for e, s in zip(ends, padded.shape[1:-1], strict=True)]
-        window = [slice(m, e) for m, e in zip(self.margins, ends, strict=True)]
+        missing = [(0, max(0, -behind)) for _, behind in self.margins]
+        window = [slice(before, -behind if behind > 0 else None) for before, behind in self.margins]
         return ops.pad(padded, [(0, 0), *missing, (0, 0)])[:, *window] + self.bias
 
 

@@ -178,8 +178,9 @@ class Learner(keras.layers.Layer):
     @property
     def flops(self) -> int:
         """Forward FLOPs per example."""
-        calls = [call for model in self.companions for call in graph.flatten(model).calls]
-        return self.stage.flops + sum(call.flops for call in calls)
+        shape = self.stage.features_out
+        graphs = [graph.resized(graph.flatten(model), shape) for model in self.companions]
+        return self.stage.flops + sum(call.flops for each in graphs for call in each.calls)
 
     def architecture_text(self) -> str:
         """A text that is equal for learners of the same architecture."""

@@ -130,6 +130,20 @@ def words(x):
     return layers.LSTM(3)(layers.Embedding(9, 3, mask_zero=True)(x))
 
 
+def application(name, end=None):
+    """One of Keras's applications without weights, maybe only up to the layer `end`."""
+
+    def model():
+        options = {"weights": None, "input_shape": (32, 32, 3), "classes": 10}
+        whole = getattr(keras.applications, name)(**options)
+        if end is None:
+            return whole
+        last = whole.get_layer(end).output
+        return keras.Model(whole.input, layers.Dense(2)(layers.Flatten()(last)))
+
+    return model
+
+
 UNTIED = "denoising sparse contractive variational supervised"
 ALL = UNTIED + " tied"
 # name: (build, the objectives that train all its stages)
@@ -216,7 +230,13 @@ ARCHITECTURES = {
     "frames": (sequential(VIDEO, lambda: layers.TimeDistributed(conv())), UNTIED),
     "embedding": (functional((4,), words, dtype="int32"), "supervised"),
     "frozen first layer": (frozen, ALL),
+    "ResNet50": (application("ResNet50", "conv2_block2_out"), UNTIED),
+    "MobileNetV2": (application("MobileNetV2", "expanded_conv_project_BN"), UNTIED),
+    "EfficientNetV2B0": (application("EfficientNetV2B0", "block2b_add"), UNTIED),
+    "DenseNet121": (application("DenseNet121", "conv2_block2_concat"), UNTIED),
 }
+# All the stages of the applications, of which the table has the first.
+STAGES = {"ResNet50": 17, "MobileNetV2": 32, "EfficientNetV2B0": 34, "DenseNet121": 62}
 
 
 def outcome(model, objective):
@@ -272,6 +292,17 @@ def test_what_works_works_in_a_compiled_program(name, kind):
     x, y = uniform(8, *model.input_shape[1:]), np.arange(8) % 2
     targets = {"y": y} if objective.needs_targets else {}
     report = greedy_pretrain(model, x, objective, epochs=1, batch_size=4, verbose=0, **targets)
+    assert np.isfinite(report.history["loss"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pretrain.report.PretrainingWarning")
+@pytest.mark.parametrize("name", STAGES)
+def test_applications_are_cut_at_every_block_and_pretrained(name):
+    model = application(name)()
+    assert len(split_stages(model)) == STAGES[name]
+    x, options = uniform(4, 32, 32, 3), {"epochs": 1, "batch_size": 4, "verbose": 0}
+    report = greedy_pretrain(model, x, Autoencoder(), stages=2, **options)
     assert np.isfinite(report.history["loss"]).all()
 
 

@@ -169,13 +169,45 @@ def test_tied_weights_do_not_undo_a_permutation():
         reconstruction(stage, tied=True)
 
 
+def of_size(size, stack, channels=3):
+    inputs = keras.Input((*size, channels))
+    return keras.Model(inputs, layers.Dense(2)(keras.Sequential(stack)(inputs)))
+
+
 def test_sizes_must_be_known():
-    inputs = keras.Input((None, 3))
-    h = layers.Conv1D(4, 3)(inputs)
-    model = keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling1D()(h)))
-    (stage,) = split_stages(model)
-    with pytest.raises(ValueError, match="fixed sizes.*Received: stage .*None"):
+    (stage,) = split_stages(of_size((None,), [layers.Conv1D(4, 3)]))
+    with pytest.raises(ValueError, match=r"input_shape=x\.shape\[1:\].*Received: stage .*None"):
         reconstruction(stage)
+
+
+CONV = {"padding": "same"}
+OF_ANY_SIZE = {
+    "signals": (1, lambda: [layers.Conv1D(4, 3)], True),
+    "steps": (1, lambda: [layers.Dense(4)], True),
+    "recurrent": (1, lambda: [layers.LSTM(4, return_sequences=True)], False),
+    "frames": (1, lambda: [layers.TimeDistributed(layers.Dense(4))], False),
+    "pooling": (2, lambda: [layers.Conv2D(4, 3, 2, **CONV), layers.MaxPooling2D()], True),
+    "dilated": (2, lambda: [layers.Conv2D(4, 5, dilation_rate=2, **CONV)], True),
+}
+
+
+@pytest.mark.parametrize(
+    "name, tied", [(n, t) for n, (*_, ties) in OF_ANY_SIZE.items() for t in {False, ties}]
+)
+def test_a_decoder_of_any_size_is_that_of_each_size(name, tied):
+    rank, build, _ = OF_ANY_SIZE[name]
+    stack = build()
+    model = of_size((None,) * rank, stack)
+    (found,) = split_stages(model, input_shape=(8,) * rank + (3,))
+    decoder = reconstruction(found, tied=tied).decoder
+    for size in ((8, 8), (16, 12)):
+        (stage,) = split_stages(of_size(size[:rank], stack))
+        expected = reconstruction(stage, tied=tied).decoder
+        for variable, value in zip(decoder.weights, expected.weights, strict=True):
+            value.assign(variable)
+        code = ops.convert_to_tensor(uniform(2, *stage.features_out))
+        np.testing.assert_allclose(array(decoder(code)), array(expected(code)), atol=1e-6)
+        assert expected.output_shape == (None, *size[:rank], 3)
 
 
 class Block(layers.Layer):

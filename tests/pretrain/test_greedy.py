@@ -851,10 +851,7 @@ def test_new_layers_on_a_frozen_backbone_are_pretrained_alone():
     error = np.mean((array(report.stages[0].decoders[0](codes)) - features) ** 2)
     assert error < report.stages[0].history["loss"].iloc[0] / 2
     # Nor does a deep autoencoder reconstruct more.
-    with pytest.raises(ValueError, match="frozen backbone.*Received: layers .*'new_1'"):
-        unroll(model, report)
-    behind = keras.Model(model.get_layer("new_1").input, model.output)
-    assert unroll(behind, report).reconstruct(features).shape == features.shape
+    assert unroll(model, report).reconstruct(images).shape == features.shape
 
 
 def test_a_frozen_stage_is_refused_before_anything_moves(x):

@@ -178,6 +178,63 @@ def between(*middle):
     return model, report
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda: [layers.Rescaling(1 / 4, offset=-1), layers.Resizing(4, 4), layers.Flatten()],
+        lambda: [layers.Flatten(), layers.Rescaling(3.0), layers.Reshape((8, 8, 1))],
+        lambda: [layers.ZeroPadding2D(1), layers.Rescaling(2.0)],
+        lambda: [layers.Conv2D(2, 3, name="frozen")],
+    ],
+)
+def test_the_output_is_what_the_first_stage_reads(first):
+    preprocessing = keras.Sequential([keras.Input((8, 8, 1)), *first()])
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), *preprocessing.layers, layers.Dense(5, name="h"), layers.Dense(2)]
+    )
+    report = pretrained(model, Autoencoder(), stages=[["h"]])
+    x = uniform(3, 8, 8, 1)
+    deep = unroll(model, report)
+    read = array(preprocessing(x))
+    code = array(model.get_layer("h")(read))
+    np.testing.assert_allclose(deep.encode(x), code, **CLOSE)
+    # The decoder is linear before its sigmoid.
+    expected = sigmoid(array(report.stages[0].decoders[0](code)))
+    np.testing.assert_allclose(deep.reconstruct(x).ravel(), expected.ravel(), **CLOSE)
+    sizes = {2: (4, 4, 1)}.get(read.ndim, read.shape[1:])
+    assert deep.reconstruct(x).shape == (3, *sizes)
+
+
+@pytest.mark.filterwarnings("ignore::pretrain.report.PretrainingWarning")
+def test_pretrained_at_one_size_and_used_at_any(tmp_path):
+    def build(steps):
+        stack = [
+            layers.Conv1D(4, 3, padding="same", strides=2, activation="relu"),
+            layers.SimpleRNN(3, return_sequences=True),
+            layers.GlobalAveragePooling1D(),
+        ]
+        model = keras.Sequential([keras.Input((steps, 2)), *stack, layers.Dense(2)])
+        for number, variable in enumerate(model.trainable_variables):
+            variable.assign(uniform(*variable.shape, seed=number))
+        return model
+
+    x, other = uniform(16, 8, 2), uniform(3, 12, 2)
+    model, fixed = build(None), build(8)
+    settings = {"epochs": 1, "batch_size": 8, "verbose": 0}
+    report = greedy_pretrain(model, x, Autoencoder(), **settings)
+    alone = greedy_pretrain(fixed, x, Autoencoder(), **settings)
+    for found, expected in zip(model.weights, fixed.weights, strict=True):
+        np.testing.assert_array_equal(array(found), array(expected))
+    assert report.to_frame()["flops"].tolist() == alone.to_frame()["flops"].tolist()
+    deep = unroll(model, report)
+    code = keras.Sequential(model.layers[:2])(other)
+    np.testing.assert_allclose(deep.encode(other), array(code), **CLOSE)
+    assert deep.reconstruct(other).shape == other.shape
+    deep.save(tmp_path / "deep.keras")
+    loaded = keras.saving.load_model(tmp_path / "deep.keras")
+    np.testing.assert_allclose(loaded.reconstruct(other), deep.reconstruct(other), **CLOSE)
+
+
 def test_arrangements_between_stages_are_undone():
     model, report = between(
         layers.Reshape((3, 2, 2)),
