@@ -1,4 +1,4 @@
-"""Run studies and report on them: `python -m studies --help`."""
+"""The command line, which runs studies and reports on them: `python -m studies --help`."""
 
 import argparse
 import os
@@ -47,7 +47,8 @@ class UsageError(Exception):
 def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] = run_cell) -> int:
     """Run the command line, by default that of the process; `run_cell` trains a cell in a worker.
 
-    Returns the exit code: 0, 1 if something failed, 2 for a wrong command, 130 if interrupted.
+    Returns the exit code: 0, 1 if something failed, 2 for a wrong command, 130 for a run that was
+    interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
@@ -64,9 +65,6 @@ def main(argv: list[str] | None = None, run_cell: Callable[..., list[dict]] = ru
     except (JournalError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
 
 
 def _parser(argv: list[str]) -> argparse.ArgumentParser:
@@ -420,7 +418,3 @@ def _print_status(run: Run) -> None:
 
 def _row(study: str, scale: str, *columns: object) -> str:
     return f"{study:<16}{scale:<10} " + "".join(f"{column!s:>10}" for column in columns)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
