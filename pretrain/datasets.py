@@ -70,6 +70,11 @@ class Dataset(NamedTuple):
     classes: int
     class_names: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        shapes = ", ".join(f"{name} {x.shape}" for name, (x, _) in parts.items())
+        return f"<Dataset {self.name}, {self.classes} classes: {shapes}>"
+
 
 def load(
     name: str | os.PathLike,

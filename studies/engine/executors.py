@@ -258,7 +258,8 @@ def _prepare(log: Path) -> None:
 def use_one_thread() -> None:
     """Tell the libraries that this process has not imported yet to compute in one thread."""
     flags = os.environ.get("XLA_FLAGS", "")
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"), TF_CPP_MIN_LOG_LEVEL="3")
+    # TensorFlow logs errors, but not how it starts.
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"), TF_CPP_MIN_LOG_LEVEL="2")
     if _XLA_ONE_THREAD not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_XLA_ONE_THREAD}".strip()
 

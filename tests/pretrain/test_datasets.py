@@ -75,6 +75,13 @@ def test_mnist_is_the_official_one(mnist):
     assert mnist.test[1][:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
+def test_a_dataset_shows_shapes_instead_of_values(mnist):
+    assert repr(mnist) == (
+        "<Dataset mnist, 10 classes: train (50000, 28, 28, 1), validation (10000, 28, 28, 1), "
+        "test (10000, 28, 28, 1)>"
+    )
+
+
 def test_values_are_what_they_promise(mnist):
     for x, y in (mnist.train, mnist.validation, mnist.test):
         assert (x.dtype, y.dtype) == (np.float32, np.int64)
