@@ -1,27 +1,5 @@
-from collections import OrderedDict
-from functools import partial
-
 import keras
 import pytest
-
-from pretrain import backend, members
-
-# Programs of one kind are not taken for programs of the other kind.
-_PLAIN = OrderedDict()
-
-
-@pytest.fixture
-def plain_graphs(monkeypatch):
-    """On TensorFlow, programs are graphs that XLA does not compile.
-
-    For tests of what is computed, which would wait for XLA most of the time. What XLA makes of the
-    programs is shown by the tests of populations, objectives, architectures and precision.
-    """
-    monkeypatch.setattr(members, "_programs", _PLAIN)
-    if keras.backend.backend() == "tensorflow":
-        from tensorflow import function as graph
-
-        monkeypatch.setattr(backend, "_compile", lambda f: graph(partial(f), autograph=False))
 
 
 @pytest.fixture(autouse=True)
