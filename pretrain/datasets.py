@@ -24,6 +24,15 @@ NAMES = ("mnist", "digits", "fashion_mnist", "cifar10")
 _MNIST = files("pretrain") / "data" / "mnist.npz"
 _MNIST_SHA256 = "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64"
 _DEBIAN = Path("/usr/share/datasets")
+# SHA-256 of the idx files as they are published, unpacked, in the order of `Official`.
+_PUBLISHED = {
+    "fashion_mnist": (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    )
+}
 _HOW_TO_GET = {
     "fashion_mnist": "Download the four files of https://github.com/zalandoresearch/fashion-mnist "
     "and pass their folder as `folder`; on Debian, `apt install dataset-fashion-mnist`.",
@@ -60,6 +69,11 @@ class Dataset(NamedTuple):
     test: Arrays
     classes: int
     class_names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        shapes = ", ".join(f"{name} {x.shape}" for name, (x, _) in parts.items())
+        return f"<Dataset {self.name}, {self.classes} classes: {shapes}>"
 
 
 def load(
@@ -104,7 +118,7 @@ def load(
         folder: A folder with `"fashion_mnist"` (the four idx files, plain or .gz), `"cifar10"` (the
             batches of the binary version) or a `<name>.npz`, in the folder itself
             or in a subfolder. Only if the dataset is not there, Keras's cache, Debian's package and
-            Keras's download are tried.
+            Keras's download are tried. Other data are not taken for Fashion-MNIST.
 
     Returns:
         A `Dataset`.
@@ -347,7 +361,7 @@ def _find(name: str, folder: str | os.PathLike | None) -> Official:
     failures = []
     for place, reader in _places(name, folder):
         try:
-            return reader()
+            return _as_published(name, reader())
         # Keras raises an Exception when a download fails, and a damaged file can raise any.
         except Exception as error:
             failures.append(f"- {place}: {error}")
@@ -356,6 +370,25 @@ def _find(name: str, folder: str | os.PathLike | None) -> Official:
         f"No usable copy of {name} was found in any of these places:\n{listed}\n"
         f"{_HOW_TO_GET[name]} Received: name={name!r}, folder={folder!r}"
     )
+
+
+def _as_published(name: str, official: Official) -> Official:
+    """Refuse other data that have the name of a known dataset."""
+    expected = _PUBLISHED.get(name)
+    if expected and tuple(map(_digest_of_idx, official)) != expected:
+        x = official.x_train
+        raise ValueError(
+            f"its contents are not those that were published as {name}. Data of your own are "
+            f"loaded by the path of their file or folder: load(PATH). Received: x_train of "
+            f"{x.dtype} and shape {x.shape}"
+        )
+    return official
+
+
+def _digest_of_idx(values: np.ndarray) -> str:
+    """The SHA-256 of an idx file with these values."""
+    header = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
+    return hashlib.sha256(header + values.astype(np.uint8).tobytes()).hexdigest()
 
 
 def _places(

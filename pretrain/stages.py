@@ -170,6 +170,9 @@ class Stage(Segment):
         # Keras would count the preamble's weights among the stage's, so Keras must not see it.
         object.__setattr__(self, "preamble", preamble)
 
+    def __repr__(self) -> str:
+        return f"<Stage {self.name}, from {self.features_in} to {self.features_out}>"
+
     @property
     def projection(self) -> Call:
         """The first call with a projection."""

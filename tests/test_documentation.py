@@ -34,6 +34,7 @@ def test_every_public_name_is_documented():
     assert set(pretrain.__all__) - modules <= names
 
 
+@pytest.mark.usefixtures("plain_graphs")
 @pytest.mark.parametrize("module, name", documented(), ids=lambda each: each.rpartition(".")[2])
 def test_the_example_of_a_docstring_runs(module, name):
     matplotlib.use("agg")

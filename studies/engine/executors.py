@@ -195,8 +195,8 @@ class _Worker:
 
 def machine_memory() -> int:
     """Bytes of memory of the machine, or of the container."""
-    (limit,) = _quota("memory.max") or (math.inf,)
-    return int(min(psutil.virtual_memory().total, limit))
+    limit = _limit("memory.max") or _limit("memory/memory.limit_in_bytes")
+    return min([psutil.virtual_memory().total, *limit])
 
 
 def cores() -> int:
@@ -204,14 +204,18 @@ def cores() -> int:
     # macOS does not have it.
     affinity = getattr(os, "sched_getaffinity", None)
     found = len(affinity(0)) if affinity else os.cpu_count() or 1
-    time, period = _quota("cpu.max") or (math.inf, 1)
+    quota = _limit("cpu.max") or _limit("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+    time, period = quota or (math.inf, 1)
     return max(1, int(min(found, time / period)))
 
 
-def _quota(name: str) -> list[int]:
-    """The numbers of a container's limit; empty if there is no limit."""
+def _limit(*names: str) -> list[int]:
+    """The numbers in files that limit a container; empty if there is no limit."""
     with suppress(OSError, ValueError):
-        return [int(number) for number in (_CGROUP / name).read_text().split()]
+        texts = [(_CGROUP / name).read_text() for name in names]
+        numbers = [int(number) for number in " ".join(texts).split()]
+        # The second version of control groups writes "max" for no limit, the first version -1.
+        return numbers if min(numbers) > 0 else []
     return []
 
 
@@ -254,7 +258,8 @@ def _prepare(log: Path) -> None:
 def use_one_thread() -> None:
     """Tell the libraries that this process has not imported yet to compute in one thread."""
     flags = os.environ.get("XLA_FLAGS", "")
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"), TF_CPP_MIN_LOG_LEVEL="3")
+    # TensorFlow logs errors, but not how it starts.
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"), TF_CPP_MIN_LOG_LEVEL="2")
     if _XLA_ONE_THREAD not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_XLA_ONE_THREAD}".strip()
 

@@ -21,6 +21,9 @@ from pretrain import (
     split_stages,
 )
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 N = 32
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

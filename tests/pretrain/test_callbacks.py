@@ -18,6 +18,9 @@ from pretrain import (
     networks,
 )
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 X = uniform(48, 6)
 SGD = {"epochs": 3, "batch_size": 16, "optimizer": keras.optimizers.SGD(0.5, momentum=0.5)}
 CALLBACKS = {

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import pickle
 import subprocess
 import sys
@@ -53,6 +54,8 @@ def offline(monkeypatch, tmp_path):
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(datasets, "_DEBIAN", tmp_path / "debian")
+    # The arrays of these tests stand for the published ones.
+    monkeypatch.setattr(datasets, "_PUBLISHED", {})
     monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", refuse)
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", refuse)
     return tmp_path / "keras" / "datasets"
@@ -70,6 +73,13 @@ def test_mnist_is_the_official_one(mnist):
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(labels).tolist() == counts
     assert mnist.test[1][:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+
+
+def test_a_dataset_shows_shapes_instead_of_values(mnist):
+    assert repr(mnist) == (
+        "<Dataset mnist, 10 classes: train (50000, 28, 28, 1), validation (10000, 28, 28, 1), "
+        "test (10000, 28, 28, 1)>"
+    )
 
 
 def test_values_are_what_they_promise(mnist):
@@ -562,6 +572,27 @@ def test_downloads_at_last(offline, monkeypatch, colors):
     found = load("cifar10", train_size=3, validation_size=1)
     np.testing.assert_array_equal(found.test[1], test[1])
     assert found.train[0].shape == (3, 32, 32, 3)
+
+
+def test_other_data_do_not_pass_for_fashion_mnist(offline, tmp_path, monkeypatch, arrays):
+    write_idx(tmp_path / "mine", arrays)
+    files = [f"{s}-{k}-ubyte" for s in ("train", "t10k") for k in ("images-idx3", "labels-idx1")]
+    contents = [(tmp_path / "mine" / name).read_bytes() for name in files]
+    published = tuple(hashlib.sha256(content).hexdigest() for content in contents)
+    monkeypatch.setattr(datasets, "_PUBLISHED", {"fashion_mnist": published})
+    check_gray(load("fashion_mnist", folder=tmp_path / "mine"), arrays)
+    for key in arrays:
+        other = {**arrays, key: arrays[key][::-1]}
+        write_idx(tmp_path / "mine", other)
+        message = r"not those that were published as fashion_mnist.*load\(PATH\).*\(60, 5, 4\)"
+        with pytest.raises(FileNotFoundError, match=message):
+            load("fashion_mnist", folder=tmp_path / "mine")
+        check_own(load(tmp_path / "mine"), other)
+
+
+@pytest.mark.skipif(not datasets._DEBIAN.is_dir(), reason="the package of Debian is not installed")
+def test_the_package_of_debian_is_as_published():
+    assert load("fashion_mnist").test[1][:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
 
 
 def test_the_folder_comes_first(offline, tmp_path, arrays):

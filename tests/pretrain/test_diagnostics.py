@@ -18,6 +18,9 @@ from pretrain_helpers import (
 
 from pretrain import Population, SupervisedGreedy, diagnostics, greedy_pretrain, networks, plots
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 

@@ -25,6 +25,9 @@ from pretrain.estimators import (  # noqa: E402
     StackedAutoencoder,
 )
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 SMALL = {"hidden_layer_sizes": (5,), "activation": "sigmoid", "random_state": 0, "batch_size": 10}
 BRIEF = {**SMALL, "pretraining_epochs": 1, "epochs": 2}
 # Pretraining would only be compiled anew for every check: the tests below pretrain.

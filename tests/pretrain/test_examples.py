@@ -12,6 +12,9 @@ from pretrain_helpers import array, gaussian, uniform, values
 
 from pretrain import Autoencoder, Population, SupervisedGreedy, greedy_pretrain, networks
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 N, BATCH = 50, 16
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 SETTINGS = {"loss": LOSS, "epochs": 2, "batch_size": BATCH}

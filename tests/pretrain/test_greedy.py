@@ -22,6 +22,9 @@ from pretrain import (
     unroll,
 )
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 N, BATCH, EPOCHS = 64, 16, 3
 SETTINGS = {"epochs": EPOCHS, "batch_size": BATCH, "verbose": 0}
 

@@ -23,6 +23,9 @@ from pretrain import (
     unroll,
 )
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 X = uniform(48, 6)
 LOSS = "binary_crossentropy"
 GREEDY = {"epochs": 1, "pretrain": greedy_pretrain}

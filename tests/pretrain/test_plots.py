@@ -19,6 +19,9 @@ from pretrain import (
     unroll,
 )
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 
 @pytest.fixture(autouse=True)
 def off_screen():

@@ -8,8 +8,9 @@ from pretrain_helpers import array, digest, gaussian, uniform, values
 import pretrain
 from pretrain import Autoencoder, Population, greedy_pretrain, networks
 
-N, BATCH, EPOCHS = 56, 16, 3
-STEPS = -(-N // BATCH)
+# A partial batch would be a second update to compile: the tests that are about it have another n.
+N, BATCH, EPOCHS = 48, 16, 3
+PARTIAL = 8
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 SETTINGS = {"loss": LOSS, "epochs": EPOCHS, "batch_size": BATCH}
 
@@ -94,21 +95,27 @@ def batch_orders(seeds, n=N, batch_size=BATCH, epochs=EPOCHS, **options):
     return np.array(found)
 
 
+def batches_of_seed_5(n):
+    """Batches of indices in the order in which a population of seed 5 sees them."""
+    (seen,) = batch_orders([5], n)
+    return [np.flatnonzero(epoch == step) for epoch in seen for step in range(-(-n // BATCH))]
+
+
 @pytest.fixture(scope="module")
 def order():
-    """Batches of indices in the order in which a population of seed 5 sees them."""
-    (seen,) = batch_orders([5])
-    return [np.flatnonzero(epoch == step) for epoch in seen for step in range(STEPS)]
+    return batches_of_seed_5(N)
 
 
 def test_an_epoch_is_a_permutation_of_all_examples():
-    for seen in batch_orders([5, 6, 5]).reshape(-1, N):
-        assert np.bincount(seen).tolist() == [*[BATCH] * (STEPS - 1), N % BATCH]
+    n = N + PARTIAL
+    for seen in batch_orders([5, 6, 5], n).reshape(-1, n):
+        assert np.bincount(seen).tolist() == [*[BATCH] * (N // BATCH), PARTIAL]
 
 
 def test_what_fills_no_batch_may_be_left_out():
-    for seen in batch_orders([5, 6], drop_remainder=True).reshape(-1, N):
-        assert np.bincount(seen + 1).tolist() == [N % BATCH, *[BATCH] * (N // BATCH)]
+    n = N + PARTIAL
+    for seen in batch_orders([5, 6], n, drop_remainder=True).reshape(-1, n):
+        assert np.bincount(seen + 1).tolist() == [PARTIAL, *[BATCH] * (N // BATCH)]
 
 
 def test_a_batch_may_be_larger_than_the_data():
@@ -148,13 +155,11 @@ class InverseTime(keras.optimizers.schedules.InverseTimeDecay):
 
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.2),
-    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
     "nesterov": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
     "adam": lambda: keras.optimizers.Adam(0.02),
     "amsgrad": lambda: keras.optimizers.Adam(0.02, amsgrad=True),
     "rmsprop": lambda: keras.optimizers.RMSprop(0.01, momentum=0.5, centered=True),
     "adamw": lambda: keras.optimizers.AdamW(0.02, weight_decay=0.1),
-    "weight decay": lambda: keras.optimizers.SGD(0.1, weight_decay=0.1),
     "clipnorm": lambda: keras.optimizers.SGD(0.5, clipnorm=0.05),
     "global clipnorm": lambda: keras.optimizers.Adam(0.02, global_clipnorm=0.05),
     "clipvalue": lambda: keras.optimizers.SGD(0.5, clipvalue=0.01),
@@ -180,10 +185,19 @@ def test_fit_equals_keras_for_every_optimizer(x, y, order, name):
     assert not optimizer.built
 
 
+def test_fit_equals_keras_with_a_partial_batch():
+    n = N + PARTIAL
+    x, y, model = gaussian(n, 6), np.arange(n) % 3, net(5)
+    population = Population(net, [5])
+    history = population.fit(x, y, optimizer="sgd", learning_rate=0.2, **SETTINGS)
+    losses = train_with_keras(model, batches_of_seed_5(n), x, y, keras.optimizers.SGD(0.2))
+    close(population.member(0), model)
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        {"kernel_regularizer": keras.regularizers.L2(0.1)},
         {"kernel_regularizer": "l1", "bias_regularizer": keras.regularizers.L1L2(0.1, 0.2)},
         {"activity_regularizer": keras.regularizers.L2(0.01)},
         {"kernel_constraint": keras.constraints.MaxNorm(0.5)},

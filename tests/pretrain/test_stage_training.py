@@ -17,6 +17,9 @@ from pretrain import (
     networks,
 )
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 X = uniform(64, 6)
 HELD_OUT = uniform(40, 6, seed=2)
 

@@ -309,6 +309,11 @@ def test_the_model_is_left_as_it_was(case):
         np.testing.assert_array_equal(array(variable), value)
 
 
+def test_a_stage_shows_the_shapes_of_an_example():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4, name="code"), layers.Dense(2)])
+    assert repr(split_stages(model)[0]) == "<Stage code, from (6,) to (4,)>"
+
+
 def test_one_stage_is_left_out_by_default():
     model = sequential(VECTOR, dense(5, "a"), dense(4, "b"), dense(3, "head"))
     assert [stage.name for stage in split_stages(model)] == ["a", "b"]

@@ -12,6 +12,9 @@ from pretrain import (
     split_stages,
 )
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 
 def blobs(n=96, shape=(6,), seed=0):
     """Three classes, each brighter in features of its own."""

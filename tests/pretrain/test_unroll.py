@@ -23,6 +23,9 @@ from pretrain import (
 )
 from pretrain.report import Report, StageReport
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 # A step or two cost less than compiling them; not so on JAX.
 EAGER = keras.backend.backend() == "tensorflow"

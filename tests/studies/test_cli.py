@@ -16,7 +16,7 @@ import pytest
 from fake_cells import SCALE
 
 from studies import depth
-from studies.__main__ import main
+from studies.commands import main
 from studies.engine import journal
 from studies.engine.study import load, questions
 
@@ -82,9 +82,9 @@ def custom(results, study="depth"):
     return study.scale(folder.name, folder)
 
 
-def spawn(*arguments, **options):
-    """Run the command line in a process of its own."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+def spawn(*arguments, folders=(), **options):
+    """Run the command line in a process of its own, with modules from `folders`, too."""
+    path = os.pathsep.join(map(str, [ROOT, ROOT / "tests", *folders]))
     return subprocess.Popen(
         [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": path},
@@ -168,7 +168,7 @@ def test_if_everything_fails_there_is_no_table(results, capsys):
 
 
 _SLOW = (
-    "import sys, fake_cells, studies.depth, studies.__main__ as m;"
+    "import sys, fake_cells, studies.depth, studies.commands as m;"
     "studies.depth.SCALES = {'quick': fake_cells.SCALE};"
     "m._print_part = lambda run: print('the table');"
     "sys.exit(m.main(sys.argv[1:], fake_cells.slow))"
@@ -197,6 +197,31 @@ def test_ctrl_c_keeps_what_is_recorded_and_says_how_to_go_on(results, first):
     assert run(results) == 0
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_the_imports_with_one_line(tmp_path, times):
+    (tmp_path / "sitecustomize.py").write_text(_SLOW_IMPORT)
+    command = ["-m", "studies", "list"]
+    process = spawn(*command, folders=[tmp_path], preexec_fn=fake_cells.hear_ctrl_c)
+    assert process.stdout.readline() == "importing\n"
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "Interrupted.\n")
+
+
+_SLOW_IMPORT = """\
+import sys, time
+
+class Slow:
+    def find_spec(name, *_):
+        if name == "studies.commands":
+            print("importing", flush=True)
+            time.sleep(60)
+
+sys.meta_path.insert(0, Slow)
+"""
+
+
 def test_what_there_is_of_the_table_is_printed(results, monkeypatch, capsys):
     report = sys.modules["studies.report.write"]
     monkeypatch.setattr(report, "table_of", lambda *_: "a part of the table", raising=False)
@@ -205,7 +230,7 @@ def test_what_there_is_of_the_table_is_printed(results, monkeypatch, capsys):
         run(results, run_cell=run_cell)
         capsys.readouterr()
         with monkeypatch.context() as patch:
-            patch.setattr("studies.__main__.execute", interrupted)
+            patch.setattr("studies.commands.execute", interrupted)
             assert run(results) == 130
         found.append("a part of the table" in capsys.readouterr().out)
     assert found == [False, True]
@@ -217,7 +242,7 @@ def interrupted(*_):
 
 def test_a_terminal_that_has_not_every_letter_gets_its_table(monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    code = "import studies.__main__ as m; m.questions = lambda: {'a': '1 ± 2'}; m.main(['list'])"
+    code = "import studies.commands as m; m.questions = lambda: {'a': '1 ± 2'}; m.main(['list'])"
     output, errors = spawn("-c", code).communicate(timeout=20)
     assert (output, errors) == ("a  1 ? 2\n", "")
 
@@ -281,9 +306,9 @@ def test_a_backend_that_is_not_installed_is_refused(results, monkeypatch, capsys
 
 
 def test_there_are_no_more_workers_than_fit_in_memory(results, monkeypatch, capsys):
-    monkeypatch.setattr("studies.__main__.cores", lambda: 8)
+    monkeypatch.setattr("studies.commands.cores", lambda: 8)
     for gib, workers in ((64, 8), (3, 2), (0.5, 1)):
-        monkeypatch.setattr("studies.__main__.machine_memory", lambda gib=gib: gib * 2**30)
+        monkeypatch.setattr("studies.commands.machine_memory", lambda gib=gib: gib * 2**30)
         assert run(results, "--dry-run") == 0
         assert f"with {workers} workers" in capsys.readouterr().out
 
@@ -374,7 +399,7 @@ def test_every_axis_has_an_option(study, capsys):
         main(["run", study, "--help"])
     text = capsys.readouterr().out
     axes = {field.name for field in fields(SCALE)}
-    axes -= {"axes", "kind", "features", "classes", "demonstration"}
+    axes -= {"axes", "kind", "features", "classes", "demonstration", "only_at", "reference"}
     axes = {name for name in axes if not name.startswith("headline")} | load(study).kind.axes.keys()
     flags = {f"--{name.replace('_', '-')}" for name in axes - {"report_seeds"}} | {"--seeds"}
     assert not [flag for flag in flags if f"{flag} " not in text]

@@ -14,7 +14,7 @@ import pytest
 from fake_cells import SCALE, STUDY
 
 from studies import depth
-from studies.__main__ import main
+from studies.commands import main
 from studies.engine import journal
 from studies.engine.execute import Run, execute
 from studies.engine.executors import ClusterExecutor, LocalExecutor, on_worker
@@ -47,7 +47,7 @@ def run(tmp_path):
 def command(tmp_path, monkeypatch):
     """The arguments that run a small study, of which nothing is reported."""
     monkeypatch.setattr(depth, "SCALES", {"quick": SCALE})
-    monkeypatch.setattr("studies.__main__._print_table", lambda run: None)
+    monkeypatch.setattr("studies.commands._print_table", lambda run: None)
     return ["run", "depth", "--results", str(tmp_path / "results")]
 
 

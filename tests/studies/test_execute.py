@@ -368,17 +368,33 @@ def test_what_keeps_cells_from_ending_is_told_once(run, capsys, monkeypatch):
     assert capsys.readouterr().out.count("Something is wrong.") == 1
 
 
-def test_cores_and_memory_are_those_of_the_container(tmp_path, monkeypatch):
-    whole = executors.cores(), executors.machine_memory()
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"cpu.max": "{0} {1}", "memory.max": "{2}"},
+        {
+            "cpu/cpu.cfs_quota_us": "{0}",
+            "cpu/cpu.cfs_period_us": "{1}",
+            "memory/memory.limit_in_bytes": "{2}",
+        },
+    ],
+    ids=["second version", "first version"],
+)
+def test_cores_and_memory_are_those_of_the_container(tmp_path, monkeypatch, files):
+    monkeypatch.setattr(executors.os, "cpu_count", lambda: 8)
+    monkeypatch.delattr(executors.os, "sched_getaffinity", raising=False)
+    memory = executors.psutil.virtual_memory().total
     monkeypatch.setattr(executors, "_CGROUP", tmp_path)
-    assert (executors.cores(), executors.machine_memory()) == whole
-    for cpu, memory, expected in (
-        ("max 100000", "max", whole),
-        ("100000 100000", "1000", (1, 1000)),
-        ("50000 100000", str(2**60), (1, whole[1])),
+    assert (executors.cores(), executors.machine_memory()) == (8, memory)
+    without = ("max", "max") if "cpu.max" in files else ("-1", 2**63 - 4096)
+    for quota, limit, expected in (
+        (*without, (8, memory)),
+        ("250000", "1000", (2, 1000)),
+        ("50000", 2**60, (1, memory)),
     ):
-        (tmp_path / "cpu.max").write_text(f"{cpu}\n")
-        (tmp_path / "memory.max").write_text(f"{memory}\n")
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text.format(quota, 100_000, limit) + "\n")
         assert (executors.cores(), executors.machine_memory()) == expected
 
 

@@ -284,13 +284,11 @@ def test_other_data_than_the_trial_names_are_refused(tmp_path):
 
 
 def test_noise_does_not_pass_for_a_known_dataset(tmp_path):
-    noise = np.random.RandomState(0).randint(0, 256, (200, 5, 5)).astype("uint8")
+    noise = np.random.RandomState(0).randint(0, 256, (200, 5, 5, 3)).astype("uint8")
     labels = np.arange(200) % 10
-    np.savez(
-        tmp_path / "fashion_mnist.npz", x_train=noise, y_train=labels, x_test=noise, y_test=labels
-    )
-    asked = replace(cell(trial("he", "report", dataset="fashion_mnist")), shape=(784, 10))
-    with pytest.raises(ValueError, match="784 features.*Received: fashion_mnist with 25"):
+    np.savez(tmp_path / "cifar10.npz", x_train=noise, y_train=labels, x_test=noise, y_test=labels)
+    asked = replace(cell(trial("he", "report", dataset="cifar10")), shape=(3072, 10))
+    with pytest.raises(ValueError, match="3072 features.*Received: cifar10 with 75"):
         run_cell(asked, tmp_path, data_folder=tmp_path)
 
 
