@@ -14,12 +14,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pretrain.checks import positive
-from pretrain.readers import EXPECTED, Official, is_readable, read, read_cifar, read_idx, read_npz
+from pretrain.readers import (
+    EXPECTED,
+    Official,
+    is_readable,
+    read,
+    read_cifar,
+    read_covertype,
+    read_idx,
+    read_npz,
+)
 from pretrain.seeds import derive
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
-NAMES = ("mnist", "digits", "fashion_mnist", "cifar10")
+NAMES = ("mnist", "digits", "fashion_mnist", "cifar10", "covertype")
 
 _MNIST = files("pretrain") / "data" / "mnist.npz"
 _MNIST_SHA256 = "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64"
@@ -39,7 +48,12 @@ _HOW_TO_GET = {
     "cifar10": "Download and unpack the binary version from "
     "https://www.cs.toronto.edu/~kriz/cifar.html and pass its folder as `folder`. The Python "
     "version is pickled, and a pickle can run any code.",
+    "covertype": "Download https://archive.ics.uci.edu/dataset/31/covertype and pass the folder of "
+    "covtype.data.gz as `folder`.",
 }
+# Examples of each class of Covertype, as its authors count them.
+_COVERTYPE = (211_840, 283_301, 35_754, 2_747, 9_493, 17_367, 20_510)
+_COVERTYPE_URL = "https://archive.ics.uci.edu/ml/machine-learning-databases/covtype/covtype.data.gz"
 
 
 class Dataset(NamedTuple):
@@ -104,11 +118,12 @@ def load(
 
     Args:
         name: `"mnist"` (inside this package), `"digits"` (from scikit-learn), `"fashion_mnist"`,
-            `"cifar10"`, or a path. A `.npz` file has the keys of Keras's mnist.npz: `x_train` and
-            `x_test` of shape `(n, height, width[, channels])` or `(n, features)`, `y_train` and
-            `y_test`. A `.csv` or `.csv.gz` file has a header and a column of labels, named `label`,
-            `class`, `target` or `y`. A folder has four idx files, plain or `.gz`, such as those of
-            EMNIST; or a folder of images for each class, or such folders within `train` and `test`.
+            `"cifar10"`, `"covertype"` (a table of forest land, columns scaled to [0, 1]), or a
+            path. A `.npz` file has the keys of Keras's mnist.npz: `x_train` and `x_test` of shape
+            `(n, height, width[, channels])` or `(n, features)`, `y_train` and `y_test`. A `.csv` or
+            `.csv.gz` file has a header and a column of labels, named `label`, `class`, `target` or
+            `y`. A folder has four idx files, plain or `.gz`, such as those of EMNIST; or a folder
+            of images for each class, or such folders within `train` and `test`.
         train_size: Number of training examples, at least 1. `None`: all examples of the official
             training set that are not for validation.
         validation_size: Number of validation examples, at least 1. `None`: a fifth of the official
@@ -116,9 +131,10 @@ def load(
         seed: Integer. The seed and the dataset determine which examples are for training and which
             for validation.
         folder: A folder with `"fashion_mnist"` (the four idx files, plain or .gz), `"cifar10"` (the
-            batches of the binary version) or a `<name>.npz`, in the folder itself
-            or in a subfolder. Only if the dataset is not there, Keras's cache, Debian's package and
-            Keras's download are tried. Other data are not taken for Fashion-MNIST.
+            batches of the binary version), `"covertype"` (covtype.data, plain or .gz, or
+            covtype.csv) or a `<name>.npz`, in the folder itself or in a subfolder. Only if the
+            dataset is not there, Keras's cache, Debian's package and Keras's download are tried.
+            Other data are not taken for Fashion-MNIST or Covertype.
 
     Returns:
         A `Dataset`.
@@ -241,7 +257,7 @@ def _official(name: str | os.PathLike, folder: str | os.PathLike | None) -> Offi
         return _find(str(name), folder)
     if folder is not None:
         raise ValueError(
-            f"`folder` is for {' and '.join(_HOW_TO_GET)} only. "
+            f"`folder` is for {', '.join(_HOW_TO_GET)} only. "
             f"Received: name={name!r}, folder={folder!r}"
         )
     if name in NAMES:
@@ -375,7 +391,8 @@ def _find(name: str, folder: str | os.PathLike | None) -> Official:
 def _as_published(name: str, official: Official) -> Official:
     """Refuse other data that have the name of a known dataset."""
     expected = _PUBLISHED.get(name)
-    if expected and tuple(map(_digest_of_idx, official)) != expected:
+    counted = tuple(np.bincount(official.y_train)) if name == "covertype" else _COVERTYPE
+    if expected and tuple(map(_digest_of_idx, official)) != expected or counted != _COVERTYPE:
         x = official.x_train
         raise ValueError(
             f"its contents are not those that were published as {name}. Data of your own are "
@@ -409,6 +426,8 @@ def _places(
 
 def _download(name: str) -> Official:
     keras = import_module("keras")
+    if name == "covertype":
+        return _checked(read_covertype(Path(keras.utils.get_file(origin=_COVERTYPE_URL))))
     train, test = getattr(keras.datasets, name).load_data()
     official = Official(*train, *test)
     if official.x_train.ndim == 4 and keras.config.image_data_format() == "channels_first":
@@ -436,9 +455,16 @@ def _formats(name: str) -> Iterator[tuple[str, Callable[[Path], Official]]]:
     if name == "fashion_mnist":
         yield "train-images-idx3-ubyte", read_idx
         yield "train-images-idx3-ubyte.gz", read_idx
+    elif name == "covertype":
+        for file in ("covtype.data.gz", "covtype.data", "covtype.csv"):
+            yield file, partial(_read_covertype, file)
     else:
         yield "data_batch_1.bin", read_cifar
     yield f"{name}.npz", lambda folder: read_npz(folder / f"{name}.npz")
+
+
+def _read_covertype(file: str, folder: Path) -> Official:
+    return read_covertype(folder / file)
 
 
 # Checking

@@ -97,6 +97,24 @@ def _read_csv(path: Path) -> Official:
     return Official(x.to_numpy(), table[found[0]].to_numpy())
 
 
+def read_covertype(path: Path) -> Official:
+    """The table of Covertype (Blackard 1998), with a header or without, plain or .gz.
+
+    Ten columns are measured in units of their own, and are brought to [0, 1] by their least and
+    greatest values; the others are 0 or 1.
+    """
+    import pandas as pd
+
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        has_header = not file.read(1).isdigit()
+    table = pd.read_csv(path, header=0 if has_header else None).to_numpy()
+    if table.shape[1:] != (55,) or table.dtype.kind not in "iu":
+        raise ValueError(f"expected 55 columns of integers, not {table.dtype} of {table.shape}")
+    x, y = table[:, :-1].astype("float32"), table[:, -1]
+    low, high = x.min(axis=0), x.max(axis=0)
+    return Official((x - low) / np.maximum(high - low, 1), y - 1)
+
+
 def _shortened(names) -> str:
     shown = [str(name) for name in names[:5]]
     more = f" and {len(names) - 5} others" if len(names) > 5 else ""

@@ -23,12 +23,15 @@ _MOST = 10**8
 CUSTOM = "custom"
 _FILE = "scale.json"
 
+# The share of the most frequent class, where classes are not equally frequent.
+_MOST_FREQUENT = {"covertype": 0.4876}
 # Size of the flattened input and number of classes, so that planning need not load the data.
 _SHAPES = {
     "mnist": (784, 10),
     "fashion_mnist": (784, 10),
     "cifar10": (3072, 10),
     "digits": (64, 10),
+    "covertype": (54, 7),
 }
 
 # An arm's name, then a value of each axis.
@@ -228,6 +231,10 @@ class Scale:
     def shape(self, dataset: str) -> tuple[int, int]:
         """Size of the flattened input of a dataset, and its number of classes."""
         return _SHAPES.get(dataset, (self.features, self.classes))
+
+    def chance(self, dataset: str) -> float:
+        """Error of naming the most frequent class of a dataset for every example."""
+        return 1 - _MOST_FREQUENT.get(dataset, 1 / self.shape(dataset)[1])
 
 
 def _product(axes: dict[str, tuple]) -> list[dict[str, Any]]:

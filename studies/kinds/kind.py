@@ -69,11 +69,10 @@ class Metric:
         diverged: A function of the trial's record and the scale, which returns what a diverged run
             counts as. Where it returns `None`, a diverged run has no such number: its rate is the
             worst, means leave the run out, and a claim about it is not judged.
-        at_chance: A function of a dataset's number of classes: a run whose value is above has
+        at_chance: A function of a dataset's error of chance: a run whose value is above has
             learned nothing. `None` if the metric knows no chance.
         resolution: A function of the scale: the least difference between two values.
         on_test: Whether the metric is measured on the test set, which selection must not see.
-        only_with: Name of a field of the trial; where the field is 0, the metric says nothing.
     """
 
     name: str
@@ -84,10 +83,9 @@ class Metric:
     lower_is_better: bool = True
     roles: tuple[str, ...] = ("report",)
     diverged: Callable[[Mapping[str, Any], Scale], float | None] = _nothing
-    at_chance: Callable[[int], float] | None = None
+    at_chance: Callable[[float], float] | None = None
     resolution: Callable[[Scale], float] = lambda scale: 0.0
     on_test: bool = False
-    only_with: str = ""
 
     def text(self, value: float) -> str:
         """A stored value as it is shown, with its unit."""

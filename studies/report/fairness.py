@@ -75,7 +75,7 @@ def trains(selection: pd.DataFrame, scale: Scale) -> bool | None:
         return None
     # Trials at a rate are a whole, of which a single lucky seed is no training.
     errors = selection.groupby("learning_rate")[metric.name].mean()
-    chance = metric.at_chance(scale.shape(selection["dataset"].iloc[0])[1])
+    chance = metric.at_chance(scale.chance(selection["dataset"].iloc[0]))
     return bool((errors < chance).any())
 
 

@@ -81,7 +81,7 @@ def failed(runs: pd.DataFrame, metric: Metric, scale: Scale) -> pd.Series:
     diverged = runs["status"] == "diverged"
     if metric.at_chance is None:
         return diverged
-    chance = {d: metric.at_chance(scale.shape(d)[1]) for d in runs["dataset"].unique()}
+    chance = {d: metric.at_chance(scale.chance(d)) for d in runs["dataset"].unique()}
     return diverged | (runs[metric.name] > runs["dataset"].map(chance).astype(float))
 
 
@@ -124,9 +124,7 @@ def _values(metric, results: list[dict], scale: Scale) -> pd.Series:
         if record["status"] == "diverged" and record["role"] in metric.roles:
             counted = metric.diverged(record, scale)
             value = value if counted is None else counted
-        if value is None or metric.only_with and not record[metric.only_with]:
-            value = math.nan
-        values.append(value)
+        values.append(math.nan if value is None else value)
     return pd.Series(values, dtype=float)
 
 

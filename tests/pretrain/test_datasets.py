@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pretrain import datasets
@@ -293,7 +294,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_folder_is_not_ignored(tmp_path):
-    with pytest.raises(ValueError, match="`folder` is for fashion_mnist and cifar10 only"):
+    with pytest.raises(ValueError, match="`folder` is for fashion_mnist, cifar10, covertype only"):
         load("mnist", folder=tmp_path)
 
 
@@ -588,6 +589,26 @@ def test_other_data_do_not_pass_for_fashion_mnist(offline, tmp_path, monkeypatch
         with pytest.raises(FileNotFoundError, match=message):
             load("fashion_mnist", folder=tmp_path / "mine")
         check_own(load(tmp_path / "mine"), other)
+
+
+@pytest.mark.parametrize("file", ["covtype.data.gz", "covtype.data", "covtype.csv"])
+def test_covertype_is_scaled_by_column_and_counted(offline, tmp_path, monkeypatch, file):
+    random = np.random.RandomState(0)
+    measured, binary = random.randint(-50, 4000, (40, 10)), random.randint(0, 2, (40, 44))
+    table = np.hstack([measured, binary, np.arange(40)[:, np.newaxis] % 4 + 1])
+    names = [f"column {i}" for i in range(55)]
+    header = names if file.endswith("csv") else False
+    pd.DataFrame(table, columns=names).to_csv(tmp_path / file, index=False, header=header)
+    with pytest.raises(FileNotFoundError, match="not those that were published as covertype"):
+        load("covertype", folder=tmp_path)
+    monkeypatch.setattr(datasets, "_COVERTYPE", (10, 10, 10, 10))
+    found = load("covertype", 20, 5, folder=tmp_path)
+    assert (found.classes, found.train[0].shape, found.test[0].shape) == (4, (20, 54), (8, 54))
+    low, high = measured.min(axis=0), measured.max(axis=0)
+    scaled = np.hstack([(measured - low) / (high - low), binary]).astype("float32")
+    rows = {row.tobytes(): label for row, label in zip(scaled, table[:, -1] - 1, strict=True)}
+    x, y = (np.concatenate(parts) for parts in zip(*found[1:4], strict=True))
+    assert [rows[row.tobytes()] for row in x] == y.tolist()
 
 
 @pytest.mark.skipif(not datasets._DEBIAN.is_dir(), reason="the package of Debian is not installed")

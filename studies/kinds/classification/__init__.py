@@ -19,13 +19,8 @@ _DEEPEST = 10_000
 CHANCE_MARGIN = 0.05
 
 
-def chance(classes: int) -> float:
-    """Error of guessing."""
-    return 1 - 1 / classes
-
-
 def _guessing(record: Mapping[str, Any], scale: Scale) -> float:
-    return chance(scale.shape(record["dataset"])[1])
+    return scale.chance(record["dataset"])
 
 
 _error = partial(
@@ -34,7 +29,7 @@ _error = partial(
     difference="points",
     factor=100,
     diverged=_guessing,
-    at_chance=lambda classes: chance(classes) - CHANCE_MARGIN,
+    at_chance=lambda chance: chance - CHANCE_MARGIN,
 )
 _validation_error = partial(_error, roles=("selection", "report"))
 _test_error = partial(_error, on_test=True, resolution=lambda scale: 1 / scale.test_size)

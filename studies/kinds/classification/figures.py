@@ -15,7 +15,6 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from studies.engine.scale import Scale
-from studies.kinds.classification import chance
 from studies.report import figures as common
 from studies.report.figures import figure
 from studies.report.frame import by_place, reported
@@ -169,7 +168,7 @@ def _axis_panel(ax: Axes, rows: pd.DataFrame, scale: Scale, axis: str, names: li
 
 
 def _chance_line(ax: Axes, frame: pd.DataFrame, scale: Scale, values: dict[str, Any]) -> None:
-    guessing = chance(scale.shape(values.get("dataset", scale.dataset))[1])
+    guessing = scale.chance(values.get("dataset", scale.dataset))
     if reported(frame)["test_error"].max() > guessing / 2:
         ax.axhline(guessing, color="gray", linestyle=":", linewidth=1, label="chance")
 
