@@ -145,15 +145,17 @@ def rate_sensitivity(frame: pd.DataFrame, scale: Scale) -> Drawing:
     "Expected validation error against tuning budget",
     "The expected error of the best of n learning rates, drawn from the grid without replacement "
     "(Dodge et al. 2019), against the cost of the selection runs at n rates, with the pretraining "
-    "of each run in full. The number n goes from 1 to the size of the grid.",
+    "of each run in full. The number n goes from 1 to the size of the grid. Where the pretraining "
+    "rate was chosen by such runs at other rates, a line begins behind the cost of these runs.",
     needs="learning_rates",
     role="selection",
 )
 def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = common.grid(scale, "tuning budget (TFLOP)", "expected validation error (%)")
     selection, styles = frame[frame["role"] == "selection"], common.looks(scale)
+    searched = frame[frame["role"] == "search"].drop_duplicates("key").groupby("arm")["flops"].sum()
     for place, runs in common.filled(selection, scale):
-        _budget_line(panels[place], styles[place[0]], runs)
+        _budget_line(panels[place], styles[place[0]], runs, searched.get(place[0], 0))
     _flops_axis(common.shared(panels))
     _percent_axis(common.shared(panels), selection["validation_error"])
     return drawing
@@ -252,8 +254,8 @@ def _flops_axis(ax: Axes) -> None:
     common.ticks(ax.xaxis, LogLocator(subs=(1, 2, 5)), lambda flops, _: f"{flops / 1e12:g}")
 
 
-def _budget_line(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
+def _budget_line(ax: Axes, look: dict, runs: pd.DataFrame, searched: float) -> None:
     errors = expected_best(runs.groupby("learning_rate")["validation_error"].mean())
     # The cost of a run that diverged at once may be unknown; all runs of a cell cost the same.
     flops = runs["flops"].mean() * runs["seed"].nunique()
-    ax.plot(flops * np.arange(1, len(errors) + 1), errors, **look)
+    ax.plot(searched + flops * np.arange(1, len(errors) + 1), errors, **look)

@@ -8,10 +8,12 @@ from matplotlib.lines import Line2D
 
 from studies.engine.scale import Scale
 from studies.kinds.density import ACTIVE, IMPORTANCE_SAMPLES
-from studies.report import figures
+from studies.kinds.density.equal_bound import gaps_at_equal_bound
+from studies.report import figures, tables
 from studies.report.figures import figure, told
 from studies.report.frame import reported
 from studies.report.show import Show
+from studies.report.statistics import mean_interval
 
 _BOUNDS = {
     "train_bound": {"label": "training", "color": "#c28500", "marker": "s", "linestyle": "--"},
@@ -23,6 +25,11 @@ _BOUNDS = {
         "linestyle": ":",
     },
 }
+_EQUAL_BOUND = """\
+With many latent variables, models may still be learning at the last epoch. So two models are also
+compared at equal training bound: the lower of their two last training bounds, each at the epoch in
+which the model reached that bound. There, the gap between training and validation bound with
+{largest} latent variables is wider by"""
 _NATS = "bound on log p(x) (nats)"
 
 
@@ -216,6 +223,33 @@ class DensityShow(Show):
         samples,
         latent_grid,
     )
+
+    def main_table(self, frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
+        """The numbers of all metrics, a row per place: see `tables.place_table`.
+
+        If nothing but the number of latent variables is varied, `wider_gap` is what the gap of the
+        largest model is wider than the gap of this model, at equal training bound.
+        """
+        table = super().main_table(frame, scale)
+        if scale.varied != ["latent"]:
+            return table
+        gaps = {arm: gaps_at_equal_bound(frame, scale, arm) for arm in scale.arm_names}
+        nothing = mean_interval([])
+        found = [gaps[row.arm].get(row.latent, nothing) for row in table.itertuples()]
+        columns = pd.DataFrame([tables.interval_values("wider_gap", each) for each in found])
+        return pd.concat([table, columns], axis=1)
+
+    def sections(self, table: pd.DataFrame, scale: Scale) -> list[str]:
+        parts = super().sections(table, scale)
+        rows = [] if "wider_gap" not in table else table.dropna(subset="wider_gap").itertuples()
+        lines = [
+            f"{scale.arm(row.arm).label}, than with {row.latent}: "
+            f"{tables.bounds_text(row.wider_gap, row.wider_gap_low, row.wider_gap_high)} nats"
+            for row in rows
+        ]
+        if lines:
+            parts += [_EQUAL_BOUND.format(largest=max(scale.axes["latent"])), tables.listed(lines)]
+        return parts
 
     def training(self, scale: Scale) -> str:
         arms = [
