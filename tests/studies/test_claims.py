@@ -16,6 +16,7 @@ from studies.kinds import classification
 from studies.kinds.kind import Metric
 from studies.report import verdicts
 from studies.report.claims import (
+    MARGIN_REASON,
     AtChance,
     Claim,
     Condition,
@@ -425,7 +426,7 @@ def test_the_frame_has_a_row_per_condition(rows):
     table = verdicts.to_frame(judged(shifted(rows, -1), LOWER, SAME, other=LOWER))
     assert list(table["claim"]) == ["c", "c", "other"]
     assert list(table["below"]) == [0, 0.25, 0]
-    assert list(table["reason"]) == ["", "", ""]
+    assert list(table["reason"]) == ["", MARGIN_REASON, ""]
     assert list(table["spread"]) == pytest.approx([np.std(NOISE[0] - NOISE[1], ddof=1) / 10] * 3)
     assert (table["power"].between(0, 1)).all()
     assert np.isnan(table["above"][0])

@@ -410,9 +410,9 @@ def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(results, capsys):
     assert run(results, "--dry-run", "--workers", "3", run_cell=fake_cells.exits) == 0
     assert not results.exists()
     total, todo = capsys.readouterr().out.splitlines()
-    assert total == "depth quick: 10 cells, 35 trials, 1.6e+10 FLOP"
+    assert total == "depth quick: 10 cells, 35 trials, 1.3e+10 FLOP"
     assert todo == (
-        "To do: 10 cells, 35 trials, 1.6e+10 FLOP: about a minute with 3 workers, at 20 GFLOP/s "
+        "To do: 10 cells, 35 trials, 1.3e+10 FLOP: about a minute with 3 workers, at 20 GFLOP/s "
         "each (assumed: no records of this machine)"
     )
 

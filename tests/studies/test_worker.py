@@ -18,6 +18,8 @@ from studies.engine.study import load, questions
 from studies.engine.trial import Cell, Trial
 from studies.engine.worker import run_cell
 from studies.kinds import classification, density
+from studies.kinds.classification import train as train_module
+from studies.kinds.classification.correctness import unpacked
 
 VARIATIONAL = ARMS["variational"]
 CLASSIFIERS = [name for name, arm in ARMS.items() if arm != VARIATIONAL]
@@ -59,7 +61,7 @@ def trial(arm, role, seed=0, **fields):
     if ARMS[arm].objective and role != "pretraining":
         common |= {"pretraining_epochs": 2, "pretraining_rate": 0.03}
     identity = {"arm": arm, "role": role, "seed": seed, "depth": stages(arm)}
-    return Trial(**common | identity | fields)
+    return classification.ClassificationTrial(**common | identity | fields)
 
 
 def cell(*trials):
@@ -78,7 +80,7 @@ def measured(results):
 
 @pytest.mark.parametrize("arm", CLASSIFIERS)
 def test_report_is_of_the_epoch_of_the_lowest_validation_error(arm, tmp_path):
-    (result,) = run_cell(cell(trial(arm, "report", extra_epochs=1)), tmp_path)
+    (result,) = run_cell(cell(trial(arm, "report", epochs=3)), tmp_path)
     assert result["status"] == "done"
     curves = result["curves"]
     assert set(curves) == {"train_nll", "validation_nll", "validation_error"}
@@ -87,15 +89,13 @@ def test_report_is_of_the_epoch_of_the_lowest_validation_error(arm, tmp_path):
     def stopped(epoch):
         return run_cell(cell(trial(arm, "report", epochs=epoch)), tmp_path)[0]
 
-    best = int(np.argmin(curves["validation_error"][:2])) + 1
+    best = int(np.argmin(curves["validation_error"])) + 1
     assert result["best_epoch"] == best
     assert result["test_error"] == stopped(best)["final_test_error"]
     assert result["test_nll"] == stopped(best)["final_test_nll"]
-    assert result["final_test_error"] == stopped(2)["final_test_error"]
-    longer = int(np.argmin(curves["validation_error"])) + 1
-    assert result["equal_cost_best_epoch"] == longer
-    assert result["equal_cost_test_error"] == stopped(longer)["final_test_error"]
     assert 0 < result["test_error"] < 1
+    correct = unpacked(result["correct"], TINY.test_size)
+    assert result["test_error"] == pytest.approx(1 - correct.mean())
 
 
 @pytest.mark.parametrize("arm", CLASSIFIERS)
@@ -113,6 +113,74 @@ def test_pretraining_reports_every_stage(arm, tmp_path):
     assert np.shape(curves["loss"]) == np.shape(curves["validation_loss"]) == shape
     ratios = np.array(curves["validation_loss"])[:, -1] / curves["baseline"]
     assert result["validation_ratio"] == pytest.approx(max(ratios))
+    assert result["mean_validation_ratio"] == pytest.approx(np.mean(ratios))
+    assert len(curves["dead"]) == len(curves["saturated"]) == stages(arm)
+    assert result["dead"] == max(curves["dead"])
+    assert 0 <= result["probe_error"] <= 1
+
+
+def test_the_probe_is_ridge_regression_on_the_codes_of_the_last_layer():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    data = datasets.load("mnist", 300, 200, seed=0)
+    model = networks.mlp((28, 28, 1), depth=2, units=30, seed=0)
+    encoder = keras.Model(model.input, model.get_layer("hidden_2").output)
+    codes, held_out = (encoder.predict(x, verbose=0) for x, _ in data[1:3])
+    mean, deviation = codes.mean(axis=0), codes.std(axis=0)
+    deviation[deviation == 0] = 1
+    codes, held_out = ((c - mean) / deviation for c in (codes, held_out))
+    probe = linear_model.Ridge(alpha=1e-3 * len(codes)).fit(codes, np.eye(10)[data.train[1]])
+    expected = (probe.predict(held_out).argmax(axis=1) != data.validation[1]).mean()
+    assert train_module._probe_error(model, data) == pytest.approx(expected)
+
+
+RECIPES = [
+    {"schedule": "cosine"},
+    {"noise": "masking"},
+    {"noise": "dropout"},
+    {"optimizer": "momentum"},
+    {"optimizer": "adamw"},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: "-".join(recipe.values()))
+def test_a_recipe_changes_training_and_not_pretraining(recipe, tmp_path):
+    arm = "batch_norm_denoising"
+    plain, changed = (
+        run_cell(cell(trial(arm, "report", learning_rate=0.01, **fields)), tmp_path)[0]
+        for fields in ({}, recipe)
+    )
+    assert changed["status"] == "done"
+    assert changed["curves"]["train_nll"] != plain["curves"]["train_nll"]
+    scale, kind = replace(TINY, arms=(arm,), axes={}), classification.KIND
+    stacks = {
+        kind.stack(scale, scale.arm(arm), kind.base(scale, scale.arm(arm), values))
+        for values in (recipe, {})
+    }
+    assert len(stacks) == 1
+
+
+def test_a_schedule_ends_near_zero_and_the_first_epoch_has_the_whole_rate():
+    rates = [train_module._cosine(10, epoch, 0.1) for epoch in range(10)]
+    assert rates[0] == 0.1
+    assert rates == sorted(rates, reverse=True)
+    assert 0 < rates[-1] < 0.003
+
+
+def test_masking_sets_inputs_to_zero_and_leaves_the_others():
+    masking = train_module._InputMasking(0.25, seed=0)
+    masked = keras.ops.convert_to_numpy(masking(np.ones((50, 400)), training=True))
+    assert set(np.unique(masked)) == {0, 1}
+    assert abs((masked == 0).mean() - 0.25) < 0.02
+    assert (keras.ops.convert_to_numpy(masking(np.ones((5, 4)))) == 1).all()
+
+
+def test_lsuv_gives_pre_activations_of_unit_variance():
+    data = datasets.load("mnist", 500, 100, seed=0)
+    model = train_module.build(trial("lsuv", "report"), ARMS["lsuv"], data)
+    first = model.get_layer("hidden_1")
+    x = data.train[0].reshape(500, -1)
+    before = x @ keras.ops.convert_to_numpy(first.kernel)
+    assert before.std() == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("arm", PRETRAINED)

@@ -179,7 +179,7 @@ def _probe_error(model: keras.Model, data: Dataset) -> float:
 
     The classifier is the ridge regression of the labels' indicators on the standardized codes.
     """
-    encoder = keras.Model(model.input, model.get_layer("head").input)
+    encoder = keras.Model(model.inputs, model.layers[-1].input)
     (x, y), (x_val, y_val) = data.train, data.validation
     codes, held_out = (encoder.predict(each, batch_size=500, verbose=0) for each in (x, x_val))
     codes, held_out = (c.reshape(len(c), -1).astype("float64") for c in (codes, held_out))

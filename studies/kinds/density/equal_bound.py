@@ -33,7 +33,9 @@ def gaps_at_equal_bound(frame: pd.DataFrame, scale: Scale, arm: str) -> dict[int
         latent: each.set_index("seed")["curves"].to_dict()
         for latent, each in runs.groupby("latent")
     }
-    *smaller, largest = sorted(set(scale.axes["latent"]) & set(curves))
+    if not curves:
+        return {}
+    *smaller, largest = sorted(curves)
     return {
         latent: mean_interval(
             [
