@@ -4,6 +4,7 @@ import pandas as pd
 
 from studies.arms import Arm
 from studies.engine.scale import Scale
+from studies.kinds.kind import Metric
 from studies.report import tables
 from studies.report.frame import reported
 
@@ -12,6 +13,7 @@ _INITIALIZERS = {
     "historical": "random weights in ± 1 / √(inputs of the unit)",
     "glorot_uniform": "random weights as Glorot and Bengio (2010) scale them",
     "he_normal": "random weights as He et al. (2015) scale them",
+    "lsuv": "orthogonal weights, scaled to unit variance layer by layer (LSUV)",
 }
 
 _SETTINGS = {
@@ -81,7 +83,7 @@ def _pretrained(arm: Arm, rate: float, frame: pd.DataFrame, scale: Scale) -> dic
     stacks = frame[(frame["role"] == "pretraining") & (frame["arm"] == arm.name)]
     stacks = stacks[stacks["learning_rate"] == rate]
     measured = {
-        metric.label: f"{stacks[metric.name].mean():.3g}"
+        metric.label: _mean(metric, stacks[metric.name])
         for metric in scale.kind.metrics
         if metric.roles == ("pretraining",)
     }
@@ -93,6 +95,12 @@ def _pretrained(arm: Arm, rate: float, frame: pd.DataFrame, scale: Scale) -> dic
         "rates tried": ", ".join(f"{each:g}" for each in sorted(rates)),
         **measured,
     }
+
+
+def _mean(metric: Metric, values: pd.Series) -> str:
+    """The mean over stacks. A metric may say nothing of a stage, or be younger than a record."""
+    known = values.dropna()
+    return metric.text(known.mean()) if len(known) else tables.NOT_APPLICABLE
 
 
 def _initial(initializer: str | dict | None) -> str:
