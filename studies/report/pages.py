@@ -21,14 +21,18 @@ at the edge of its grid decides nothing, unless the arm trains at no rate. The c
 what was found. The *power* is the chance of this verdict in studies that are simulated from the
 records. For an undecided claim, the column says how many pairs of seeds would decide the claim with
 a chance of at least 0.8, if the estimates of the records are true."""
+# The scale that a study is run at first.
+FIRST = "standard"
 _LEDGER = f"""\
 The ledger says what the literature claims and what is found here. Every claim and its check were
 fixed before the run; the page of a study says what was not.
 {_VERDICTS}
 The intervals are adjusted for the number of claims (Holm 1979). A claim may name several effects:
 the column *effect* shows the effect that decides the verdict, which has the least room within its
-bounds. A claim is *not run* (X) if records are missing. The file [claims.csv](claims.csv) holds the
-ledger as data, and [claims.md](claims.md) has the checks in words."""
+bounds. A claim is *not run* (X) if records are missing. Where a claim was judged on several data
+sets, *on all data* it holds if it holds on each, and fails if it fails on any. The file
+[claims.csv](claims.csv) holds the ledger as data, and [claims.md](claims.md) has the checks in
+words."""
 # In a study's docstring, the heading of the part that stands at the end of its page.
 AFTERWORD = "\nWhat was tried\n"
 _DEMONSTRATION = (
@@ -195,7 +199,10 @@ def front_page(entries: list[Entry], has_speed: bool) -> str:
         short = claims.assign(
             study=_linked(claims, "study"), verdict=_linked(claims, "verdict", to_row=True)
         )
-        short = short[["statement", "verdict", "finding", "effect", "pairs", "study"]]
+        if "on all data" in short:
+            short["study"] = short["study"] + " " + short["scale"]
+        wanted = ["statement", "verdict", "on all data", "finding", "effect", "pairs", "study"]
+        short = short[[name for name in wanted if name in short]]
         parts += ["## The ledger", _LEDGER, tables.markdown(short, numbers=False)]
     if has_speed:
         parts += ["## Speed", "[speed.md](speed.md) says how fast many networks train at once."]
@@ -216,7 +223,15 @@ def ledger(entries: list[Entry]) -> pd.DataFrame:
         if judgments
     ]
     columns = ["study", "scale", "claim", *verdicts.LEDGER, "link"]
-    return pd.concat(blocks)[columns] if blocks else pd.DataFrame(columns=columns)
+    if not blocks:
+        return pd.DataFrame(columns=columns)
+    claims = pd.concat(blocks, ignore_index=True)[columns]
+    judged = claims.groupby(["study", "claim"])["verdict"]
+    if (judged.size() > 1).any():
+        of_all = judged.transform(lambda each: verdicts.over_all(list(each)))
+        of_all = of_all.mask(judged.transform("size") == 1, tables.NOT_APPLICABLE)
+        claims.insert(columns.index("link"), "on all data", of_all)
+    return claims
 
 
 def ledger_page(entries: list[Entry]) -> str:
@@ -384,11 +399,8 @@ def _section(entry: Entry) -> list[str]:
     question = tables.escaped(entry.study.question)
     heading = f"## {question}"
     if not entry.found:
-        command = f"python -m studies run {entry.study.command} --scale standard"
-        return [
-            heading,
-            f"The standard run has not been made yet. Its command is:\n\n    {command}",
-        ]
+        command = f"python -m studies run {entry.study.command} --scale {FIRST}"
+        return [heading, f"The {FIRST} run has not been made yet. Its command is:\n\n    {command}"]
     found = next(iter(entry.found.values()))
     folder = quote(found.folder)
     pages = {name: f"{quote(each.folder)}/README.md" for name, each in entry.found.items()}

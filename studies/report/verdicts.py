@@ -24,7 +24,7 @@ import pandas as pd
 from studies.engine.scale import Scale
 from studies.report import statistics
 from studies.report.claims import Claim, Condition
-from studies.report.effects import Measured, judged_columns, measure
+from studies.report.effects import Measured, judged_columns, measure, place_of
 from studies.report.statistics import Interval
 from studies.report.tables import MISSING
 
@@ -129,6 +129,22 @@ def judge(claims: tuple[Claim, ...], frame: pd.DataFrame, scale: Scale) -> list[
         _judgment(claim, found, level)
         for claim, found, level in zip(claims, measured, levels, strict=True)
     ]
+
+
+def asked(claims: tuple[Claim, ...], scale: Scale) -> tuple[Claim, ...]:
+    """The claims that a scale can judge: those about arms and axis values that the scale has."""
+    return tuple(
+        claim
+        for claim in claims
+        if all(place_of(sample, scale) in scale.places for sample in claim.samples)
+    )
+
+
+def over_all(verdicts: list[str]) -> str:
+    """The verdict on a claim that was judged on several data sets: it holds if it holds on all."""
+    if FAILS in verdicts:
+        return FAILS
+    return HOLDS if set(verdicts) == {HOLDS} else UNDECIDED
 
 
 def not_run(claims: tuple[Claim, ...]) -> list[Judgment]:

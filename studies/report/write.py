@@ -19,7 +19,6 @@ from studies.report.answers import Numbers
 from studies.report.figures import render
 from studies.report.pages import Results
 
-VERDICTS = ("standard", "paper")
 PAGE = "README.md"
 # The same page, and its pictures, in a file for a browser.
 INDEX = "index.html"
@@ -89,11 +88,12 @@ def _write_front(
         own = {
             name: found.get((study.name, name))
             or _results(results / study.name / name, study, name)[0]
-            for name in VERDICTS
-            if name in study.scales and "report" in _done(study, name, results / study.name / name)
+            for name, scale in study.scales.items()
+            if not scale.demonstration
+            and "report" in _done(study, name, results / study.name / name)
         }
         judgments = {name: each.judgments for name, each in own.items()}
-        not_run = {VERDICTS[0]: verdicts.not_run(study.claims)}
+        not_run = {pages.FIRST: verdicts.not_run(study.claims)}
         entries.append(pages.Entry(study, own, judgments or not_run))
     front = pages.front_page(entries, has_speed=(results / "speed.md").exists())
     behind = {
@@ -135,7 +135,7 @@ def _results(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFra
     table = frame.frame(records, scale, folder)
     fairness.check(table, scale)
     numbers = study.kind.show.main_table(table, scale)
-    claims = study.claims if name in VERDICTS and not scale.demonstration else ()
+    claims = () if scale.demonstration else verdicts.asked(study.claims, scale)
     counts = plan.tally(scale, records)
     # Incomplete results judge no claim.
     whole = all(status in journal.FINAL for status in +counts)

@@ -540,6 +540,27 @@ def test_claims_of_equivalence_have_29_pairs():
     assert {len(scale.seeds(place_of(s, scale))) for s in samples} == {29}
 
 
+@pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.claims])
+def test_every_claim_is_asked_at_the_first_scale_and_some_on_further_data(name):
+    study = STUDIES[name]
+    assert verdicts.asked(study.claims, study.scales["standard"]) == study.claims
+    for scale in study.scales.values():
+        if not scale.demonstration:
+            assert len(verdicts.asked(study.claims, scale)) >= min(3, len(study.claims))
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (["holds"] * 3, "holds"),
+        (["holds", "undecided"], "undecided"),
+        (["holds", "fails"], "fails"),
+    ],
+)
+def test_a_claim_holds_on_all_data_if_it_holds_on_each(found, verdict):
+    assert verdicts.over_all(found) == verdict
+
+
 def test_the_depth_study_can_be_judged():
     scale = STUDIES["depth"].scales["standard"]
     rates = {"learning_rates": (0.03, 0.1, 0.3), "pretraining_rates": (0.1,)}
