@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,7 +45,8 @@ def run_cell(
         return data
 
     results = cell.kind.train(cell, cache, load)
-    seconds, place = time.perf_counter() - start, _provenance() | {"code": cell.code}
+    day = datetime.now(UTC).date().isoformat()
+    seconds, place = time.perf_counter() - start, _provenance() | {"code": cell.code, "date": day}
     return [
         result | {"seconds": seconds, "provenance": place | {"data": digests.get(trial.dataset)}}
         for trial, result in zip(cell.trials, results, strict=True)

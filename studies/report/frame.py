@@ -86,15 +86,21 @@ def failed(runs: pd.DataFrame, metric: Metric, scale: Scale) -> pd.Series:
 
 
 def origins(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Where the results were made: the versions, commits, processors and data of the records.
+    """Where and when the results were made: versions, commits, processors, data and days.
 
     Of one name there should be one value, wherever the results are made.
     """
     found: dict[str, set[str]] = {}
+    days: set[str] = set()
     for _, record in table.iterrows():
         held = record.get("provenance")
-        for name, value in _alike(held, record["dataset"]) if isinstance(held, dict) else ():
+        if not isinstance(held, dict):
+            continue
+        days |= {held["date"]} if "date" in held else set()
+        for name, value in _alike(held, record["dataset"]):
             found.setdefault(name, set()).add(str(value))
+    if days:
+        found["date"] = {" to ".join(dict.fromkeys([min(days), max(days)]))}
     return {name: sorted(values) for name, values in sorted(found.items())}
 
 

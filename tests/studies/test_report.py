@@ -400,9 +400,12 @@ def test_a_page_answers_first_and_explains_its_arms(tmp_path, judged):
 
 def test_a_page_says_where_its_records_were_made(tmp_path, quick_rows):
     made = {"commit": "a1-dirty", "processor": "P", "versions": {"keras": "3.15"}}
-    write_scale(store(tmp_path, [{**r, "provenance": made} for r in quick_rows]), STUDY, "quick")
+    days = ["2026-11-26", "2026-11-25", "2026-11-27"]
+    rows = [{**r, "provenance": made | {"date": days[i % 3]}} for i, r in enumerate(quick_rows)]
+    write_scale(store(tmp_path, rows), STUDY, "quick")
     page = (tmp_path / "depth" / "quick" / PAGE).read_text()
-    assert "commit a1 with changes that were not committed; keras 3.15; processor P." in page
+    assert "commit a1 with changes that were not committed; keras 3.15; processor P" in page
+    assert "date 2026-11-25 to 2026-11-27" in page
     assert "a1-dirty" not in page
     assert "made alike" not in page
 
