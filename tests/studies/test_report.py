@@ -404,8 +404,8 @@ def test_a_page_says_where_its_records_were_made(tmp_path, quick_rows):
     rows = [{**r, "provenance": made | {"date": days[i % 3]}} for i, r in enumerate(quick_rows)]
     write_scale(store(tmp_path, rows), STUDY, "quick")
     page = (tmp_path / "depth" / "quick" / PAGE).read_text()
-    assert "commit a1 with changes that were not committed; keras 3.15; processor P" in page
-    assert "date 2026-11-25 to 2026-11-27" in page
+    days = "date 2026-11-25 to 2026-11-27"
+    assert f"a1 with changes that were not committed; {days}; keras 3.15; processor P." in page
     assert "a1-dirty" not in page
     assert "made alike" not in page
 
