@@ -144,8 +144,8 @@ class TiedGaussian(TiedDense):
 
 def _of_learned_variance(decoder: keras.Model) -> keras.Model:
     """A tied decoder whose outputs are the means of units of learned variance."""
-    tied, reshape = decoder.layers
-    layers = [keras.Input(decoder.input_shape[1:]), TiedGaussian(tied.encoder), reshape]
+    tied, *reshape = decoder.layers
+    layers = [keras.Input(decoder.input_shape[1:]), TiedGaussian(tied.encoder), *reshape]
     return keras.Sequential(layers, name=decoder.name)
 
 
