@@ -227,19 +227,19 @@ class Stack:
     def learners(self, number: int) -> list[Learner]:
         """A learner of a stage for each member."""
         stage, objective = self.stages[number], self.objectives[number]
-        trained = {*map(id, stage.trainable_variables)}
-        if not trained & {id(w) for o in stage.operations for w in graph.matrices(o)}:
-            raise ValueError(
-                "Expected a stage with trainable weights in its projections, since normalization "
-                "alone learns no codes: name the stages to train with `stages`. Received: stage "
-                f"{stage.name!r}, {'whose projections are' if trained else 'which is'} frozen"
-            )
         integers = [w.path for w in stage.weights if len(w.shape) > 1 and "int" in w.dtype]
         if integers:
             raise ValueError(
                 "Expected a stage with weights of floating point, since gradients do not move "
                 "integers: pretrain the model first, and quantize it afterwards. "
                 f"Received: stage {stage.name!r}, with the integer weights {integers}"
+            )
+        trained = {*map(id, stage.trainable_variables)}
+        if not trained & {id(w) for o in stage.operations for w in graph.matrices(o)}:
+            raise ValueError(
+                "Expected a stage with trainable weights in its projections, since normalization "
+                "alone learns no codes: name the stages to train with `stages`. Received: stage "
+                f"{stage.name!r}, {'whose projections are' if trained else 'which is'} frozen"
             )
         seeds = [derive("decoder", stream_name(number), seed) for seed in self.population.seeds]
         return [objective.build(stage, seed, copy=i > 0) for i, seed in enumerate(seeds)]
