@@ -182,7 +182,7 @@ CLAIMS = (
     ),
 )
 
-FIGURES = ("forest", "error_over_seeds", "error_against_cost", "rate_sensitivity", "tuning_budget")
+FIGURES = ("forest", "rate_sensitivity")
 
 
 def answer(found):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, product
+from textwrap import wrap
 from typing import Any
 
 import matplotlib.style
@@ -255,24 +256,36 @@ def dodges(panels: dict[tuple, Axes]) -> dict[tuple, float]:
     }
 
 
+# Panels beside each other in a figure.
+_MOST_COLUMNS = 6
+
+
 def grid(scale: Scale, xlabel: str, ylabel: str, **look: Any) -> tuple[Drawing, dict[tuple, Axes]]:
     """Make a panel per family (rows) and combination of axis values (columns).
 
-    A legend stands to the right of each row; `look` changes the looks of the arms in the legends.
-    Returns the figure, and its panels by place.
+    More combinations than fit beside each other take several rows. A legend stands to the right of
+    each family; `look` changes the looks of the arms in the legends. Returns the figure, and its
+    panels by place.
     """
-    columns, rows, styles = len(scale.combinations), families(scale), looks(scale)
+    found, groups, styles = scale.combinations, families(scale), looks(scale)
+    columns = min(len(found), _MOST_COLUMNS)
+    bands = -(-len(found) // columns)
     width = max(1.75, 7.5 / columns) * columns + 2
-    drawing = Drawing(figsize=(width, 2.5 * len(rows) + 0.6), layout="constrained")
-    axes = drawing.subplots(len(rows), columns, sharex=True, sharey=True, squeeze=False)
+    drawing = Drawing(figsize=(width, 2.5 * bands * len(groups) + 0.6), layout="constrained")
+    shape = bands * len(groups), columns
+    axes = drawing.subplots(*shape, sharex=True, sharey=True, squeeze=False)
     panels = {}
-    for row, (family, names) in zip(axes, rows.items(), strict=True):
-        row[-1].legend(handles=[Line2D([], [], **styles[n] | look) for n in names], **BESIDE)
-        row[0].set_ylabel(f"{scale.kind.label(family)}\n{ylabel}")
-        for ax, values in zip(row, scale.combinations, strict=True):
+    for i, (family, names) in enumerate(groups.items()):
+        own = axes[i * bands : (i + 1) * bands]
+        own[0, -1].legend(handles=[Line2D([], [], **styles[n] | look) for n in names], **BESIDE)
+        for ax in own[:, 0]:
+            ax.set_ylabel(f"{scale.kind.label(family)}\n{ylabel}")
+        for ax, values in zip(own.flat, found, strict=False):
             panels |= {(name, *values.values()): ax for name in names}
-    for ax, values in zip(axes[0], scale.combinations, strict=True):
-        ax.set_title(combination_label(values))
+            if i == 0 or bands > 1:
+                ax.set_title("\n".join(wrap(combination_label(values), 20)))
+        for ax in own.flat[len(found) :]:
+            ax.set_visible(False)
     drawing.supxlabel(xlabel, fontsize="medium")
     return drawing, panels
 

@@ -23,8 +23,9 @@ _LOOKS = {
 
 
 def compared(scale: Scale) -> list[Arm]:
-    """The arms of a scale that have a control there, in the order of the scale."""
-    return [arm for arm in scale.arms if list(_controls(arm, scale))]
+    """The arms of a scale that have a control there; if any is pretrained, the pretrained ones."""
+    arms = [arm for arm in scale.arms if list(_controls(arm, scale))]
+    return [arm for arm in arms if arm.objective] or arms
 
 
 @figure(
@@ -48,7 +49,7 @@ def forest(frame: pd.DataFrame, scale: Scale) -> Drawing:
         ax.axvspan(-MARGIN, MARGIN, color="gray", alpha=0.2, linewidth=0)
     better = "left" if metric.lower_is_better else "right"
     unit = metric.difference or metric.unit
-    ax.set_xlabel(f"{metric.label}: arm minus control ({unit}); better to the {better}")
+    ax.set_xlabel(f"{metric.label}: arm minus control ({unit})\nbetter to the {better}")
     shown = {longer for arm in arms for _, longer in _controls(arm, scale)}
     gray = {"color": "gray", "marker": "o", "linewidth": 1}
     handles = [Line2D([], [], **gray | look) for longer, look in _LOOKS.items() if longer in shown]

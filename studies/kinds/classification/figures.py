@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 
 from studies.engine.scale import Scale
 from studies.report import figures as common
@@ -251,7 +251,9 @@ def _learning_curves(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
 
 def _flops_axis(ax: Axes) -> None:
     ax.set_xscale("log")
-    common.ticks(ax.xaxis, LogLocator(subs=(1, 2, 5)), lambda flops, _: f"{flops / 1e12:g}")
+    # Matplotlib's own locator crowds the axis if it spans less than a factor of 5.
+    marks = [digit * 10.0**power for power in range(6, 24) for digit in (1, 2, 5)]
+    common.ticks(ax.xaxis, FixedLocator(marks), lambda flops, _: f"{flops / 1e12:g}")
 
 
 def _budget_line(ax: Axes, look: dict, runs: pd.DataFrame, searched: float) -> None:
