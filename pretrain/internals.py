@@ -179,6 +179,8 @@ def functional_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimiz
     is not built. An optimizer that does more than update variables step by step is refused.
     """
     kind, base = type(optimizer), keras.optimizers.Optimizer
+    if kind is keras.optimizers.Nadam:
+        kind = base = _Nadam
     for name in ("apply", "_backend_apply_gradients", "_backend_update_step"):
         if getattr(kind, name) is not getattr(base, name):
             raise ValueError(
@@ -194,6 +196,24 @@ def functional_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimiz
     if keras.backend.backend() == "tensorflow":
         kind = type(kind.__name__, (kind,), _without_tensorflow(kind))
     return copied_optimizer(optimizer, kind)
+
+
+class _Nadam(keras.optimizers.Nadam):
+    """Nadam whose product of momenta is one of the optimizer's variables, which Keras's is not."""
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        dtype = self._u_product.dtype
+        self._u_product = self.add_variable((), initializer="ones", dtype=dtype, name="u_product")
+
+    def _backend_update_step(self, gradients: list, variables: list, learning_rate: Any) -> None:
+        step = keras.ops.cast(self.iterations + 1, self._u_product.dtype)
+        momentum = self.beta_1 * (1 - 0.5 * keras.ops.power(0.96, step))
+        self.assign(self._u_product, self._u_product * momentum)
+        for gradient, variable in zip(gradients, variables, strict=True):
+            self.update_step(gradient, variable, learning_rate)
 
 
 def copied_optimizer(

@@ -160,6 +160,7 @@ OPTIMIZERS = {
     "amsgrad": lambda: keras.optimizers.Adam(0.02, amsgrad=True),
     "rmsprop": lambda: keras.optimizers.RMSprop(0.01, momentum=0.5, centered=True),
     "adamw": lambda: keras.optimizers.AdamW(0.02, weight_decay=0.1),
+    "nadam": lambda: keras.optimizers.Nadam(0.02),
     "clipnorm": lambda: keras.optimizers.SGD(0.5, clipnorm=0.05),
     "global clipnorm": lambda: keras.optimizers.Adam(0.02, global_clipnorm=0.05),
     "clipvalue": lambda: keras.optimizers.SGD(0.5, clipvalue=0.01),
@@ -344,7 +345,6 @@ def test_sparse_labels_may_stand_in_a_column(x, y):
         (lambda: keras.optimizers.SGD(use_ema=True), "use_ema=True"),
         (lambda: keras.optimizers.Adam(gradient_accumulation_steps=2), "gradient_accumulation"),
         (lambda: keras.optimizers.SGD(loss_scale_factor=8.0), "loss_scale_factor=8.0"),
-        (lambda: keras.optimizers.Nadam(), "optimizer=Nadam"),
         (lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), "LossScaleOptimizer"),
     ],
 )
