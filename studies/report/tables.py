@@ -18,8 +18,8 @@ NOT_APPLICABLE = "–"
 _NOTES = {
     "±": "half of the 95 % t interval over seeds",
     "(n)": "only n seeds have been run so far",
-    "; k of n failed": "k of n runs diverged or ended at chance, so that the number is the median "
-    "of the runs, and not their mean, which would only say how many runs failed",
+    "k of n failed": "k of n runs diverged or ended at chance; the number is the median of the runs, "
+    "since their mean would only say how many runs failed",
     "!": "the arm does not train: it is at chance for every learning rate of the grid",
     "†": "the chosen learning rate lies at the edge of the grid",
     MISSING: "missing, not run yet",
@@ -102,7 +102,8 @@ def mark(row, scale: Scale) -> str:
 def notes(block: pd.DataFrame) -> list[str]:
     """Explain the marks that stand in a block of text, behind its first column, and no others."""
     text = " ".join(block.iloc[:, 1:].astype(str).to_numpy().ravel())
-    return [f"{mark}: {note}" for mark, note in _NOTES.items() if mark[0] in text]
+    marks = {mark: "failed" if "failed" in mark else mark[0] for mark in _NOTES}
+    return [f"{mark}: {note}" for mark, note in _NOTES.items() if marks[mark] in text]
 
 
 def listed(lines: list[str]) -> str:
