@@ -18,8 +18,8 @@ NOT_APPLICABLE = "–"
 _NOTES = {
     "±": "half of the 95 % t interval over seeds",
     "(n)": "only n seeds have been run so far",
-    "k of n failed": "k of n runs diverged or ended at chance; the number is the median of the runs, "
-    "since their mean would only say how many runs failed",
+    "k of n failed": "k of n runs diverged or ended at chance; the number is the median of the "
+    "runs, since their mean would only say how many runs failed",
     "!": "the arm does not train: it is at chance for every learning rate of the grid",
     "†": "the chosen learning rate lies at the edge of the grid",
     MISSING: "missing, not run yet",
