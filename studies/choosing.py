@@ -39,16 +39,16 @@ _NETS = (
 
 _STANDARD = Scale(
     arms=("random", "he", "batch_norm", *(arm for _, arm in _NETS)),
-    axes={"rule": ("reconstruction", "worst_stage", "probe", "validation")},
+    axes={"depth": (3,), "rule": ("reconstruction", "worst_stage", "probe", "validation")},
     train_size=10_000,
     validation_size=2_000,
     test_size=10_000,
     epochs=20,
-    learning_rates=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+    learning_rates=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
     pretraining_epochs=15,
     pretraining_rates={
-        "sgd": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
-        "adam": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
+        "sgd": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+        "adam": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
     },
     selection_seeds=2,
     report_seeds=10,

@@ -78,8 +78,10 @@ class ClassificationShow(Show):
             {"sgd": "plain SGD"}.get(a.optimizer, a.optimizer.capitalize()) for a in scale.arms
         ]
         optimizers = " or ".join(dict.fromkeys(names))
+        # A study that varies no depth says nothing of it, and then has the depth of its trials.
+        depth = told(scale, "depth") if "depth" in scale.axes else scale.kind.trial.depth
         return (
-            f"Networks: {told(scale, 'width')} units in every hidden layer. Training: "
+            f"Networks: {depth} hidden layers of {told(scale, 'width')} units. Training: "
             f"{told(scale, 'epochs')} epochs of {optimizers}, batches of "
             f"{told(scale, 'batch_size')}.{_pretraining(scale)}"
         )
