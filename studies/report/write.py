@@ -13,9 +13,11 @@ import pandas as pd
 from pretrain.files import replacing
 from studies.engine import journal, plan
 from studies.engine.journal import JournalError
+from studies.engine.scale import Scale
 from studies.engine.study import Study
 from studies.report import fairness, frame, glossary, html, pages, tables, verdicts
 from studies.report.answers import Numbers
+from studies.report.claims import Claim
 from studies.report.figures import render
 from studies.report.pages import Results
 
@@ -135,7 +137,7 @@ def _results(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFra
     table = frame.frame(records, scale, folder)
     fairness.check(table, scale)
     numbers = study.kind.show.main_table(table, scale)
-    claims = () if scale.demonstration else verdicts.asked(study.claims, scale)
+    claims = _claims(study, name, scale)
     counts = plan.tally(scale, records)
     # Incomplete results judge no claim.
     whole = all(status in journal.FINAL for status in +counts)
@@ -152,6 +154,13 @@ def _results(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFra
         frame.origins(table),
     )
     return found, table
+
+
+def _claims(study: Study, name: str, scale: Scale) -> tuple[Claim, ...]:
+    """The claims that a scale judges: the first all of them, and a further one those it can."""
+    if scale.demonstration or name not in study.scales:
+        return ()
+    return study.claims if name == pages.FIRST else verdicts.asked(study.claims, scale)
 
 
 def _done(study: Study, name: str, folder: Path) -> set[str]:

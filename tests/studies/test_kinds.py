@@ -18,7 +18,7 @@ import studies
 from studies.arms import ARMS, Arm
 from studies.engine import journal, plan
 from studies.engine.trial import Trial
-from studies.report import fairness, figures, tables, verdicts
+from studies.report import figures, tables, verdicts, write
 from studies.report.frame import frame
 
 FOLDER = Path(studies.__file__).parent
@@ -299,14 +299,9 @@ COMMITTED = sorted(path.parent for path in RESULTS.glob(f"*/*/{journal.FILE}"))
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda f: f"{f.parent.name}-{f.name}")
 def test_tables_and_verdicts_are_those_that_are_committed(folder):
-    study = STUDIES[folder.parent.name]
-    scale = study.scales[folder.name]
-    results = frame(journal.read(folder / journal.FILE), scale)
-    fairness.check(results, scale)
-    found = {"table.csv": tables.to_csv(study.kind.show.main_table(results, scale))}
-    if study.claims:
-        judged = verdicts.judge(study.claims, results, scale)
-        found["claims.csv"] = tables.to_csv(verdicts.to_frame(judged))
-    for file, text in found.items():
-        assert text == (folder / file).read_text()
-    assert ("claims.csv" in found) == (folder / "claims.csv").exists()
+    found, _ = write._results(folder, STUDIES[folder.parent.name], folder.name)
+    assert tables.to_csv(found.table) == (folder / "table.csv").read_text()
+    assert bool(found.judgments) == (folder / "claims.csv").exists()
+    if found.judgments:
+        text = tables.to_csv(verdicts.to_frame(found.judgments))
+        assert text == (folder / "claims.csv").read_text()
