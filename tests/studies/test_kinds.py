@@ -18,7 +18,7 @@ import studies
 from studies.arms import ARMS, Arm
 from studies.engine import journal, plan
 from studies.engine.trial import Trial
-from studies.report import figures, tables, verdicts, write
+from studies.report import fairness, figures, tables, verdicts, write
 from studies.report.frame import frame
 
 FOLDER = Path(studies.__file__).parent
