@@ -361,7 +361,9 @@ def draw_line(
     Lines of one panel can be shifted sidewards, from -0.5 to 0.5, so that none is hidden.
     """
     where = _shifted(ax, axis_positions(ax, scale, axis), shift)
-    samples = {where[value]: each for value, each in values.dropna().groupby(level=0)}
+    held = dict(list(values.dropna().groupby(level=0)))
+    # In the order of the axis: a line through names in another order would run to and fro.
+    samples = {x: held[value] for value, x in where.items() if value in held}
     found = [interval(each) for each in samples.values()]
     middle = [i.estimate for i in found]
     reach = [[i.estimate - i.low for i in found], [i.high - i.estimate for i in found]]
