@@ -50,7 +50,7 @@ def offline(monkeypatch, tmp_path):
     """Nothing in Keras's cache, no Debian package, no network. Returns where the cache would be."""
     import keras
 
-    def refuse():
+    def refuse(**_):
         raise OSError("the network is unplugged")
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -59,6 +59,7 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "_PUBLISHED", {})
     monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", refuse)
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", refuse)
+    monkeypatch.setattr(keras.utils, "get_file", refuse)
     return tmp_path / "keras" / "datasets"
 
 
@@ -599,9 +600,10 @@ def test_covertype_is_scaled_by_column_and_counted(offline, tmp_path, monkeypatc
     names = [f"column {i}" for i in range(55)]
     header = names if file.endswith("csv") else False
     pd.DataFrame(table, columns=names).to_csv(tmp_path / file, index=False, header=header)
+    monkeypatch.setitem(datasets._PUBLISHED, "covertype", (40,))
     with pytest.raises(FileNotFoundError, match="not those that were published as covertype"):
         load("covertype", folder=tmp_path)
-    monkeypatch.setattr(datasets, "_COVERTYPE", (10, 10, 10, 10))
+    monkeypatch.setitem(datasets._PUBLISHED, "covertype", (10, 10, 10, 10))
     found = load("covertype", 20, 5, folder=tmp_path)
     assert (found.classes, found.train[0].shape, found.test[0].shape) == (4, (20, 54), (8, 54))
     low, high = measured.min(axis=0), measured.max(axis=0)
