@@ -29,6 +29,7 @@ def mlp(
     shortcut: str | None = None,
     initializer: Initializer = "glorot_uniform",
     head_initializer: Initializer | None = None,
+    kernel_regularizer: str | dict[str, Any] | keras.Regularizer | None = None,
     dropout: float = 0.0,
     seed: int | None = None,
 ) -> keras.Model:
@@ -64,6 +65,8 @@ def mlp(
         head_initializer: Initializer of the classifier's kernel; `None` stands for `initializer`.
             With `"zeros"`, the classifier sends no gradient into pretrained layers before it has
             learned something itself.
+        kernel_regularizer: Penalty of all kernels, the classifier's among them: a Keras
+            regularizer, its name or its config.
         dropout: Share of the outputs of every hidden layer that training sets to 0 (Srivastava et
             al., 2014), in [0, 1); with a shortcut, of what the layer adds to it.
         seed: Seed of the initial weights, an integer; `None` draws fresh weights.
@@ -79,7 +82,10 @@ def mlp(
     """
     _check_shape(input_shape)
     widths = _widths("units", units, depth, shortcut)
-    settings = (activation, normalization, shortcut, initializer, dropout, seed)
+    settings = (
+        *(activation, normalization, shortcut, initializer),
+        *(kernel_regularizer, dropout, seed),
+    )
     stack = _Stack(layers.Dense, *settings).checked()
     inputs = hidden = keras.Input(tuple(input_shape))
     if len(input_shape) > 1:
@@ -101,6 +107,7 @@ def convnet(
     shortcut: str | None = None,
     initializer: Initializer = "glorot_uniform",
     head_initializer: Initializer | None = None,
+    kernel_regularizer: str | dict[str, Any] | keras.Regularizer | None = None,
     dropout: float = 0.0,
     seed: int | None = None,
 ) -> keras.Model:
@@ -127,7 +134,7 @@ def convnet(
         kernel_size: Height and width of the kernels in pixels.
         normalization: As in `mlp`; layer normalization is over the channels.
         shortcut: As in `mlp`, with convolutions in the place of matrices.
-        activation, initializer, head_initializer, dropout, seed: As in `mlp`.
+        activation, initializer, head_initializer, kernel_regularizer, dropout, seed: As in `mlp`.
 
     Returns:
         An uncompiled functional model, inputs `(batch, height, width, channels)`, outputs `(batch,
@@ -143,7 +150,10 @@ def convnet(
     widths = _widths("filters", filters, depth, shortcut)
     channels_last = {"data_format": "channels_last"}
     project = partial(layers.Conv2D, kernel_size=kernel_size, padding="same", **channels_last)
-    settings = (activation, normalization, shortcut, initializer, dropout, seed)
+    settings = (
+        *(activation, normalization, shortcut, initializer),
+        *(kernel_regularizer, dropout, seed),
+    )
     stack = _Stack(project, *settings).checked()
     inputs = hidden = keras.Input(tuple(input_shape))
     for layer, width in enumerate(widths, start=1):
@@ -190,6 +200,7 @@ class _Stack(NamedTuple):
     normalization: str | None
     shortcut: str | None
     initializer: Initializer
+    kernel_regularizer: str | dict[str, Any] | keras.Regularizer | None
     dropout: float
     seed: int | None
 
@@ -223,7 +234,12 @@ class _Stack(NamedTuple):
     ) -> keras.KerasTensor:
         positive("classes", classes)
         own = self if initializer is None else self._replace(initializer=initializer)
-        return layers.Dense(classes, kernel_initializer=own._kernel("head"), name="head")(hidden)
+        return layers.Dense(
+            classes,
+            kernel_initializer=own._kernel("head"),
+            kernel_regularizer=self.kernel_regularizer,
+            name="head",
+        )(hidden)
 
     def _transform(self, hidden: keras.KerasTensor, layer: int, width: int) -> keras.KerasTensor:
         plain = self.normalization is None
@@ -232,6 +248,7 @@ class _Stack(NamedTuple):
             activation=self.activation if plain else None,
             use_bias=self.normalization != "batch",
             kernel_initializer=self._kernel(layer),
+            kernel_regularizer=self.kernel_regularizer,
             name=f"hidden_{layer}",
         )
         if plain:
@@ -254,6 +271,7 @@ class _Stack(NamedTuple):
             width,
             activation="sigmoid",
             kernel_initializer=self._kernel(layer, "gate"),
+            kernel_regularizer=self.kernel_regularizer,
             # Closed at first: a deep network begins close to the identity.
             bias_initializer=keras.initializers.Constant(-1.0),
             name=f"gate_{layer}",

@@ -38,6 +38,14 @@ class Arm:
         objective: Config of the objective that trains the hidden layers without labels (see
             `pretrain.objectives.from_config`), or a config for each layer; `None` if nothing does.
         pretraining_optimizer: Optimizer of the pretraining, which the pretraining rates are for.
+        stack_of: A pretrained arm, whose pretrained layers this arm starts from, instead of an
+            objective of its own. The arm must be compared at the same scale, where it chooses the
+            pretraining rate.
+        pretrained_layers: How many layers, from the input on, start from the pretrained layers; by
+            default, all hidden layers.
+        histogram: Whether the layers start from random draws from the values of the pretrained
+            weights, layer by layer, instead of the pretrained weights (Erhan et al. 2010, table 1).
+        regularizer: Config of a Keras regularizer of all kernels, in training with labels.
         optimizer: Optimizer that the learning rates are for: Keras's name, or `"momentum"`, which
             is SGD with a momentum of 0.9.
         build: `"module:function"`, a function `(input_shape, classes, trial) -> keras.Model` that
@@ -63,6 +71,10 @@ class Arm:
     shortcut: str | None = None
     objective: dict | tuple[dict, ...] | None = None
     pretraining_optimizer: str = "sgd"
+    stack_of: "Arm | None" = None
+    pretrained_layers: int | None = None
+    histogram: bool = False
+    regularizer: dict | None = None
     optimizer: str = "sgd"
     build: str | None = None
     rates: bool = True
@@ -73,6 +85,16 @@ class Arm:
     def label(self) -> str:
         """What figures and pages call the arm."""
         return self.title or self.name
+
+    @property
+    def source(self) -> "Arm":
+        """The arm that pretrains the layers this arm starts from: by default, this arm."""
+        return self.stack_of or self
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the arm starts from pretrained layers."""
+        return self.source.objective is not None
 
 
 # These fields say nothing of how an arm is trained.
@@ -91,7 +113,7 @@ def version_of(arm: Arm) -> int | str:
         return arm.version
     if arm.build:
         meaning["build"] = inspect.getsource(builder(arm))
-    text = json.dumps(meaning, sort_keys=True, default=repr)
+    text = json.dumps(meaning, sort_keys=True, default=_plain)
     return f"{arm.version}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -99,6 +121,10 @@ def _meaning(arm: Arm) -> dict:
     """The fields that say how an arm is trained and that differ from their defaults."""
     fields = [f for f in dataclasses.fields(arm) if f.name not in _ABOUT]
     return {f.name: v for f in fields if (v := getattr(arm, f.name)) != f.default}
+
+
+def _plain(value: object) -> object:
+    return _meaning(value) if isinstance(value, Arm) else repr(value)
 
 
 def builder(arm: Arm) -> Callable:

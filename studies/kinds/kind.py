@@ -46,7 +46,8 @@ _PLANNED = (
 # The fields of an arm that say how a network is made and trained.
 NETWORK_FIELDS = (
     *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
-    *("objective", "pretraining_optimizer", "optimizer", "build", "total_cost_of"),
+    *("objective", "pretraining_optimizer", "stack_of", "pretrained_layers", "histogram"),
+    *("regularizer", "optimizer", "build", "total_cost_of"),
 )
 
 
@@ -266,9 +267,10 @@ class Kind:
         for arm in scale.arms:
             found: dict[Trial | None, _Pretraining] = {None: _Pretraining()}
             for values in scale.combinations_of(arm.name):
-                stack = self.stack(scale, arm, self.base(scale, arm, values))
+                source = arm.source
+                stack = self.stack(scale, source, self.base(scale, source, values))
                 if stack not in found:
-                    found[stack] = self._pretraining(scale, arm, stack, final)
+                    found[stack] = self._pretraining(scale, source, stack, final)
                     yield from found[stack].groups
                 yield from self._training(scale, arm, values, found[stack], final)
 
@@ -313,10 +315,12 @@ class Kind:
         else:
             metric = self.rules.get(stack.rule, "")
             rate = _chosen(tuned, final, lambda r: choose_rate(r, scale, metric))
-        seeds = max((scale.seeds(p) for p in scale.places if p[0] == arm.name), key=len)
+        users = [each.name for each in scale.arms if each.source == arm]
+        seeds = max((scale.seeds(p) for p in scale.places if p[0] in users), key=len)
         chosen = spread(stack, seeds, (rate,))
         groups.append(Group(label, arm, chosen, ready=math.isfinite(rate)))
-        return _Pretraining(tuple(groups), tuned, chosen, rate, reference)
+        searched = _words(arm, reference) if reference else ""
+        return _Pretraining(tuple(groups), tuned, chosen, rate, searched)
 
     def _reference(self, scale: Scale, arm: Arm, stack: Trial) -> dict[str, Any]:
         """The axis values at which a stack's rate is chosen: as many of the reference as it has."""
@@ -352,8 +356,8 @@ class Kind:
         if arm.rates:
             select = self._selection(scale, arm, values, pretraining.rate)
             rate = _chosen(select, final, lambda records: choose_rate(records, scale))
-            # The search for the pretraining rate holds the selection at its reference.
-            if values != pretraining.reference:
+            # The search for the pretraining rate holds the selection where it was made.
+            if words != pretraining.searched:
                 ready = not missing(tuned, final) and not math.isnan(pretraining.rate)
                 yield Group(f"selection {words}", arm, select, (tuned,) if tuned else (), ready)
         trial = self._started(scale, self.base(scale, arm, values), pretraining.rate)
@@ -372,14 +376,15 @@ class _Pretraining:
         tuned: The stacks of the selection seeds, at all rates.
         chosen: The stacks of the report seeds, at the chosen rate.
         rate: The chosen rate, NaN if it is yet to be chosen, 0 without pretraining.
-        reference: Axis values where the rate is chosen by trained nets, if it is.
+        searched: The arm and the axis values where trained nets choose the rate, in words; empty
+            if the stacks choose the rate.
     """
 
     groups: tuple[Group, ...] = ()
     tuned: Trials = ()
     chosen: Trials = ()
     rate: float = 0.0
-    reference: dict[str, Any] | None = None
+    searched: str = ""
 
 
 def _words(arm: Arm, values: dict[str, Any]) -> str:

@@ -58,7 +58,7 @@ def grids(scale: Scale, place: Place) -> dict[str, tuple[float, ...]]:
     found = {"learning_rate": scale.rates(place)}
     if scale.pretraining_rates:
         arm = scale.arm(place[0])
-        found["pretraining_rate"] = scale.stack_rates(arm) if arm.objective else ()
+        found["pretraining_rate"] = scale.stack_rates(arm.source) if arm.pretrained else ()
     return found
 
 

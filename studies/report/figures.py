@@ -202,9 +202,9 @@ def looks(scale: Scale) -> dict[str, dict[str, Any]]:
         found[arm.name] = {
             "color": color,
             "marker": marker,
-            "linestyle": "-" if arm.objective else "--",
+            "linestyle": "-" if arm.pretrained else "--",
             # An open marker hides no other.
-            "markerfacecolor": color if arm.objective else "none",
+            "markerfacecolor": color if arm.pretrained else "none",
             "label": arm.label,
         }
     return found

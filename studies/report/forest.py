@@ -25,7 +25,7 @@ _LOOKS = {
 def compared(scale: Scale) -> list[Arm]:
     """The arms of a scale that have a control there; if any is pretrained, the pretrained ones."""
     arms = [arm for arm in scale.arms if list(_controls(arm, scale))]
-    return [arm for arm in arms if arm.objective] or arms
+    return [arm for arm in arms if arm.pretrained] or arms
 
 
 @figure(
@@ -90,7 +90,7 @@ def _controls(arm: Arm, scale: Scale) -> Iterator[tuple[str, bool]]:
         return
     if arm.control in scale.arm_names:
         yield arm.control, False
-    if arm.objective:
+    if arm.pretrained:
         longer = (a.name for a in scale.arms if a.total_cost_of and a.control == arm.control)
         yield from ((name, True) for name in longer)
 

@@ -32,7 +32,10 @@ def explained(arm: Arm) -> str:
         f"{arm.normalization} normalization" if arm.normalization else "",
         f"{arm.shortcut.replace('_', ' ')} connections" if arm.shortcut else "",
         f"built by `{arm.build}`" if arm.build else "",
-        f"hidden layers trained without labels: {objective}" if objective else "",
+        f"{_layers(arm)} trained without labels: {objective}" if objective else "",
+        f"{_words(arm.regularizer['class_name'])} penalty ({_settings(arm.regularizer['config'])})"
+        if arm.regularizer
+        else "",
         f"trained for as long as `{arm.total_cost_of}` costs in all" if arm.total_cost_of else "",
     ]
     return "; ".join(filter(None, parts)) or arm.label
@@ -40,7 +43,8 @@ def explained(arm: Arm) -> str:
 
 def objective_of(arm: Arm) -> str:
     """What trains an arm's hidden layers without labels, in words; empty if nothing does."""
-    objectives = arm.objective if isinstance(arm.objective, tuple) else (arm.objective,)
+    objective = arm.source.objective
+    objectives = objective if isinstance(objective, tuple) else (objective,)
     listed = dict.fromkeys(_objective(each) for each in objectives if each)
     return ", then ".join(listed)
 
@@ -78,9 +82,9 @@ def pretraining(frame: pd.DataFrame, scale: Scale) -> pd.DataFrame:
 
 
 def _pretrained(arm: Arm, rate: float, frame: pd.DataFrame, scale: Scale) -> dict:
-    rates = scale.stack_rates(arm)
+    rates = scale.stack_rates(arm.source)
     edge = len(rates) > 1 and rate in (min(rates), max(rates))
-    stacks = frame[(frame["role"] == "pretraining") & (frame["arm"] == arm.name)]
+    stacks = frame[(frame["role"] == "pretraining") & (frame["arm"] == arm.source.name)]
     stacks = stacks[stacks["learning_rate"] == rate]
     measured = {
         metric.label: _mean(metric, stacks[metric.name])
@@ -90,7 +94,7 @@ def _pretrained(arm: Arm, rate: float, frame: pd.DataFrame, scale: Scale) -> dic
     return {
         "arm": arm.label,
         "objective": objective_of(arm),
-        "optimizer": arm.pretraining_optimizer,
+        "optimizer": arm.source.pretraining_optimizer,
         "chosen rate": f"{rate:g}" + "†" * edge,
         "rates tried": ", ".join(f"{each:g}" for each in sorted(rates)),
         **measured,
@@ -101,6 +105,14 @@ def _mean(metric: Metric, values: pd.Series) -> str:
     """The mean over stacks. A metric may say nothing of a stage, or be younger than a record."""
     known = values.dropna()
     return metric.text(known.mean()) if len(known) else tables.NOT_APPLICABLE
+
+
+def _layers(arm: Arm) -> str:
+    """Which layers of an arm are pretrained, or start from the distribution of such layers."""
+    first = f"first {arm.pretrained_layers} " if arm.pretrained_layers else ""
+    if arm.histogram:
+        return f"weights of the {first}hidden layers drawn at random from those of layers"
+    return f"{first}hidden layers"
 
 
 def _initial(initializer: str | dict | None) -> str:

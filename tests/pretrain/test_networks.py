@@ -49,6 +49,17 @@ def test_plain_mlp_equals_numpy(x):
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shortcut", [None, "highway"])
+def test_the_regularizer_penalizes_every_kernel_and_no_bias(shortcut):
+    config = keras.regularizers.serialize(keras.regularizers.L2(0.5))
+    model = mlp((12,), 4, units=7, shortcut=shortcut, kernel_regularizer=config, seed=0)
+    randomize_biases(model)
+    kernels = [keras.ops.convert_to_numpy(w) for w in model.weights if w.path.endswith("kernel")]
+    assert len(kernels) == (4 if shortcut is None else 6)
+    expected = 0.5 * sum((kernel**2).sum() for kernel in kernels)
+    np.testing.assert_allclose(sum(map(float, model.losses)), expected, rtol=1e-5)
+
+
 def test_residual_mlp_equals_numpy(x):
     model = mlp((12,), 4, depth=3, units=7, activation="tanh", shortcut="residual", seed=0)
     randomize_biases(model)

@@ -571,3 +571,23 @@ def test_a_cell_is_one_population():
         fixed = {replace(t, seed=0, learning_rate=0.0) for t in cell.trials}
         assert len(fixed) == 1
         assert isinstance(cell, Cell)
+
+
+def test_an_arm_that_starts_from_the_stack_of_another_arm_shares_its_stacks_and_their_rate():
+    sharing = Arm("sharing", stack_of=ARMS["denoising"], histogram=True)
+    own = replace(SCALE, arms=("denoising",), rule="validation", headline_arms=())
+    both = replace(own, arms=("denoising", sharing), headline_arms=("sharing",), headline_seeds=12)
+
+    def stacks(scale):
+        found = groups(scale, [])
+        return [group for group in found if group.trials[0].role == "pretraining"]
+
+    assert [group.trials[0].arm for group in stacks(both)] == ["denoising"] * len(stacks(own))
+    assert {len({t.seed for t in g.trials}) for g in stacks(both)} == {SCALE.selection_seeds, 12}
+    wanted = [g for g in groups(both, []) if g.trials[0].arm == "sharing"]
+    assert all(trial.arm == "denoising" for g in wanted for s in g.stacks for trial in s)
+    # Its own nets are no part of the search for the pretraining rate.
+    depths = len(both.axes["depth"])
+    assert [g.trials[0].role for g in wanted].count("selection") == depths
+    with pytest.raises(ValueError, match="must be an arm of the scale, too. Received: sharing"):
+        replace(own, arms=(sharing,))

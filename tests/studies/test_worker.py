@@ -437,3 +437,44 @@ def test_study_runs_to_the_end_alike_for_any_number_of_workers(name, tmp_path):
         assert plan(scale, records) == []
         files.append(measured(records))
     assert files[0] == files[1]
+
+
+def _start(data, stack=None, arm="denoising", **fields):
+    """The weights that a net starts from, by name, as arms that start from a stack differ."""
+    own = replace(ARMS["random"], name="own", stack_of=ARMS[arm], **fields)
+    asked = classification.ClassificationTrial(depth=2, width=12)
+    model = train_module._started(asked, own, data, stack or {})
+    return {v.path: keras.ops.convert_to_numpy(v) for v in model.weights}
+
+
+def test_an_arm_starts_from_the_first_layers_of_a_stack_or_from_their_histogram():
+    data = datasets.load("mnist", train_size=60, validation_size=40)
+    initial = _start(data)
+    stack = {k: w + 1 for k, w in initial.items() if not k.startswith("head")}
+    whole, first = (_start(data, stack, pretrained_layers=n) for n in (None, 1))
+    drawn = _start(data, stack, histogram=True)
+    for name, weight in initial.items():
+        kept = name.startswith("head")
+        np.testing.assert_array_equal(whole[name], weight if kept else weight + 1)
+        is_first = name.startswith("hidden_1")
+        np.testing.assert_array_equal(first[name], weight + 1 if is_first else weight)
+        if name.endswith("kernel") and not kept:
+            assert np.isin(drawn[name], stack[name]).all()
+            assert (drawn[name] != stack[name]).mean() > 0.9
+
+
+def test_stages_are_pretrained_with_labels_at_the_cost_that_the_library_counts(tmp_path):
+    from pretrain import greedy_pretrain
+
+    objective = {"name": "SupervisedGreedy", "classes": 10}
+    own = replace(ARMS["random"], name="own", objective=objective)
+    asked = replace(trial("random", "pretraining", learning_rate=1.0), arm="own", epochs=3)
+    (result,) = run_cell(Cell((asked,), own, classification.KIND), tmp_path)
+    (loss, _), baseline = result["curves"]["loss"], result["curves"]["baseline"]
+    assert loss[-1] < loss[0] < 1.5 * baseline[0] == pytest.approx(1.5 * np.log(10), rel=0.05)
+    model = networks.mlp((784,), 10, depth=2, units=12)
+    x, y = np.random.RandomState(0).uniform(size=(60, 784)), np.arange(60) % 10
+    report = greedy_pretrain(
+        model, x, objectives.from_config(objective), y=y, epochs=3, batch_size=20
+    )
+    assert result["flops"] == sum(stage.flops for stage in report.stages)

@@ -47,11 +47,17 @@ class ClassificationTrial(Trial):
             the inputs to 0, as denoising pretraining does; `"dropout"` drops a quarter of the units
             of every hidden layer.
         optimizer: The optimizer of training with labels; empty for that of the arm.
+        top_width: Units of the last hidden layer; 0 for as many as in every hidden layer.
     """
 
     schedule: str = "constant"
     noise: str = "none"
     optimizer: str = ""
+    top_width: int = 0
+
+    @property
+    def widths(self) -> list[int]:
+        return [*super().widths[:-1], self.top_width or self.width]
 
 
 # What the fields of a trial that are words can be.
@@ -67,6 +73,7 @@ class Classification(Kind):
     labels = {
         "depth": "depth (hidden layers)",
         "width": "units per layer",
+        "top_width": "units of the last layer",
         "sigmoid": "sigmoid units",
         "relu": "rectified linear units",
     }
@@ -146,6 +153,11 @@ class Classification(Kind):
                     f"The arm {arm.name!r} is trained to the cost of {arm.total_cost_of!r}, which "
                     f"must be an arm of the scale, too. Received: {', '.join(scale.arm_names)}"
                 )
+            if arm.stack_of not in (None, *scale.arms):
+                raise ValueError(
+                    f"The arm {arm.name!r} starts from the layers of {arm.stack_of.name!r}, which "
+                    f"must be an arm of the scale, too. Received: {', '.join(scale.arm_names)}"
+                )
             if arm.objective and not (scale.pretraining_epochs and scale.pretraining_rates):
                 raise ValueError(
                     f"The arm {arm.name!r} is pretrained. Expected `pretraining_epochs` and "
@@ -162,8 +174,10 @@ class Classification(Kind):
     def stack(self, scale: Scale, arm: Arm, trial: Trial) -> Trial | None:
         if not arm.objective:
             return None
-        # The deepest stack serves every depth: its layers 1..d are a stack of depth d.
-        depth = max(values.get("depth", trial.depth) for values in scale.combinations_of(arm.name))
+        depths = [values.get("depth", trial.depth) for values in scale.combinations_of(arm.name)]
+        # The deepest stack serves every depth: its layers 1..d are a stack of depth d, unless the
+        # last layer of each depth has a width of its own.
+        depth = trial.depth if trial.top_width else max(depths)
         # What training with labels varies, pretraining does not know.
         later = {name: getattr(self.trial, name) for name in ("schedule", "noise", "optimizer")}
         epochs = scale.pretraining_epochs
@@ -179,25 +193,30 @@ def layer_flops(trial: Trial, arm: Arm, features: int) -> list[int]:
     `features` is the size of the flattened input.
     """
     gate = arm.shortcut == "highway"
-    fan_in = [features] + [trial.width] * (trial.depth - 1)
-    return [2 * n * trial.width * (2 if gate and i else 1) for i, n in enumerate(fan_in)]
+    sizes = zip([features, *trial.widths[:-1]], trial.widths, strict=True)
+    return [2 * n * m * (2 if gate and i else 1) for i, (n, m) in enumerate(sizes)]
 
 
 def finetuning_flops(trial: Trial, arm: Arm, epochs: int, features: int, classes: int) -> int:
     """FLOPs of `epochs` epochs of supervised training."""
-    forward = sum(layer_flops(trial, arm, features)) + 2 * trial.width * classes
+    forward = sum(layer_flops(trial, arm, features)) + 2 * trial.widths[-1] * classes
     return 3 * forward * examples(trial) * epochs
 
 
 def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int:
-    """FLOPs of pretraining the trial's layers: encoder, decoder and one pass for the codes.
+    """FLOPs of pretraining the trial's layers: encoder, decoder (or head), a pass for the codes.
 
     Every net is charged for its own layers in full, though deeper nets and other rates share the
     stack.
     """
-    forward = sum(layer_flops(trial, arm, features))
-    codes = forward * trial.train_size
-    return 3 * 2 * forward * examples(trial) * epochs + codes
+    forward = layer_flops(trial, arm, features)[: arm.pretrained_layers]
+    # A decoder mirrors its layer, and the head of a supervised stage reads the layer's output.
+    objective = arm.source.objective
+    classes = objective.get("classes", 0) if isinstance(objective, dict) else 0
+    heads = [2 * n * classes for n in trial.widths[: len(forward)]]
+    companions = sum(heads if classes else forward)
+    codes = sum(forward) * trial.train_size
+    return 3 * (sum(forward) + companions) * examples(trial) * epochs + codes
 
 
 def equal_cost_epochs(

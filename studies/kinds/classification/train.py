@@ -18,9 +18,11 @@ from pretrain import (
     Population,
     PretrainingWarning,
     greedy_pretrain,
+    initializers,
     lsuv,
     networks,
     objectives,
+    split_stages,
 )
 from pretrain.datasets import Dataset
 from pretrain.files import replacing
@@ -77,12 +79,13 @@ def build(trial: Trial, arm: Arm, data: Dataset, dropout: float = 0.0) -> keras.
         shape,
         data.classes,
         depth=trial.depth,
-        units=trial.width,
+        units=trial.widths,
         activation=arm.activation,
         normalization=arm.normalization,
         shortcut=arm.shortcut,
         initializer="orthogonal" if by_data else arm.initializer,
         head_initializer=arm.head_initializer,
+        kernel_regularizer=arm.regularizer,
         dropout=dropout,
         seed=trial.seed,
     )
@@ -102,7 +105,12 @@ class _InputMasking(keras.layers.Dropout):
 def _started(trial: Trial, arm: Arm, data: Dataset, stack: Stack) -> keras.Model:
     """Build the net that training with labels starts from, with the noise of this training."""
     model = build(trial, arm, data, dropout=_NOISE if trial.noise == "dropout" else 0.0)
-    _fill(model, stack)
+    if arm.histogram:
+        pretrained = build(trial, arm.source, data)
+        _fill(pretrained, stack)
+        initializers.histogram(model, pretrained, seed=trial.seed)
+    else:
+        _fill(model, stack, arm.pretrained_layers)
     if trial.noise != "masking":
         return model
     masking = _InputMasking(_NOISE, seed=derive("masking", trial.seed), name="masking")
@@ -125,18 +133,24 @@ def _pretrain(
     """Pretrain a stack for each trial; return results and stacks, which the cache keeps, too."""
     first, sets = trials[0], [load(trial) for trial in trials]
     models = [build(trial, arm, data) for trial, data in zip(trials, sets, strict=True)]
+    objective = _objective(arm)
+    train, held_out = (
+        _columns([getattr(data, part) for data in sets]) for part in ("train", "validation")
+    )
+    supervised = getattr(objective, "needs_targets", False)
     with warnings.catch_warnings():
         # Records tell what a stage did not learn.
         warnings.simplefilter("ignore", PretrainingWarning)
         report = greedy_pretrain(
             Population.from_models(models, [trial.seed for trial in trials]),
-            [data.train[0] for data in sets],
-            _objective(arm),
+            train[0],
+            objective,
+            y=train[1] if supervised else None,
             epochs=first.epochs,
             batch_size=first.batch_size,
             optimizer=_optimizer(arm.pretraining_optimizer),
             learning_rate=[trial.learning_rate for trial in trials],
-            validation_data=([data.validation[0] for data in sets],),
+            validation_data=held_out if supervised else held_out[:1],
             **PROTOCOL,
         )
     stacks = [_weights(model) for model in models]
@@ -153,7 +167,9 @@ def _pretrain(
 def _pretraining_result(trial: Trial, arm: Arm, report: Report, i: int, features: int) -> dict:
     histories = [stage.history[stage.history["member"] == i] for stage in report.stages]
     loss = [history["loss"].tolist() for history in histories]
-    validation = [history["val_loss"].tolist() for history in histories]
+    # A loss whose value says little, such as contrastive divergence, has this score beside it.
+    scores = ["val_reconstruction" if "val_reconstruction" in h else "val_loss" for h in histories]
+    validation = [h[score].tolist() for h, score in zip(histories, scores, strict=True)]
     baseline = [float(stage.baseline[i]) for stage in report.stages]
     done = np.isfinite([*loss, *validation]).all()
     useless = {
@@ -293,7 +309,7 @@ def _finetuning_result(
 ) -> dict:
     pretraining = pretraining_flops(trial, arm, trial.pretraining_epochs, features)
     finetuning = finetuning_flops(trial, arm, trial.epochs, features, classes)
-    pretraining = pretraining if arm.objective else 0
+    pretraining = pretraining if arm.pretrained else 0
     result = {
         "status": "done",
         **_scores(curves),
@@ -325,14 +341,17 @@ def _stacks(cell: Cell, cache: Path, load: Load) -> dict[int, Stack]:
     wanted = [t for s in cell.stacks for t in s if t.learning_rate == rate and t.seed in seeds]
     found = {trial: _read_stack(cache, trial) for trial in wanted}
     if lost := tuple(trial for trial, stack in found.items() if stack is None):
-        _, made = _pretrain(lost, cell.arm, cache, load)
+        _, made = _pretrain(lost, cell.arm.source, cache, load)
         found |= zip(lost, made, strict=True)
     return {trial.seed: stack for trial, stack in found.items()}
 
 
-def _fill(model: keras.Model, stack: Stack) -> None:
-    """Give a net the layers of a stack, which may be deeper."""
+def _fill(model: keras.Model, stack: Stack, layers: int | None = None) -> None:
+    """Give a net the layers of a stack, which may be deeper; or the first `layers` of them."""
     hidden = _hidden(model) if stack else []
+    if layers:
+        first = {v.path for stage in split_stages(model)[:layers] for v in stage.variables}
+        hidden = [v for v in hidden if v.path in first]
     # A net that lacks a part of its stack must not pass for a pretrained net.
     if lacking := [v.path for v in hidden if v.path not in stack]:
         raise ValueError(
