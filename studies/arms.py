@@ -11,7 +11,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -172,15 +172,6 @@ _ARMS = [
         look=("#d55e00", "o"),
     ),
     Arm(
-        "random_longer",
-        "sigmoid, random start, trained longer",
-        **_SIGMOID,
-        paper="Bengio et al. 2007; Erhan et al. 2010",
-        control="random",
-        total_cost_of="denoising",
-        look=("#d55e00", "X"),
-    ),
-    Arm(
         "glorot",
         "sigmoid, Glorot start",
         **_SIGMOID | {"initializer": _GLOROT_SIGMOID},
@@ -188,15 +179,6 @@ _ARMS = [
         control="random",
         look=("#c28500", "s"),
         version=2,
-    ),
-    Arm(
-        "glorot_longer",
-        "sigmoid, Glorot start, trained longer",
-        **_SIGMOID | {"initializer": _GLOROT_SIGMOID},
-        paper="Glorot and Bengio 2010, with the factor 4 of sigmoid units",
-        control="glorot",
-        total_cost_of="denoising",
-        look=("#c28500", "P"),
     ),
     Arm(
         "lsuv",
@@ -235,15 +217,6 @@ _ARMS = [
     ),
     Arm("he", "ReLU, He start", **_RELU, paper="He et al. 2015", look=("#cc6677", "P")),
     Arm(
-        "he_longer",
-        "ReLU, He start, trained longer",
-        **_RELU,
-        paper="He et al. 2015",
-        control="he",
-        total_cost_of="he_denoising",
-        look=("#cc6677", "s"),
-    ),
-    Arm(
         "he_denoising",
         "ReLU, pretrained",
         **_RELU,
@@ -270,15 +243,6 @@ _ARMS = [
         paper="Ioffe and Szegedy 2015",
         control="he",
         look=("#999933", "<"),
-    ),
-    Arm(
-        "batch_norm_longer",
-        "ReLU + batch norm, trained longer",
-        **_BATCH_NORM,
-        paper="Ioffe and Szegedy 2015",
-        control="batch_norm",
-        total_cost_of="batch_norm_denoising",
-        look=("#999933", "s"),
     ),
     Arm(
         "batch_norm_denoising",
@@ -309,15 +273,6 @@ _ARMS = [
         look=("#000000", "p"),
     ),
     Arm(
-        "residual_longer",
-        "residual + batch norm, trained longer",
-        **_RESIDUAL,
-        paper="He et al. 2016",
-        control="residual_batch_norm",
-        total_cost_of="residual_denoising",
-        look=("#000000", "s"),
-    ),
-    Arm(
         "residual_denoising",
         "residual + batch norm, pretrained",
         **_RESIDUAL,
@@ -333,12 +288,21 @@ _ARMS = [
         **_SIGMOID | {"initializer": _GLOROT_SIGMOID},
         paper="Deep Learning Tutorials, Stacked Denoising Autoencoders",
         head_initializer="zeros",
+        control="tutorial_random",
         objective=tuple(
             {**_DENOISING, "corruption": {"name": "Masking", "rate": rate}, "tied": True}
             for rate in (0.1, 0.2, 0.3)
         ),
         look=("#d55e00", "d"),
         version=2,
+    ),
+    Arm(
+        "tutorial_random",
+        "sigmoid, the tutorial's net, not pretrained",
+        **_SIGMOID | {"initializer": _GLOROT_SIGMOID},
+        paper="Deep Learning Tutorials, Stacked Denoising Autoencoders",
+        head_initializer="zeros",
+        look=("#999933", "o"),
     ),
     Arm(
         "variational",
@@ -353,4 +317,27 @@ _ARMS = [
     ),
 ]
 
+
+def longer(control: Arm, pretrained: str, marker: str, name: str = "") -> Arm:
+    """The equal-cost twin of a control: the same net, trained to the cost of a pretrained arm."""
+    color, _ = control.look
+    return replace(
+        control,
+        name=f"{name or control.name}_longer",
+        title=f"{control.title}, trained longer",
+        control=control.name,
+        total_cost_of=pretrained,
+        look=(color, marker),
+        version=1,
+    )
+
+
 ARMS = {arm.name: arm for arm in _ARMS}
+_LONGER = (
+    longer(ARMS["random"], "denoising", "X"),
+    longer(ARMS["glorot"], "denoising", "P"),
+    longer(ARMS["he"], "he_denoising", "s"),
+    longer(ARMS["batch_norm"], "batch_norm_denoising", "s"),
+    longer(ARMS["residual_batch_norm"], "residual_denoising", "s", name="residual"),
+)
+ARMS |= {arm.name: arm for arm in _LONGER}
