@@ -177,7 +177,7 @@ _ARMS = [
         **_SIGMOID | {"initializer": _GLOROT_SIGMOID},
         paper="Glorot and Bengio 2010, with the factor 4 of sigmoid units",
         control="random",
-        look=("#c28500", "s"),
+        look=("#661100", "s"),
         version=2,
     ),
     Arm(

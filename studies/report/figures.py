@@ -41,8 +41,8 @@ _STYLE = {
 }
 # Ten colors that color-blind readers can tell apart, and as many markers.
 COLORS = (
-    *("#d55e00", "#c28500", "#3a93c9", "#0072b2", "#009e73"),
-    *("#cc6677", "#882255", "#999933", "#117733", "#000000"),
+    *("#d55e00", "#661100", "#3a93c9", "#0072b2", "#009e73"),
+    *("#cc79a7", "#882255", "#999933", "#117733", "#000000"),
 )
 MARKERS = "osD^vPX<>p"
 # Looks that differ in color and marker come first.

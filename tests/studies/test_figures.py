@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import matplotlib
@@ -114,11 +115,48 @@ def test_an_arm_without_a_look_gets_a_free_one():
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(looks) == 55
 
 
+def linear(color):
+    """The linear red, green and blue of a color."""
+    channels = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
 def luminance(color):
     """Relative luminance of a color (Web Content Accessibility Guidelines 2.1)."""
-    channels = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return linear @ [0.2126, 0.7152, 0.0722]
+    return linear(color) @ [0.2126, 0.7152, 0.0722]
+
+
+# What people see who lack one kind of cone (Machado et al. 2009), in linear red, green and blue.
+SIGHT = {
+    "normal": np.eye(3),
+    "deuteranopia": np.array(
+        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]
+    ),
+    "protanopia": np.array(
+        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]
+    ),
+}
+# From linear red, green and blue to CIE XYZ, relative to daylight.
+XYZ = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1095, 0.8729]])
+
+
+def lab(color, sight):
+    """A color in CIE L*a*b*, as it is seen; a distance of 2 can just be noticed."""
+    x, y, z = np.cbrt(XYZ @ np.clip(sight @ linear(color), 1e-3, 1))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", SIGHT.values(), ids=SIGHT)
+def test_arms_of_a_panel_look_different_to_the_color_blind(sight):
+    """A twin of an arm has the color of the arm and another marker."""
+    for study in STUDIES.values():
+        for scale in study.scales.values():
+            looks = figures.looks(scale)
+            for names in figures.families(scale).values():
+                colors = {looks[name]["color"] for name in names}
+                for one, other in itertools.combinations(colors, 2):
+                    distance = np.linalg.norm(lab(one, sight) - lab(other, sight))
+                    assert distance > 10, (study.name, one, other)
 
 
 def test_every_color_stands_out_from_white():
