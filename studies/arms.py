@@ -46,6 +46,8 @@ class Arm:
         histogram: Whether the layers start from random draws from the values of the pretrained
             weights, layer by layer, instead of the pretrained weights (Erhan et al. 2010, table 1).
         regularizer: Config of a Keras regularizer of all kernels, in training with labels.
+        noise: What training with labels does to the net, unless an axis of the scale says so:
+            `"none"`, `"masking"` or `"dropout"`, as a trial of classification has them.
         optimizer: Optimizer that the learning rates are for: Keras's name, or `"momentum"`, which
             is SGD with a momentum of 0.9.
         build: `"module:function"`, a function `(input_shape, classes, trial) -> keras.Model` that
@@ -75,6 +77,7 @@ class Arm:
     pretrained_layers: int | None = None
     histogram: bool = False
     regularizer: dict | None = None
+    noise: str = "none"
     optimizer: str = "sgd"
     build: str | None = None
     rates: bool = True

@@ -47,7 +47,7 @@ _PLANNED = (
 NETWORK_FIELDS = (
     *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
     *("objective", "pretraining_optimizer", "stack_of", "pretrained_layers", "histogram"),
-    *("regularizer", "optimizer", "build", "total_cost_of"),
+    *("regularizer", "noise", "optimizer", "build", "total_cost_of"),
 )
 
 

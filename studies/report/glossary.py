@@ -32,10 +32,11 @@ def explained(arm: Arm) -> str:
         f"{arm.normalization} normalization" if arm.normalization else "",
         f"{arm.shortcut.replace('_', ' ')} connections" if arm.shortcut else "",
         f"built by `{arm.build}`" if arm.build else "",
-        f"{_layers(arm)} trained without labels: {objective}" if objective else "",
+        f"{_layers(arm)} trained {_labels(arm)} labels: {objective}" if objective else "",
         f"{_words(arm.regularizer['class_name'])} penalty ({_settings(arm.regularizer['config'])})"
         if arm.regularizer
         else "",
+        f"noise in training: {arm.noise}" if arm.noise != "none" else "",
         f"trained for as long as `{arm.total_cost_of}` costs in all" if arm.total_cost_of else "",
     ]
     return "; ".join(filter(None, parts)) or arm.label
@@ -113,6 +114,12 @@ def _layers(arm: Arm) -> str:
     if arm.histogram:
         return f"weights of the {first}hidden layers drawn at random from those of layers"
     return f"{first}hidden layers"
+
+
+def _labels(arm: Arm) -> str:
+    """Whether an arm's layers are pretrained with labels: such an objective has a head."""
+    objective = arm.source.objective
+    return "with" if isinstance(objective, dict) and "classes" in objective else "without"
 
 
 def _initial(initializer: str | dict | None) -> str:

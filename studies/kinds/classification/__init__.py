@@ -18,6 +18,14 @@ _DEEPEST = 10_000
 # at chance unless it beats chance by more than this margin.
 CHANCE_MARGIN = 0.05
 
+# Training NLLs in nats, early and late in training, at which validation NLLs are compared.
+LEVELS = (0.3, 0.1, 0.03)
+
+
+def at_training_nll(level: float) -> str:
+    """Name of the metric that is the validation NLL at a training NLL."""
+    return f"validation_nll_at_{level:g}"
+
 
 def _guessing(record: Mapping[str, Any], scale: Scale) -> float:
     return scale.chance(record["dataset"])
@@ -97,6 +105,12 @@ class Classification(Kind):
         _validation_error("final_validation_error", "validation error, last epoch"),
         _test_error("test_error", "test error"),
         _test_error("final_test_error", "test error, last epoch"),
+        Metric("train_nll", "training NLL", "nats"),
+        Metric("final_train_nll", "training NLL, last epoch", "nats"),
+        *(
+            Metric(at_training_nll(level), f"validation NLL at a training NLL of {level:g}", "nats")
+            for level in LEVELS
+        ),
         Metric("test_nll", "test NLL", "nats", on_test=True),
         Metric("final_test_nll", "test NLL, last epoch", "nats", on_test=True),
         Metric("flops", "cost", "FLOP", roles=("pretraining", "selection", "report")),
@@ -108,6 +122,11 @@ class Classification(Kind):
             return pretraining_flops(trial, arm, trial.epochs, features)
         return finetuning_flops(trial, arm, trial.epochs, features, classes)
 
+    def derive(self, frame: Any) -> Any:
+        from studies.kinds.classification.paths import metrics
+
+        return frame.assign(**metrics(frame))
+
     def computed(self, record: Mapping[str, Any]) -> float:
         return record["flops"] - record.get("pretraining_flops", 0)
 
@@ -115,7 +134,7 @@ class Classification(Kind):
         return values.get("optimizer", arm.optimizer)
 
     def base(self, scale: Scale, arm: Arm, values: dict[str, Any]) -> Trial:
-        trial = super().base(scale, arm, values)
+        trial = super().base(scale, arm, {"noise": arm.noise} | values)
         if not arm.total_cost_of:
             return trial
         pretrained = scale.arm(arm.total_cost_of)

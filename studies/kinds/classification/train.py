@@ -36,7 +36,11 @@ from studies.kinds.classification.correctness import packed
 
 _PREDICTION = {
     "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    "metrics": ["accuracy"],
+    # The loss also holds the penalties of regularizers.
+    "metrics": [
+        "accuracy",
+        keras.metrics.SparseCategoricalCrossentropy(name="nll", from_logits=True),
+    ],
 }
 # These costs are known of a diverged run, too.
 _COSTS = ("pretraining_flops", "finetuning_flops", "flops")
@@ -265,8 +269,8 @@ def _train(
         **PROTOCOL,
         **_PREDICTION,
     ):
-        curves["train_nll"].append(epoch.scores["loss"])
-        curves["validation_nll"].append(epoch.scores["val_loss"])
+        curves["train_nll"].append(epoch.scores["nll"])
+        curves["validation_nll"].append(epoch.scores["val_nll"])
         error = _errors(epoch.scores["val_accuracy"], len(held_out[0][0]))
         curves["validation_error"].append(error)
         for name, values in watch(population, epoch.number).items():
@@ -294,7 +298,7 @@ def _columns(sets: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list, list]:
 def _test(population: Population, name: str, x: np.ndarray, y: np.ndarray) -> dict:
     scores = population.evaluate(x, y, **_PREDICTION)
     return {
-        f"{name}_nll": scores["loss"].to_numpy(dtype="float64"),
+        f"{name}_nll": scores["nll"].to_numpy(dtype="float64"),
         f"{name}_error": _errors(scores["accuracy"].to_numpy(), len(x)),
     }
 

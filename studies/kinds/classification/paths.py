@@ -1,0 +1,45 @@
+"""What the paths of training NLL and validation NLL, epoch by epoch, say of a run.
+
+Two nets differ in how well they are trained and in how well they generalize at that. So their
+validation NLLs are compared at one training NLL (Erhan et al. 2010, figure 7).
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from studies.kinds.classification import LEVELS, at_training_nll
+
+
+def metrics(frame: pd.DataFrame) -> pd.DataFrame:
+    """Metrics of the paths of all runs, by name; NaN for a run without paths."""
+    paths = [_paths(curves) for curves in frame.get("curves", [None] * len(frame))]
+    found = {"final_train_nll": [_last(training) for training, _ in paths]}
+    found |= {at_training_nll(level): [_at(level, *path) for path in paths] for level in LEVELS}
+    return pd.DataFrame(found, index=frame.index, dtype=float)
+
+
+def _paths(curves: dict | None) -> tuple[np.ndarray, np.ndarray]:
+    """Training NLL and validation NLL by epoch; empty if a record holds no such curves."""
+    known = curves if isinstance(curves, dict) and "train_nll" in curves else {}
+    return tuple(np.array(known.get(f"{n}_nll", ()), dtype=float) for n in ("train", "validation"))
+
+
+def _last(path: np.ndarray) -> float:
+    return path[-1] if len(path) else math.nan
+
+
+def _at(level: float, training: np.ndarray, validation: np.ndarray) -> float:
+    """Validation NLL where the training NLL first falls to a level; NaN if it never does.
+
+    Between two epochs, the path is a line against the logarithm of the training NLL. A path that
+    begins below the level has the value of its first epoch.
+    """
+    reached = np.flatnonzero(training <= level)
+    if not len(reached):
+        return math.nan
+    epoch = reached[0]
+    # From the lower training NLL to the higher, which is that of the epoch before.
+    step = [epoch, max(epoch - 1, 0)]
+    return float(np.interp(math.log(level), np.log(training[step]), validation[step]))
