@@ -324,6 +324,13 @@ def ticks(axis: Axis, where: Sequence[float] | Locator, text: Any = "{x:g}") -> 
     axis.set_minor_locator(NullLocator())
 
 
+def beside(scale: Scale, axis: str) -> list[dict[str, Any]]:
+    """The combinations of the other axes that have several values."""
+    varied = [name for name in scale.varied if name != axis]
+    found = [{name: values[name] for name in varied} for values in scale.combinations]
+    return [values for i, values in enumerate(found) if values not in found[:i]]
+
+
 def stack(
     frame: pd.DataFrame,
     scale: Scale,
@@ -337,9 +344,7 @@ def stack(
     There is space for a legend of `entries` lines below the panels.
     Returns the figure and, for each combination, its panels, its report runs and its axis values.
     """
-    varied = [name for name in scale.varied if name != axis]
-    found = [{name: values[name] for name in varied} for values in scale.combinations]
-    combinations = [values for i, values in enumerate(found) if values not in found[:i]]
+    combinations = beside(scale, axis)
     size = (width * columns, 3.6 * len(combinations) + 0.8 + 0.17 * entries)
     drawing = Drawing(figsize=size, layout="constrained")
     axes = drawing.subplots(len(combinations), columns, sharey=True, squeeze=False)

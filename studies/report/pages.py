@@ -43,7 +43,7 @@ _ARMS = """\
 What is compared. Figures and tables name an arm by its title; the checks of claims, `table.csv` and
 `records.jsonl` name an arm by its short name."""
 _PRETRAINING = """\
-How the hidden layers of each pretrained arm were pretrained, and the rate that was chosen for it."""
+How the hidden layers of each arm were pretrained, and the rate that was chosen for this arm."""
 _PUBLISHED = """\
 A number of a paper beside our mean, and the interval in which a single run of ours lies in 95 % of
 cases."""

@@ -15,31 +15,30 @@ from studies.kinds.classification import LEVELS, at_training_nll
 def metrics(frame: pd.DataFrame) -> pd.DataFrame:
     """Metrics of the paths of all runs, by name; NaN for a run without paths."""
     paths = [_paths(curves) for curves in frame.get("curves", [None] * len(frame))]
-    found = {"final_train_nll": [_last(training) for training, _ in paths]}
+    found = {"final_train_nll": [training[-1] for training, _ in paths]}
     found |= {at_training_nll(level): [_at(level, *path) for path in paths] for level in LEVELS}
     return pd.DataFrame(found, index=frame.index, dtype=float)
 
 
 def _paths(curves: dict | None) -> tuple[np.ndarray, np.ndarray]:
-    """Training NLL and validation NLL by epoch; empty if a record holds no such curves."""
+    """Training NLL and validation NLL by epoch; NaN if a record holds no such curves."""
     known = curves if isinstance(curves, dict) and "train_nll" in curves else {}
-    return tuple(np.array(known.get(f"{n}_nll", ()), dtype=float) for n in ("train", "validation"))
-
-
-def _last(path: np.ndarray) -> float:
-    return path[-1] if len(path) else math.nan
+    names = ("train_nll", "validation_nll")
+    return tuple(np.array(known.get(name, [math.nan]), dtype=float) for name in names)
 
 
 def _at(level: float, training: np.ndarray, validation: np.ndarray) -> float:
     """Validation NLL where the training NLL first falls to a level; NaN if it never does.
 
-    Between two epochs, the path is a line against the logarithm of the training NLL. A path that
-    begins below the level has the value of its first epoch.
+    A training NLL is the mean over the updates of an epoch. Beside it stands the mean of the
+    validation NLLs before and after the epoch, so that a net that learns fast has no advantage.
+    The first epoch has none before. Between two epochs, the path is a line against the logarithm
+    of the training NLL.
     """
+    training, validation = training[1:], (validation[1:] + validation[:-1]) / 2
     reached = np.flatnonzero(training <= level)
-    if not len(reached):
+    if not len(reached) or not reached[0]:
         return math.nan
-    epoch = reached[0]
     # From the lower training NLL to the higher, which is that of the epoch before.
-    step = [epoch, max(epoch - 1, 0)]
+    step = [reached[0], reached[0] - 1]
     return float(np.interp(math.log(level), np.log(training[step]), validation[step]))

@@ -12,6 +12,7 @@ from studies.report import fairness, statistics, tables
 from studies.report.figures import told
 from studies.report.forest import forest
 from studies.report.frame import by_place, failed, reported
+from studies.report.gains import gain_against_axis
 from studies.report.show import Show
 
 
@@ -22,6 +23,7 @@ class ClassificationShow(Show):
     figures = (
         draw.error_against_axis,
         draw.error_over_seeds,
+        gain_against_axis,
         forest,
         draw.nll_trajectories,
         draw.error_over_epochs,
@@ -111,7 +113,8 @@ def error_block(table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
             )
             cells[label or "error"] = _error_text(row, scale)
         rows.append(cells)
-    return pd.DataFrame(rows)
+    # An arm need not be run at all axis values.
+    return pd.DataFrame(rows).fillna(tables.NOT_APPLICABLE)
 
 
 def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:

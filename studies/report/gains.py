@@ -1,0 +1,86 @@
+"""What pretraining gains on the nets that are not pretrained, against an axis."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+
+from studies.arms import Arm
+from studies.engine.scale import Scale
+from studies.report import figures
+from studies.report.figures import figure
+from studies.report.frame import failed, reported
+from studies.report.tables import average_interval
+
+# Gains are drawn on a linear axis up to here, and on a logarithmic axis beyond.
+_LINEAR = 1
+_TICKS = (-100, -30, -10, -3, -1, -0.5, 0, 0.5, 1, 3, 10, 30, 100)
+
+
+def _groups(scale: Scale) -> tuple[list[Arm], list[Arm]]:
+    """The pretrained arms of a scale, and the arms that pretraining is compared with."""
+    return tuple([arm for arm in scale.arms if arm.pretrained is each] for each in (True, False))
+
+
+@figure(
+    "Gain of pretraining against {axis}",
+    "How much better a pretrained net is than the net in the legend, seed by seed. Means over "
+    "seeds with their 95 % t intervals; where a run failed, medians with their bootstrap "
+    "intervals. The dots are seeds. Above the line at 0, pretraining helps. Beyond a gain of 1, "
+    "the axis is logarithmic.",
+    name="gain_against_{axis}",
+    needs=lambda scale: all(_groups(scale)),
+)
+def gain_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
+    combinations, (pretrained, others) = figures.beside(scale, axis), _groups(scale)
+    shape = len(pretrained), len(combinations)
+    size = (max(3.2 * shape[1], 6.4), 3.2 * shape[0] + 0.5 + 0.17 * len(others))
+    drawing = Drawing(figsize=size, layout="constrained")
+    panels = drawing.subplots(*shape, sharex=True, sharey=True, squeeze=False)
+    for row, arm in zip(panels, pretrained, strict=True):
+        for ax, values in zip(row, combinations, strict=True):
+            _panel(ax, figures.at(reported(frame), values), scale, axis, (arm, others))
+            ax.set_title(figures.combination_label(values))
+        row[0].set_ylabel(f"{arm.label}:\ngain ({_unit(scale)})")
+    panels[0, 0].set_yscale("symlog", linthresh=_LINEAR)
+    figures.ticks(panels[0, 0].yaxis, _TICKS)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center")
+    return drawing
+
+
+def _panel(
+    ax: Axes, runs: pd.DataFrame, scale: Scale, axis: str, arms: tuple[Arm, list[Arm]]
+) -> None:
+    """The gains of an arm on each other arm, which has its own look."""
+    arm, others = arms
+    for i, other in enumerate(others):
+        look, shift = figures.looks(scale)[other.name], (i + 0.5) / len(others) - 0.5
+        gains = _gains(runs, scale, axis, arm.name, other.name)
+        both = runs[runs["arm"].isin([arm.name, other.name])]
+        some_failed = failed(both, scale.kind.metric(), scale).any()
+        figures.draw_line(
+            ax,
+            scale,
+            axis,
+            gains,
+            look | {"label": f"on: {other.label}"},
+            lambda values, some_failed=some_failed: average_interval(values, some_failed),
+            shift,
+        )
+    ax.axhline(0, color="black", linewidth=1)
+
+
+def _gains(runs: pd.DataFrame, scale: Scale, axis: str, arm: str, other: str) -> pd.Series:
+    """How much better an arm is than another, as it is shown, by axis value; a value per seed."""
+    metric = scale.kind.metric()
+    ours, others = (
+        metric.factor * runs[runs["arm"] == name].set_index([axis, "seed"])[metric.name]
+        for name in (arm, other)
+    )
+    gain = others - ours if metric.lower_is_better else ours - others
+    return gain.dropna().droplevel("seed")
+
+
+def _unit(scale: Scale) -> str:
+    metric = scale.kind.metric()
+    return metric.difference or metric.unit
