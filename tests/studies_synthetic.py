@@ -60,7 +60,11 @@ def records(scale, change=lambda record: {}):
 
 def record(trial, scale):
     """The record of a trial that is done."""
-    results = {"classification": _classification, "density": _density}
+    results = {
+        "classification": _classification,
+        "density": _density,
+        "trajectories": _trajectories,
+    }
     return {
         "format": 1,
         "study": "synthetic",
@@ -97,6 +101,10 @@ def _measured(trial, scale):
 
 def _classification(trial, scale):
     return (_pretraining if trial.role == "pretraining" else _training)(trial, scale)
+
+
+def _trajectories(trial, scale):
+    return _measured(trial, scale) | _classification(trial, scale)
 
 
 def _final_error(trial, scale, generator):
