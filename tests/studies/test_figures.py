@@ -83,7 +83,11 @@ def test_protocol_chooses_a_pretraining_rate_only_where_there_is_a_choice(rates)
     assert ("at the rate of 0.1, 0.3 whose" in words) == (len(rates) == 2)
 
 
-@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"error_against_depth", "forest"}))
+# Figures that a scale of one place and one arm lacks.
+COMPARING = {"error_against_depth", "gain_against_depth", "forest"}
+
+
+@pytest.mark.parametrize("name", sorted(set(FIGURES) - COMPARING))
 def test_one_family_one_depth_one_rate_can_be_drawn(name):
     scale = replace(SMALL, arms=("he",), axes={"depth": (3,)}, learning_rates=(0.1,))
     figures.render(offered(scale)[name], frame(synthetic(scale), scale), scale)
@@ -290,6 +294,40 @@ def test_forest_has_a_row_for_every_difference_from_a_control():
                 e for e in ends if e[1:]
             ]
     assert len(marks) == 8
+
+
+def test_the_bar_of_an_arm_that_is_not_run_everywhere_stands_at_its_dots():
+    scale = replace(SMALL, only_at={"he": {"depth": (5,)}})
+    results = frame(synthetic(scale), scale)
+    # The rectifiers' panel is the first of the second row.
+    he = drawn("error_over_seeds", results, scale).axes[2]
+    bars = [segment for each in he.collections for segment in getattr(each, "get_segments", list)()]
+    dots = [each.get_offsets() for each in he.collections if not hasattr(each, "get_segments")]
+    (((left, height), (right, _)),) = [bar for bar in bars if len(bar)]
+    errors = results[(results["role"] == "report") & (results["arm"] == "he")]["test_error"]
+    assert height == errors.median()
+    where = np.concatenate(dots)[:, 0]
+    assert len(where) == SMALL.report_seeds
+    assert left < where.min() < where.max() < right
+
+
+def test_gain_is_the_mean_of_what_a_pretrained_net_is_better_by_seed_by_seed():
+    scale = replace(SMALL, arms=("random", "glorot", "denoising"), axes={"width": (50, 100)})
+    results = frame(synthetic(scale), scale)
+    (ax,) = drawn("gain_against_width", results, scale).axes
+    errors = results[results["role"] == "report"].pivot_table(
+        "test_error", ["width", "seed"], "arm"
+    )
+    for bars, control in zip(ax.containers, ("random", "glorot"), strict=True):
+        gains = 100 * (errors[control] - errors["denoising"])
+        middle = gains.groupby("width").mean()
+        np.testing.assert_allclose(bars.lines[0].get_ydata(orig=False), middle)
+        (segments,) = (each.get_segments() for each in bars.lines[2])
+        for width, segment in zip((50, 100), segments, strict=True):
+            at = errors.loc[width]
+            found = stats.ttest_rel(at[control], at["denoising"]).confidence_interval()
+            np.testing.assert_allclose(segment[:, 1], [100 * found.low, 100 * found.high])
+    assert "gain_against_depth" not in offered(replace(SMALL, arms=("random", "he")))
 
 
 def test_a_published_number_is_a_line_and_named():

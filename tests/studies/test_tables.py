@@ -56,6 +56,15 @@ def cell(rows, arm, depth, scale=SMALL):
     return error_block(table, scale).set_index("arm").loc[ARMS[arm].title, f"depth {depth}"]
 
 
+def test_an_arm_that_is_not_run_everywhere_has_no_number_there():
+    scale = replace(SMALL, only_at={"random": {"depth": (SMALL.axes["depth"][0],)}})
+    block = error_block(SHOW.main_table(frame(synthetic(scale), scale), scale), scale)
+    assert block.iloc[0, 1:].tolist()[1:] == [tables.NOT_APPLICABLE]
+    assert tables.NOT_APPLICABLE not in block.iloc[1:].to_numpy()
+    assert tables.markdown(block)
+    assert tables.notes(block)
+
+
 def test_error_against_hand_computation(rows):
     set_all(rows, "report", "random", 1, test_error=[0.08, 0.09, 0.10])
     found = row(rows, "random", 1)

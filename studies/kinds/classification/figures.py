@@ -192,18 +192,20 @@ def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
     from seaborn import stripplot
 
     look = common.looks(scale)[arm]
+    held = by_place(reported(frame), scale)
+    # An arm need not be run everywhere, but all panels have one axis.
     cells = {
-        "\n".join(map(str, place[1:])): rows["test_error"]
-        for place, rows in by_place(reported(frame), scale).items()
-        if place[0] == arm
+        "\n".join(map(str, values.values())): held.get((arm, *values.values()), frame[:0])
+        for values in scale.combinations
     }
-    runs = pd.concat([pd.DataFrame({"place": k, "error": v}) for k, v in cells.items()])
+    runs = pd.concat([rows.assign(place=label) for label, rows in cells.items()])
     points = {"color": look["color"], "marker": look["marker"], "size": 4, "alpha": 0.6}
-    places = {"x": "place", "y": "error", "order": list(cells)}
+    places = {"x": "place", "y": "test_error", "order": list(cells)}
     with _same_jitter():
         stripplot(runs, **places, **points, jitter=0.25, ax=ax)
-    for x, errors in enumerate(cells.values()):
-        ax.hlines(errors.median(), x - 0.35, x + 0.35, color="black", linewidth=1, zorder=3)
+    for x, rows in enumerate(cells.values()):
+        middle = rows["test_error"].median()
+        ax.hlines(middle, x - 0.35, x + 0.35, color="black", linewidth=1, zorder=3)
     ax.set(title=fill(scale.arm(arm).label, 20), xlabel="", ylabel="")
 
 

@@ -19,9 +19,14 @@ def metrics(frame: pd.DataFrame, alike: list[str]) -> pd.DataFrame:
         frame: Trials in rows, with columns `arrays` and `curves`.
         alike: Columns in which nets must be alike to be compared.
     """
-    known = frame[[_has_outputs(arrays) for arrays in frame["arrays"]]]
+    known = frame[has_outputs(frame)]
     parts = [_of_groups(runs) for _, runs in known.groupby(alike, sort=False)]
     return pd.concat(parts).reindex(frame.index) if parts else pd.DataFrame(index=frame.index)
+
+
+def has_outputs(frame: pd.DataFrame) -> np.ndarray:
+    """Which trials have outputs that are kept, of shape `(trials,)`."""
+    return np.array([isinstance(arrays, dict) for arrays in frame["arrays"]], dtype=bool)
 
 
 def last(runs: pd.DataFrame) -> np.ndarray:
@@ -149,10 +154,6 @@ def _ridge(points: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.nda
     penalty = _RIDGE * (np.trace(products) / len(products) or 1)
     weights = np.linalg.solve(products + penalty * np.eye(len(products)), targets - mean)
     return asked @ points.T @ weights + mean
-
-
-def _has_outputs(arrays: dict | None) -> bool:
-    return isinstance(arrays, dict) and "outputs" in arrays
 
 
 def _flat(outputs: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from studies.engine.scale import Scale
 from studies.kinds.classification import figures as draw
 from studies.kinds.classification.show import ClassificationShow
 from studies.kinds.trajectories import WATCHED
-from studies.kinds.trajectories.regions import distances, principal, within
+from studies.kinds.trajectories.regions import distances, has_outputs, principal, within
 from studies.report import figures
 from studies.report.figures import figure
 from studies.report.frame import reported
@@ -158,7 +158,7 @@ class TrajectoriesShow(Show):
 def _watched(frame: pd.DataFrame) -> pd.DataFrame:
     """The reported runs whose outputs are kept."""
     runs = reported(frame)
-    return runs[[isinstance(arrays, dict) for arrays in runs["arrays"]]]
+    return runs[has_outputs(runs)]
 
 
 def _map(ax: Axes, runs: pd.DataFrame, scale: Scale, place: Callable) -> None:
