@@ -142,8 +142,8 @@ class Kind:
 
         return Show(self)
 
-    def derive(self, frame: "pd.DataFrame") -> "pd.DataFrame":
-        """Add the metrics that follow from other metrics to the results of a scale."""
+    def derive(self, frame: "pd.DataFrame", scale: Scale) -> "pd.DataFrame":
+        """Add the metrics that follow from metrics, curves or other runs to a scale's results."""
         return frame
 
     def computed(self, record: Mapping[str, Any]) -> float:

@@ -48,7 +48,6 @@ def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.D
     for metric in scale.kind.metrics:
         table[metric.name] = _values(metric, results, scale)
     arrays = load_arrays(folder) if folder else {}
-    table["arrays"] = [arrays.get(r["key"]) for r in results]
     rates = _rates(groups, scale)
     unknown = _Rates(math.nan, math.nan)
     chosen = [rates.get(_place(r, scale), unknown) for r in results]
@@ -56,13 +55,15 @@ def frame(records: list[dict], scale: Scale, folder: Path | None = None) -> pd.D
         r["role"] == "selection" and r["pretraining_rate"] != rate.pretraining_rate
         for r, rate in zip(results, chosen, strict=True)
     ]
-    return scale.kind.derive(table).assign(
+    table = table.assign(
         role=table["role"].mask(others, "search"),
         chosen=[
             r["role"] in ("selection", "report") and not other and r["learning_rate"] == rate.rate
             for r, other, rate in zip(results, others, chosen, strict=True)
         ],
+        arrays=[arrays.get(r["key"]) for r in results],
     )
+    return scale.kind.derive(table, scale)
 
 
 def reported(table: pd.DataFrame) -> pd.DataFrame:

@@ -75,7 +75,6 @@ def test_every_arm_of_a_study_is_accepted_and_every_arm_has_a_kind():
         for scale in study.scales.values():
             study.kind.check(scale)
     used = {arm.name for s in STUDIES.values() for c in s.scales.values() for arm in c.arms}
-    # A study may have arms of its own.
     assert used >= set(ARMS)
 
 

@@ -146,7 +146,7 @@ def watched():
         else None
         for run in results.itertuples()
     ]
-    return scale, scale.kind.derive(results)
+    return scale, scale.kind.derive(results, scale)
 
 
 def test_a_map_is_the_same_whenever_it_is_drawn(watched):

@@ -122,7 +122,7 @@ class Classification(Kind):
             return pretraining_flops(trial, arm, trial.epochs, features)
         return finetuning_flops(trial, arm, trial.epochs, features, classes)
 
-    def derive(self, frame: Any) -> Any:
+    def derive(self, frame: Any, scale: Scale) -> Any:
         from studies.kinds.classification.paths import metrics
 
         return frame.assign(**metrics(frame))

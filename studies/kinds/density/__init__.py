@@ -78,7 +78,7 @@ class Density(Kind):
                 f"Received: {', '.join(lacking)} without `objective`"
             )
 
-    def derive(self, frame: Any) -> Any:
+    def derive(self, frame: Any, scale: Scale) -> Any:
         return frame.assign(bound_gap=frame["train_bound"] - frame["test_bound"])
 
 

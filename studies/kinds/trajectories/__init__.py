@@ -59,12 +59,11 @@ class Trajectories(Classification):
 
         return train(cell, cache, load)
 
-    def derive(self, frame: Any) -> Any:
+    def derive(self, frame: Any, scale: Scale) -> Any:
         from studies.kinds.trajectories.regions import metrics
 
-        # Nets are compared that differ in nothing but their arm and their seed.
-        alike = [axis for axis in self.axes if axis not in ("epochs", "rule")]
-        frame = super().derive(frame)
+        frame = super().derive(frame, scale)
+        alike = list(dict.fromkeys(("dataset", *scale.axes)))
         return frame.assign(**metrics(frame, alike))
 
     @cached_property

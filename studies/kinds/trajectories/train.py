@@ -25,7 +25,9 @@ def train(cell: Cell, cache: Path, load: Callable[[Trial], Any]) -> list[dict]:
     images = load(first).test[0][: first.watched]
 
     def watch(population: Population, epoch: int) -> dict:
-        kept.append(_stored(softmax(population.predict(images), axis=-1)))
+        # There is no training NLL before the first epoch.
+        if epoch > 0:
+            kept.append(_stored(softmax(population.predict(images), axis=-1)))
         return {}
 
     results = classification.train(cell, cache, load, watch)
