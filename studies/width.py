@@ -23,7 +23,7 @@ _DEPTHS = (1, 2, 3)
 
 _STANDARD = Scale(
     arms=("random", "glorot", "glorot_longer", "denoising"),
-    axes={"depth": _DEPTHS, "width": _WIDTHS},
+    axes={"width": _WIDTHS, "depth": _DEPTHS},
     only_at={"glorot_longer": {"depth": (1, 3), "width": (25, 400)}},
     train_size=2_000,
     validation_size=2_000,
@@ -41,11 +41,11 @@ SCALES = {
     "quick": replace(
         _STANDARD,
         arms=("random", "glorot", "denoising"),
-        axes={"depth": (1, 3), "width": (10, 50, 250)},
+        axes={"width": (10, 50, 250), "depth": (1, 3)},
         only_at={},
         train_size=1_000,
         validation_size=1_000,
-        learning_rates=(0.3, 1.0, 3.0),
+        learning_rates=(0.3, 1.0, 3.0, 10.0),
         pretraining_rates=(0.1, 0.3),
         reference={"depth": 3},
         report_seeds=3,

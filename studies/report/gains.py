@@ -1,5 +1,7 @@
 """What pretraining gains on the nets that are not pretrained, against an axis."""
 
+from functools import partial
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -28,7 +30,8 @@ def _groups(scale: Scale) -> tuple[list[Arm], list[Arm]]:
     "intervals. The dots are seeds. Above the line at 0, pretraining helps. Beyond a gain of 1, "
     "the axis is logarithmic.",
     name="gain_against_{axis}",
-    needs=lambda scale: all(_groups(scale)),
+    # With a third axis, there would be too many panels.
+    needs=lambda scale: all(_groups(scale)) and len(scale.varied) < 3,
 )
 def gain_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     combinations, (pretrained, others) = figures.beside(scale, axis), _groups(scale)
@@ -36,15 +39,14 @@ def gain_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     size = (max(3.2 * shape[1], 6.4), 3.2 * shape[0] + 0.5 + 0.17 * len(others))
     drawing = Drawing(figsize=size, layout="constrained")
     panels = drawing.subplots(*shape, sharex=True, sharey=True, squeeze=False)
+    panels[0, 0].set_yscale("symlog", linthresh=_LINEAR)
     for row, arm in zip(panels, pretrained, strict=True):
         for ax, values in zip(row, combinations, strict=True):
             _panel(ax, figures.at(reported(frame), values), scale, axis, (arm, others))
             ax.set_title(figures.combination_label(values))
         row[0].set_ylabel(f"{arm.label}:\ngain ({_unit(scale)})")
-    panels[0, 0].set_yscale("symlog", linthresh=_LINEAR)
     figures.ticks(panels[0, 0].yaxis, _TICKS)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center")
+    drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center")
     return drawing
 
 
@@ -55,19 +57,15 @@ def _panel(
     arm, others = arms
     for i, other in enumerate(others):
         look, shift = figures.looks(scale)[other.name], (i + 0.5) / len(others) - 0.5
-        gains = _gains(runs, scale, axis, arm.name, other.name)
+        look |= {"label": f"gain on: {other.label}"}
         both = runs[runs["arm"].isin([arm.name, other.name])]
-        some_failed = failed(both, scale.kind.metric(), scale).any()
-        figures.draw_line(
-            ax,
-            scale,
-            axis,
-            gains,
-            look | {"label": f"on: {other.label}"},
-            lambda values, some_failed=some_failed: average_interval(values, some_failed),
-            shift,
+        middle = partial(
+            average_interval, some_failed=failed(both, scale.kind.metric(), scale).any()
         )
+        gains = _gains(runs, scale, axis, arm.name, other.name)
+        figures.draw_line(ax, scale, axis, gains, look, middle, shift)
     ax.axhline(0, color="black", linewidth=1)
+    ax.margins(y=0.08)
 
 
 def _gains(runs: pd.DataFrame, scale: Scale, axis: str, arm: str, other: str) -> pd.Series:
