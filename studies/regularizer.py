@@ -115,10 +115,10 @@ _STANDARD = Scale(
     report_seeds=10,
 )
 
-# On a further data set: the controls of the headline claim, at the greatest depth.
+# On a further data set, at the greatest depth: the arms of the headline claim, noise, and layers.
 _FURTHER = replace(
     _STANDARD,
-    arms=("glorot_longer", _MASKED, "denoising"),
+    arms=("random", "glorot_longer", _MASKED, *_FIRST, "denoising"),
     axes={"depth": (3,), "top_width": (200,)},
     only_at={},
     dataset="fashion_mnist",
