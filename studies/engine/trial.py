@@ -56,11 +56,6 @@ class Trial:
     role: str = "report"
     arm_version: int | str = 1
 
-    @property
-    def widths(self) -> list[int]:
-        """Units of each hidden layer."""
-        return [self.width] * self.depth
-
     # Cached: planning asks for the same keys after every cell.
     @cached_property
     def key(self) -> str:

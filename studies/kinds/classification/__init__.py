@@ -63,10 +63,6 @@ class ClassificationTrial(Trial):
     optimizer: str = ""
     top_width: int = 0
 
-    @property
-    def widths(self) -> list[int]:
-        return [*super().widths[:-1], self.top_width or self.width]
-
 
 # What the fields of a trial that are words can be.
 _CHOICES = {"schedule": ("constant", "cosine"), "noise": ("none", "masking", "dropout")}
@@ -203,6 +199,11 @@ class Classification(Kind):
         return replace(trial, role="pretraining", depth=depth, epochs=epochs, **later)
 
 
+def widths(trial: Trial) -> list[int]:
+    """Units of each hidden layer; a trial of another kind has none of its own in the last layer."""
+    return [trial.width] * (trial.depth - 1) + [getattr(trial, "top_width", 0) or trial.width]
+
+
 # Analytic cost: 2 FLOPs per multiply-add, training 3 times the forward pass.
 
 
@@ -212,13 +213,14 @@ def layer_flops(trial: Trial, arm: Arm, features: int) -> list[int]:
     `features` is the size of the flattened input.
     """
     gate = arm.shortcut == "highway"
-    sizes = zip([features, *trial.widths[:-1]], trial.widths, strict=True)
+    units = widths(trial)
+    sizes = zip([features, *units[:-1]], units, strict=True)
     return [2 * n * m * (2 if gate and i else 1) for i, (n, m) in enumerate(sizes)]
 
 
 def finetuning_flops(trial: Trial, arm: Arm, epochs: int, features: int, classes: int) -> int:
     """FLOPs of `epochs` epochs of supervised training."""
-    forward = sum(layer_flops(trial, arm, features)) + 2 * trial.widths[-1] * classes
+    forward = sum(layer_flops(trial, arm, features)) + 2 * widths(trial)[-1] * classes
     return 3 * forward * examples(trial) * epochs
 
 
@@ -232,7 +234,7 @@ def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int
     # A decoder mirrors its layer, and the head of a supervised stage reads the layer's output.
     objective = arm.source.objective
     classes = objective.get("classes", 0) if isinstance(objective, dict) else 0
-    heads = [2 * n * classes for n in trial.widths[: len(forward)]]
+    heads = [2 * n * classes for n in widths(trial)[: len(forward)]]
     companions = sum(heads if classes else forward)
     codes = sum(forward) * trial.train_size
     return 3 * (sum(forward) + companions) * examples(trial) * epochs + codes

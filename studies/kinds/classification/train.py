@@ -31,7 +31,7 @@ from pretrain.report import Report
 from pretrain.seeds import derive
 from studies.arms import Arm, builder
 from studies.engine.trial import Cell, Trial
-from studies.kinds.classification import finetuning_flops, pretraining_flops
+from studies.kinds.classification import finetuning_flops, pretraining_flops, widths
 from studies.kinds.classification.correctness import packed
 
 _PREDICTION = {
@@ -83,7 +83,7 @@ def build(trial: Trial, arm: Arm, data: Dataset, dropout: float = 0.0) -> keras.
         shape,
         data.classes,
         depth=trial.depth,
-        units=trial.widths,
+        units=widths(trial),
         activation=arm.activation,
         normalization=arm.normalization,
         shortcut=arm.shortcut,
