@@ -1,5 +1,6 @@
 """Regions of nets in the space of functions, and what is kept of the nets."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -158,10 +159,11 @@ def test_a_map_is_the_same_whenever_it_is_drawn(watched):
 
 def test_a_map_that_lacks_scikit_learn_says_so(watched, monkeypatch):
     scale, results = watched
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.manifold", None)
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     (paths,) = (f for f in scale.kind.show.offered(scale) if f.name == "paths")
-    principal, *others = paths.draw(results, scale).axes
-    assert principal.lines
-    for ax in others:
+    maps = paths.draw(results, scale).axes
+    assert [ax.get_title() for ax in maps] == ["PCA", "t-SNE", "Isomap"] * 2
+    assert all(ax.lines for ax in maps[::3])
+    for ax in maps[1:3] + maps[4:]:
         assert "pip install scikit-learn" in ax.texts[0].get_text()
         assert not ax.lines

@@ -26,6 +26,7 @@ class TrajectoryTrial(ClassificationTrial):
 _of_outputs = partial(Metric, on_test=True)
 _silhouette = partial(_of_outputs, lower_is_better=False)
 _told = partial(_silhouette, unit="%", difference="points", factor=100)
+_distance = partial(_of_outputs, unit="%", difference="points", factor=100)
 
 
 class Trajectories(Classification):
@@ -46,8 +47,8 @@ class Trajectories(Classification):
         _told("told", "nets whose start a linear probe tells"),
         _told("equal_told", "nets whose start a linear probe tells at equal training NLL"),
         _told("split_told", "nets whose half of a group a linear probe tells"),
-        _of_outputs("distance", "distance to the nets of the group"),
-        _of_outputs("equal_distance", "distance to the nets of the group at equal training NLL"),
+        _distance("distance", "distance to the nets of the group"),
+        _distance("equal_distance", "distance to the nets of the group at equal training NLL"),
     )
 
     def groups(self, scale: Scale, final: dict[str, dict]) -> Iterator[Group]:

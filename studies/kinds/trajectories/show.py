@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from studies.engine.scale import Scale
@@ -37,14 +39,26 @@ def _tsne(points: np.ndarray) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     perplexity = min(_PERPLEXITY, (len(points) - 1) / 3)
-    return TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(points)
+    return _placed(TSNE(init="pca", perplexity=perplexity, random_state=0), points)
 
 
 def _isomap(points: np.ndarray) -> np.ndarray:
     from sklearn.manifold import Isomap
 
     neighbors = min(_NEIGHBORS, len(points) - 1)
-    return Isomap(n_neighbors=neighbors, eigen_solver="dense").fit_transform(points)
+    return _placed(Isomap(n_neighbors=neighbors, eigen_solver="dense"), points)
+
+
+def _placed(estimator: Any, points: np.ndarray) -> np.ndarray:
+    """Points in two dimensions by an estimator of scikit-learn, the same in every drawing."""
+    # This package comes with scikit-learn.
+    from threadpoolctl import threadpool_limits
+
+    # The order in which threads add numbers up would differ from drawing to drawing.
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Isomap connects groups that are far apart, and says so.
+        warnings.simplefilter("ignore")
+        return estimator.fit_transform(points)
 
 
 _MAPS = {"PCA": principal, "t-SNE": _tsne, "Isomap": _isomap}
@@ -52,23 +66,25 @@ _MAPS = {"PCA": principal, "t-SNE": _tsne, "Isomap": _isomap}
 
 @figure(
     "Paths of nets in the space of functions",
-    f"A net is a point: its outputs on {WATCHED} test images. A line runs from the outputs after "
-    "the first epoch to those after the last epoch (marker), and is drawn in two dimensions by "
-    "principal components, by t-SNE and by Isomap of scikit-learn. Distances between groups mean "
-    "little in a map of t-SNE, whose details also depend on the version of scikit-learn. No claim "
-    "rests on t-SNE or Isomap.",
+    f"A net is a point: its outputs on {WATCHED} test images, which are drawn in two dimensions by "
+    "principal components, by t-SNE and by Isomap of scikit-learn. Above, a line runs from the "
+    "outputs after the first epoch to the outputs after the last epoch (marker). Below, the maps "
+    "are of the last epoch alone. Distances between groups mean little in a map of t-SNE, whose "
+    "details also depend on the version of scikit-learn. No claim rests on t-SNE or Isomap.",
 )
 def paths(frame: pd.DataFrame, scale: Scale) -> Drawing:
     combinations, runs = scale.combinations, _watched(frame)
-    size = (9.5, 3.4 * len(combinations) + 0.5 + 0.17 * len(scale.arms))
+    rows = [(values, *drawn) for values in combinations for drawn in _DRAWN.items()]
+    size = (9.5, 3 * len(rows) + 0.5 + 0.17 * len(scale.arms))
     drawing = Drawing(figsize=size, layout="constrained")
-    panels = drawing.subplots(len(combinations), len(_MAPS), squeeze=False)
-    for row, values in zip(panels, combinations, strict=True):
+    panels = drawing.subplots(len(rows), len(_MAPS), squeeze=False)
+    for row, (values, words, epochs) in zip(panels, rows, strict=True):
         here = figures.at(runs, values)
         for ax, (name, place) in zip(row, _MAPS.items(), strict=True):
             ax.set(title=name, xticks=[], yticks=[])
-            _map(ax, here, scale, place)
-        row[0].set_ylabel(figures.combination_label({a: values[a] for a in scale.varied}))
+            _map(ax, here, scale, place, epochs)
+        where = figures.combination_label({axis: values[axis] for axis in scale.varied})
+        row[0].set_ylabel("\n".join(filter(None, [where, words])))
     _legend(drawing, scale)
     return drawing
 
@@ -101,14 +117,14 @@ def separation(frame: pd.DataFrame, scale: Scale) -> Drawing:
 @figure(
     "Distance between nets of a group against epoch",
     "The distance between two nets is the root of the mean squared difference of their outputs, "
-    "which are probabilities. A line is the mean over all pairs of nets of a group: how large a "
-    "region the group takes.",
+    "which are probabilities, in percent. A line is the mean over all pairs of nets of a group: "
+    "how large a region the group takes.",
 )
 def volume(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, panels = figures.grid(scale, "epoch", "mean distance within the group")
+    drawing, panels = figures.grid(scale, "epoch", "mean distance (%)")
     for place, runs in figures.filled(_watched(frame), scale):
         if len(runs) > 1:
-            path = _spread(runs)
+            path = 100 * _spread(runs)
             look = figures.looks(scale)[place[0]]
             epochs = np.arange(1, len(path) + 1)
             panels[place].plot(epochs, path, markevery=[len(path) - 1], **look)
@@ -161,14 +177,14 @@ def _watched(frame: pd.DataFrame) -> pd.DataFrame:
     return runs[has_outputs(runs)]
 
 
-def _map(ax: Axes, runs: pd.DataFrame, scale: Scale, place: Callable) -> None:
+def _map(ax: Axes, runs: pd.DataFrame, scale: Scale, place: Callable, epochs: Callable) -> None:
     """The paths of nets in two dimensions, or why there are none."""
-    if len(runs) < 2:
+    if len(runs) < 3:
         return
-    drawn = [arrays["outputs"][_epochs(len(arrays["outputs"]))] for arrays in runs["arrays"]]
+    drawn = [arrays["outputs"][epochs(len(arrays["outputs"]))] for arrays in runs["arrays"]]
     points = [each.reshape(len(each), -1) for each in drawn]
     try:
-        placed = _placed(np.concatenate(points).astype("float64"), place)
+        placed = place(np.concatenate(points).astype("float64"))
     except ImportError:
         text = "This map needs scikit-learn:\npip install scikit-learn,\nthen report again."
         ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
@@ -181,22 +197,16 @@ def _map(ax: Axes, runs: pd.DataFrame, scale: Scale, place: Callable) -> None:
         ax.plot(*path[-1], **end, markersize=4, zorder=3)
 
 
-def _placed(points: np.ndarray, place: Callable) -> np.ndarray:
-    """Points in two dimensions, the same whenever they are drawn."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        return place(points)
-    # The order in which threads add numbers up would differ from drawing to drawing.
-    with threadpool_limits(1), warnings.catch_warnings():
-        # Isomap connects groups that are far apart, and says so.
-        warnings.simplefilter("ignore")
-        return place(points)
-
-
 def _epochs(n: int) -> np.ndarray:
     """The indices of some of n epochs, the first and the last among them, more of them early."""
     return np.unique(np.rint(np.geomspace(1, n, min(n, _EPOCHS))).astype(int)) - 1
+
+
+def _last_epoch(n: int) -> np.ndarray:
+    return np.array([n - 1])
+
+
+_DRAWN = {"paths from the first epoch": _epochs, "last epoch": _last_epoch}
 
 
 def _column(ax: Axes, runs: pd.DataFrame, look: dict, shift: float) -> None:
@@ -218,7 +228,5 @@ def _spread(runs: pd.DataFrame) -> np.ndarray:
 
 
 def _legend(drawing: Drawing, scale: Scale, **look) -> None:
-    from matplotlib.lines import Line2D
-
     handles = [Line2D([], [], **each | look) for each in figures.looks(scale).values()]
     drawing.legend(handles=handles, loc="outside lower center")
