@@ -49,7 +49,9 @@ SCALES = {
 }
 
 _NOTES = "The notes on the paper, written before there were any records, give this bound."
-_TOLD = "With 30 nets, one net in ten that is taken for another could not be told from this bound."
+_TOLD = (
+    "A probe that is wrong about one net in ten does not meet the paper's picture of two regions."
+)
 
 
 def _metric(name: str, arm: str) -> Difference:
@@ -58,7 +60,7 @@ def _metric(name: str, arm: str) -> Difference:
 
 
 def _apart(name: str, arm: str) -> Condition:
-    """The nets of an arm are farther from other groups than the halves of the arm are apart."""
+    """An arm and its control are farther apart than the halves of the arm."""
     return Condition(Difference((sample(arm, name),), (sample(arm, "split_silhouette"),)), above=0)
 
 
@@ -69,8 +71,7 @@ CLAIMS = (
         "disjoint-regions",
         "Nets with and without pretraining occupy disjoint regions of the space of functions.",
         "Erhan et al. 2010, figures 5 and 6",
-        "In two dimensions, the mean silhouette of denoising is above 0.5, among the groups "
-        "random, glorot and denoising.",
+        "In two dimensions, the mean silhouette of the groups denoising and random is above 0.5.",
         (Condition(_metric("flat_silhouette", "denoising"), above=0.5, reason=_NOTES),),
     ),
     Claim(
@@ -78,28 +79,36 @@ CLAIMS = (
         "The outputs of a trained net tell whether the net was pretrained.",
         "Erhan et al. 2010, figures 5 and 6",
         "From the outputs after the last epoch, a linear probe names the group of more than 90 % "
-        "of the nets of denoising and of random.",
-        tuple(
-            Condition(_metric("told", arm), above=90, reason=_TOLD)
-            for arm in ("denoising", "random")
-        ),
+        "of the nets of denoising and random.",
+        (Condition(_metric("told", "denoising"), above=90, reason=_TOLD),),
     ),
     Claim(
         "apart-beyond-chance",
         "Pretrained nets are nearer to each other than to other nets, at the end and at equal "
         "training NLL.",
         "asked of Erhan et al. 2010, figures 5 and 6",
-        "The silhouette of denoising, after the last epoch and at equal training NLL, is above the "
-        "silhouette of the two halves of denoising.",
+        "The silhouette of the groups denoising and random, after the last epoch and at equal "
+        "training NLL, is above the silhouette of the two halves of denoising.",
         tuple(_apart(name, "denoising") for name in ("silhouette", "equal_silhouette")),
     ),
     Claim(
         "any-start-is-a-region",
         "Nets that start at another scale occupy a region of their own, too.",
         "asked here: if so, regions are nothing special of pretraining",
-        "The silhouette of glorot, after the last epoch and at equal training NLL, is above the "
-        "silhouette of the two halves of glorot.",
+        "The silhouette of the groups glorot and random, after the last epoch and at equal "
+        "training NLL, is above the silhouette of the two halves of glorot.",
         tuple(_apart(name, "glorot") for name in ("silhouette", "equal_silhouette")),
+    ),
+    Claim(
+        "farther-apart-than-by-scale",
+        "Pretraining takes nets farther from the nets of a random start than another scale does.",
+        "asked here, with the right scale as the control",
+        "The silhouette of denoising and random is above that of glorot and random, after the last "
+        "epoch and at equal training NLL.",
+        tuple(
+            Condition(difference("denoising", "glorot", metric=name), above=0)
+            for name in ("silhouette", "equal_silhouette")
+        ),
     ),
     Claim(
         "pretrained-region-is-smaller",
@@ -144,6 +153,8 @@ DEVIATIONS = (
     "There are 30 nets of each group with 200 units, 5,000 training images and 20 epochs, not 50 "
     "nets, 50,000 images and 50 epochs.",
     "The outputs are those on 200 test images, not on all of them.",
+    "Each net draws its training images anew, which also drives the nets of a group apart. All "
+    "nets of the paper have the same training images.",
     "There is a third group, of nets that start at the right scale.",
 )
 
@@ -154,10 +165,10 @@ def answer(found):
         for metric in ("told", "silhouette", "distance")
     )
     return (
-        "Among nets that start at random, start at the right scale or are pretrained, the mean "
-        f"silhouette of the pretrained nets is {silhouette['denoising']}, and that of the nets of "
-        f"the right scale is {silhouette['glorot']}. From the outputs, a linear probe names the "
-        f"group of pretrained nets in {told['denoising']} of cases, and that of nets of the right "
-        f"scale in {told['glorot']}. The mean distance between two pretrained nets is "
+        "The mean silhouette of pretrained nets and nets of a random start is "
+        f"{silhouette['denoising']}, where 1 is far apart and 0 is not apart at all. That of nets "
+        f"that start at the right scale and nets of a random start is {silhouette['glorot']}. From "
+        f"the outputs, a linear probe names the group of {told['denoising']} of the first, and of "
+        f"{told['glorot']} of the second. The mean distance between two pretrained nets is "
         f"{size['denoising']}, and between two nets of the right scale {size['glorot']}."
     )

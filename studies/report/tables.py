@@ -126,6 +126,8 @@ def average_text(row, name: str) -> str:
 
 def mean_text(mean: float, high: float) -> str:
     """A mean ± half its interval, as text."""
+    if math.isnan(mean):
+        return NOT_APPLICABLE
     return f"{mean:.2f}" if math.isnan(high) else f"{mean:.2f} ± {high - mean:.2f}"
 
 

@@ -81,20 +81,27 @@ def test_nets_are_compared_where_all_are_trained_equally_well():
     assert regions.last(runs).ravel().tolist() == [3.0, 103.0]
 
 
-def test_metrics_are_of_the_nets_that_are_alike_and_others_have_none():
+def test_an_arm_is_compared_with_its_control_among_nets_that_are_alike():
     outputs = POINTS.reshape(24, 1, 5, 6).repeat(2, axis=1)
     both = zip(outputs, GROUPS, SEEDS, strict=True)
     rows = [of_net(1.0, *each) | {"depth": depth} for each in both for depth in (1, 2)]
     runs = pd.DataFrame([*rows, rows[0] | {"arrays": None}])
-    found = regions.metrics(runs, ["depth"])
-    expected = silhouette_samples(POINTS, GROUPS)
-    np.testing.assert_allclose(found["silhouette"][0:48:2], expected)
-    np.testing.assert_allclose(found["silhouette"][1:48:2], expected)
-    assert found.loc[48].isna().all()
-    assert found["split_told"][:48].isin([0, 1]).all()
+    found = regions.metrics(runs, ["depth"], {"b": "a"})
+    # Groups a and b, and for each seed the mean of the nets of both.
+    expected = silhouette_samples(POINTS[:16], GROUPS[:16]).reshape(2, 8).mean(axis=0)
+    for depth in (0, 1):
+        np.testing.assert_allclose(found["silhouette"][16 + depth : 32 : 2], expected)
+    told = regions.told(POINTS[:16], GROUPS[:16], SEEDS[:16]).reshape(2, 8).mean(axis=0)
+    np.testing.assert_allclose(found["told"][16:32:2], told)
+    # Groups without a control are compared with nothing but themselves.
+    alone = found[["silhouette", "told", "equal_silhouette"]]
+    assert alone[found.index < 16].isna().all(axis=None)
+    assert alone[found.index >= 32].isna().all(axis=None)
     halves = silhouette_samples(POINTS[:8], SEEDS[:8] % 2)
     np.testing.assert_allclose(found["split_silhouette"][0:16:2], halves)
-    assert regions.metrics(runs[48:], ["depth"]).empty
+    assert found["distance"][:48].notna().all()
+    assert found.loc[48].isna().all()
+    assert regions.metrics(runs[48:], ["depth"], {}).empty
 
 
 def trial(role, **fields):

@@ -33,7 +33,8 @@ class Trajectories(Classification):
     """Classification, with the outputs of every reported net on some test images at each epoch.
 
     A net is a point: its probabilities of all classes on all of these images. The nets of an arm
-    are a group. The metrics of a net depend on all nets of its axis values.
+    are a group, which is compared with the group of the arm's control. The metrics of a net depend
+    on all nets of both groups.
     """
 
     name = "trajectories"
@@ -65,7 +66,8 @@ class Trajectories(Classification):
 
         frame = super().derive(frame, scale)
         alike = list(dict.fromkeys(("dataset", *scale.axes)))
-        return frame.assign(**metrics(frame, alike))
+        controls = {arm.name: arm.control for arm in scale.arms if arm.control}
+        return frame.assign(**metrics(frame, alike, controls))
 
     @cached_property
     def show(self) -> Any:

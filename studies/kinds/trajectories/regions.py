@@ -12,15 +12,16 @@ from scipy.spatial.distance import pdist, squareform
 _RIDGE = 1e-3
 
 
-def metrics(frame: pd.DataFrame, alike: list[str]) -> pd.DataFrame:
+def metrics(frame: pd.DataFrame, alike: list[str], controls: dict[str, str]) -> pd.DataFrame:
     """The metrics of all nets whose outputs are kept; there are no columns if none are.
 
     Args:
-        frame: Trials in rows, with columns `arrays` and `curves`.
+        frame: Trials in rows, with columns `arm`, `seed`, `arrays` and `curves`.
         alike: Columns in which nets must be alike to be compared.
+        controls: The arm that an arm is compared with, for each arm that has one.
     """
     known = frame[has_outputs(frame)]
-    parts = [_of_groups(runs) for _, runs in known.groupby(alike, sort=False)]
+    parts = [_of_groups(runs, controls) for _, runs in known.groupby(alike, sort=False)]
     return pd.concat(parts).reindex(frame.index) if parts else pd.DataFrame(index=frame.index)
 
 
@@ -114,35 +115,47 @@ def principal(points: np.ndarray) -> np.ndarray:
     return np.pad(left[:, :k] * sizes[:k] * signs, ((0, 0), (0, 2 - k)))
 
 
-def _of_groups(runs: pd.DataFrame) -> pd.DataFrame:
-    arms, seeds = runs["arm"].to_numpy(), runs["seed"].to_numpy()
+def _of_groups(runs: pd.DataFrame, controls: dict[str, str]) -> pd.DataFrame:
+    """The metrics of nets that are alike but for their arms and seeds."""
     ends, equal = last(runs), at_equal_training(runs)
-    between, between_equal = distances(ends), distances(equal)
+    arms, seeds = runs["arm"].to_numpy(), runs["seed"].to_numpy()
+    parts = []
+    for arm in pd.unique(arms):
+        own, both = arms == arm, np.isin(arms, [arm, controls.get(arm)])
+        found = {
+            "distance": within(distances(ends[own]), arms[own]),
+            "equal_distance": within(distances(equal[own]), arms[own]),
+            **_of_halves(ends[own], seeds[own]),
+        }
+        pairs = _of_pairs(ends[both], equal[both], arms[both], seeds[both])
+        parts.append(
+            pd.DataFrame(found, runs.index[own]).assign(**pairs.loc[seeds[own]].to_dict("list"))
+        )
+    return pd.concat(parts)
+
+
+def _of_pairs(
+    ends: np.ndarray, equal: np.ndarray, arms: np.ndarray, seeds: np.ndarray
+) -> pd.DataFrame:
+    """How far an arm and its control are apart, a row per seed: the means of the seed's nets."""
     found = {
-        "silhouette": silhouettes(between, arms),
+        "silhouette": silhouettes(distances(ends), arms),
         "flat_silhouette": silhouettes(distances(principal(ends)), arms),
-        "equal_silhouette": silhouettes(between_equal, arms),
+        "equal_silhouette": silhouettes(distances(equal), arms),
         "told": told(ends, arms, seeds),
         "equal_told": told(equal, arms, seeds),
-        "distance": within(between, arms),
-        "equal_distance": within(between_equal, arms),
     }
-    halves = [_of_halves(ends[arms == arm], seeds[arms == arm]) for arm in pd.unique(arms)]
-    order = np.concatenate([np.flatnonzero(arms == arm) for arm in pd.unique(arms)])
-    split = pd.concat(halves).set_index(runs.index[order])
-    return pd.DataFrame(found, index=runs.index).join(split)
+    return pd.DataFrame(found).groupby(seeds).mean()
 
 
-def _of_halves(points: np.ndarray, seeds: np.ndarray) -> pd.DataFrame:
+def _of_halves(points: np.ndarray, seeds: np.ndarray) -> dict[str, np.ndarray]:
     """The same of the two halves of a group, between which there is no difference."""
     rank = seeds.argsort().argsort()
     half, pair = rank % 2, rank // 2
-    return pd.DataFrame(
-        {
-            "split_silhouette": silhouettes(distances(points), half),
-            "split_told": told(points, half, pair),
-        }
-    )
+    return {
+        "split_silhouette": silhouettes(distances(points), half),
+        "split_told": told(points, half, pair),
+    }
 
 
 def _ridge(points: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.ndarray:

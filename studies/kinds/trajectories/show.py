@@ -92,9 +92,10 @@ def paths(frame: pd.DataFrame, scale: Scale) -> Drawing:
 @figure(
     "Silhouettes of nets in the space of functions",
     "The silhouette of a net is near 1 if the net is far nearer to the nets of its group than to "
-    "the nearest other group, 0 between two groups, and negative if the net is nearer to another "
-    "group. The last column is what chance gives: each group is split into two halves. A dot is a "
-    "net; a large marker is the mean of a group.",
+    "the group of the control, 0 between the groups, and negative if it is nearer to the control's "
+    "group. A dot is the mean of a net and of the control's net of the same seed; a large "
+    "marker is the mean of all nets of both groups. The last column is what chance gives: each "
+    "group is split into two halves.",
 )
 def separation(frame: pd.DataFrame, scale: Scale) -> Drawing:
     combinations, looks = scale.combinations, figures.looks(scale)
@@ -142,13 +143,14 @@ class TrajectoriesShow(Show):
     summarized = ("test_error", "silhouette", "flat_silhouette", "told", "distance")
     columns = (
         *Show.columns,
-        "*silhouette*: near 1 if a net is far nearer to the nets of its group than to any other "
-        "group; in two dimensions, of the two principal components of the outputs.",
+        "*silhouette*: near 1 if the nets of an arm and of its control are far nearer to their own "
+        "group than to the other group; in two dimensions, of two principal components.",
         "*at equal training NLL*: each net after the first epoch whose training NLL is at most the "
         "lowest that every net reaches.",
         "*halves of a group*: what chance gives, between nets with even and with odd seeds.",
-        "*linear probe*: names the group of a net from its outputs, trained on the nets of all "
-        "other seeds.",
+        "*linear probe*: tells the nets of an arm from the nets of its control by their outputs, "
+        "trained on the nets of all other seeds; guessing gives 50 %.",
+        "A – stands where an arm has no control.",
     )
     training = ClassificationShow.training
     figures = (
