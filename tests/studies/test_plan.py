@@ -591,3 +591,12 @@ def test_an_arm_that_starts_from_the_stack_of_another_arm_shares_its_stacks_and_
     assert [g.trials[0].role for g in wanted].count("selection") == depths
     with pytest.raises(ValueError, match="must be an arm of the scale, too. Received: sharing"):
         replace(own, arms=(sharing,))
+
+
+def test_an_arm_has_its_noise_in_training_and_its_stack_has_none():
+    own = replace(ARMS["denoising"], name="own", noise="masking")
+    scale = replace(SCALE, arms=(own,), axes={"depth": (2,)})
+    noise = {group.trials[0].role: group.trials[0].noise for group in groups(scale, [])}
+    assert noise == {"pretraining": "none", "selection": "masking", "report": "masking"}
+    both = replace(scale, axes={"noise": ("none",)})
+    assert {group.trials[0].noise for group in groups(both, [])} == {"none"}

@@ -478,3 +478,13 @@ def test_stages_are_pretrained_with_labels_at_the_cost_that_the_library_counts(t
         model, x, objectives.from_config(objective), y=y, epochs=3, batch_size=20
     )
     assert result["flops"] == sum(stage.flops for stage in report.stages)
+
+
+def test_the_nll_of_a_net_with_a_penalty_does_not_hold_the_penalty(tmp_path):
+    config = {"class_name": "L2", "config": {"l2": 1.0}}
+    own = replace(ARMS["random"], name="own", regularizer=config)
+    # A step that is too small to change anything: chance is all that the net can do.
+    asked = replace(trial("random", "report", learning_rate=1e-9), arm="own", epochs=1)
+    (result,) = run_cell(Cell((asked,), own, classification.KIND), tmp_path)
+    for name in ("train_nll", "validation_nll", "test_nll"):
+        assert result[name] == pytest.approx(np.log(10), rel=0.1)
