@@ -130,7 +130,9 @@ class Classification(Kind):
         return values.get("optimizer", arm.optimizer)
 
     def base(self, scale: Scale, arm: Arm, values: dict[str, Any]) -> Trial:
-        trial = super().base(scale, arm, {"noise": arm.noise} | values)
+        # A kind that is derived from this kind may have trials without noise.
+        noise = {"noise": arm.noise} if arm.noise != "none" else {}
+        trial = super().base(scale, arm, noise | values)
         if not arm.total_cost_of:
             return trial
         pretrained = scale.arm(arm.total_cost_of)
