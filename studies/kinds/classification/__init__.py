@@ -64,15 +64,17 @@ class ClassificationTrial(Trial):
     top_width: int = 0
 
 
-# What the fields of a trial that are words can be.
-_CHOICES = {"schedule": ("constant", "cosine"), "noise": ("none", "masking", "dropout")}
-
 
 class Classification(Kind):
-    """Supervised training of an MLP, or of the network that an arm builds, pretrained or not."""
+    """Supervised training of an MLP, or of the network that an arm builds, pretrained or not.
+
+    Attributes:
+        choices: What the fields of a trial that are words can be.
+    """
 
     name = "classification"
     trial = ClassificationTrial
+    choices = {"schedule": ("constant", "cosine"), "noise": ("none", "masking", "dropout")}
     arm_fields = NETWORK_FIELDS
     labels = {
         "depth": "depth (hidden layers)",
@@ -158,7 +160,7 @@ class Classification(Kind):
             raise ValueError(
                 f"Expected depths of at most {_DEEPEST} hidden layers. Received: depth={depths}"
             )
-        for axis, choices in _CHOICES.items():
+        for axis, choices in self.choices.items():
             if unknown := set(scale.axes.get(axis, choices)) - set(choices):
                 raise ValueError(
                     f"Expected {axis} among {', '.join(choices)}. "

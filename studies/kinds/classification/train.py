@@ -42,6 +42,8 @@ _PREDICTION = {
         keras.metrics.SparseCategoricalCrossentropy(name="nll", from_logits=True),
     ],
 }
+# The curves whose values at the best epoch are results.
+_SCORED = ("train_nll", "validation_nll", "validation_error")
 # These costs are known of a diverged run, too.
 _COSTS = ("pretraining_flops", "finetuning_flops", "flops")
 # Optimizers that Keras has no name for.
@@ -64,9 +66,9 @@ Watch = Callable[[Population, int], dict[str, np.ndarray]]
 def train(cell: Cell, cache: Path, load: Load, watch: Watch = lambda *_: {}) -> list[dict]:
     """Train the trials of a cell: see `studies.kinds.kind.Kind.train`.
 
-    After each epoch of training with labels, `watch` is called with the population and the number
-    of the epoch. It returns arrays by name, with a row per member, which join the curves. So a kind
-    that measures more while nets train needs no loop of its own.
+    Before training with labels and after each epoch of it, `watch` is called with the population
+    and the number of the epoch, 0 at first. It returns arrays by name, with a row per member, which
+    join the curves. So a kind that measures more while nets train needs no loop of its own.
     """
     if cell.trials[0].role == "pretraining":
         return _pretrain(cell.trials, cell.arm, cache, load)[0]
@@ -251,12 +253,18 @@ def _train(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train with labels.
 
-    Returns curves of shape (epochs, members); and, for report trials, the results on the test set,
-    a value per member.
+    Returns curves of shape (epochs, members), and what was watched, of shape (times, members, ...);
+    and, for report trials, the results on the test set, a value per member.
     """
     first = cell.trials[0]
-    curves = {"train_nll": [], "validation_nll": [], "validation_error": []}
+    curves = {name: [] for name in _SCORED}
     best = BestEpoch(population.members)
+
+    def note(epoch: int) -> None:
+        for name, values in watch(population, epoch).items():
+            curves.setdefault(name, []).append(values)
+
+    note(0)
     held_out = _columns([data.validation for data in sets])
     for epoch in population.epochs(
         *_columns([data.train for data in sets]),
@@ -273,8 +281,7 @@ def _train(
         curves["validation_nll"].append(epoch.scores["val_nll"])
         error = _errors(epoch.scores["val_accuracy"], len(held_out[0][0]))
         curves["validation_error"].append(error)
-        for name, values in watch(population, epoch.number).items():
-            curves.setdefault(name, []).append(values)
+        note(epoch.number)
         best.update(error)
     tests = {}
     # Selection trials never see the test set.
@@ -331,10 +338,8 @@ def _finetuning_result(
 def _scores(curves: dict) -> dict:
     """The values of curves at the epoch of the lowest validation error, and at the last epoch."""
     best = int(np.argmin(curves["validation_error"]))
-    scores = {name: float(curve[best]) for name, curve in curves.items()}
-    final = {
-        f"final_{name}": float(curve[-1]) for name, curve in curves.items() if name != "train_nll"
-    }
+    scores = {name: float(curves[name][best]) for name in _SCORED}
+    final = {f"final_{name}": float(curves[name][-1]) for name in _SCORED if name != "train_nll"}
     return {"best_epoch": best + 1, **scores, **final}
 
 

@@ -1,0 +1,115 @@
+"""How nets are watched while they train: before training, after every epoch, and at the end."""
+
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from pretrain import Population, split_stages
+from pretrain.datasets import Dataset
+from studies.engine.trial import Cell
+from studies.kinds.classification.train import Load, Watch
+from studies.kinds.classification.train import train as classify
+from studies.kinds.trainability import PERCENTILES, TrainabilityTrial
+
+# Training images that lesions are measured on, and layers that are removed, one at a time.
+_IMAGES = 1_000
+_LESIONS = 20
+
+
+def train(cell: Cell, cache: Path, load: Load) -> list[dict]:
+    """Train the trials of a cell, and watch those that are reported."""
+
+    def loaded(trial: TrainabilityTrial) -> Dataset:
+        data = load(trial)
+        return binary(data) if trial.inputs == "binary" else data
+
+    watches = (_watch(cell, loaded),) if cell.trials[0].role == "report" else ()
+    return classify(cell, cache, loaded, *watches)
+
+
+def binary(data: Dataset) -> Dataset:
+    """The same data with inputs that are 1 above one half, and 0 elsewhere."""
+    parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
+    return data._replace(**{n: ((x > 0.5).astype(x.dtype), y) for n, (x, y) in parts.items()})
+
+
+def _watch(cell: Cell, load: Load) -> Watch:
+    sets, last = [load(trial) for trial in cell.trials], cell.trials[0].epochs
+
+    def watch(population: Population, epoch: int) -> dict[str, np.ndarray]:
+        measures: list[Callable] = [_hidden_input]
+        measures += [_variances] if epoch == 0 else []
+        measures += [lesions] if epoch == last else []
+        found = [
+            {k: v for measure in measures for k, v in measure(population.member(i), data).items()}
+            for i, data in enumerate(sets)
+        ]
+        return {name: np.array([each[name] for each in found]) for name in found[0]}
+
+    return watch
+
+
+def hidden_inputs(model: keras.Model, x: np.ndarray, last: bool = False) -> Iterator[np.ndarray]:
+    """What goes into the activations of the hidden layers, or of the last: arrays (n, units).
+
+    A net that is no MLP of `pretrain.networks` has no such layers.
+    """
+    names = {layer.name: layer for layer in model.layers}
+    depth = sum(name.startswith("hidden_") for name in names)
+    numbers = range(depth if last else 1, depth + 1)
+    # With normalization, the activation is a layer of its own, and what goes into it is normalized.
+    found = [names.get(f"activation_{i}", names.get(f"hidden_{i}")) for i in numbers if depth]
+    if found:
+        tensors = keras.Model(model.inputs, [layer.input for layer in found])(x)
+        yield from map(_before_activation, found, tensors)
+
+
+def _before_activation(layer: keras.Layer, inputs: Any) -> np.ndarray:
+    if isinstance(layer, keras.layers.Dense):
+        inputs = ops.matmul(inputs, layer.kernel) + layer.bias
+    return ops.convert_to_numpy(inputs).astype("float64")
+
+
+def _hidden_input(model: keras.Model, data: Dataset) -> dict[str, Any]:
+    """Percentiles of the inputs of a unit of the last hidden layer, over validation images."""
+    found = list(hidden_inputs(model, data.validation[0], last=True))
+    return {"hidden_input": np.percentile(found[0][:, 0], PERCENTILES)} if found else {}
+
+
+def _variances(model: keras.Model, data: Dataset) -> dict[str, Any]:
+    """Variance of what goes into the activations of each layer, over validation images and units."""
+    found = [inputs.var() for inputs in hidden_inputs(model, data.validation[0])]
+    return {"start_variances": found} if found else {}
+
+
+def lesions(model: keras.Model, data: Dataset) -> dict[str, Any]:
+    """Training error of a net without some layers, which then pass on their inputs.
+
+    In a net with shortcuts, this is to remove what the layers add. Returns `intact_error`,
+    `middle_third_error` (without the middle third of the layers behind the first), and, one layer
+    at a time, `lesioned_layers` with their `lesion_errors`.
+    """
+    x, y = (array[:_IMAGES] for array in data.train)
+    stages = split_stages(model, head=0)
+    inner = range(1, len(stages) - 1)
+    codes = list(accumulate(stages, lambda code, stage: stage(code), initial=ops.convert_to_tensor(x)))
+
+    def error(first: int, after: int) -> float:
+        code = codes[first]
+        for stage in stages[after:]:
+            code = stage(code)
+        return float((ops.convert_to_numpy(code).argmax(axis=-1) != y).mean())
+
+    third = len(inner) // 3
+    single = inner[:: -(-len(inner) // _LESIONS)] if inner else ()
+    return {
+        "intact_error": error(0, 0),
+        "middle_third_error": error(1 + third, 1 + 2 * third),
+        "lesioned_layers": [i + 1 for i in single],
+        "lesion_errors": [error(i, i + 1) for i in single],
+    }
