@@ -63,6 +63,7 @@ def record(trial, scale):
     results = {
         "classification": _classification,
         "density": _density,
+        "trainability": _trainability,
         "trajectories": _trajectories,
     }
     return {
@@ -204,6 +205,26 @@ def _pretraining(trial, scale):
 
 def _rounded(values):
     return [float(f"{v:.4g}") for v in values]
+
+
+# Trainability
+
+
+def _trainability(trial, scale):
+    made, generator = _classification(trial, scale), _generator(trial)
+    if trial.role != "report":
+        return made
+    layers, noise = np.arange(1, trial.depth + 1), 1 + 0.01 * generator.random()
+    epochs = np.arange(trial.epochs + 1)[:, None]
+    watched = {
+        "hidden_input": [_rounded(row) for row in np.array([-1, 0, 1]) * (1 + 0.1 * epochs)],
+        "start_variances": [_rounded(noise * 0.9**layers)],
+        "intact_error": [0.02],
+        "middle_third_error": [0.02 + 0.1 * noise],
+        "lesioned_layers": [[int(i) for i in layers[1:]]],
+        "lesion_errors": [_rounded(0.02 + 0.05 / layers[1:])],
+    }
+    return made | {"curves": made["curves"] | watched}
 
 
 # Density

@@ -99,6 +99,26 @@ class SpreadRatio(Effect):
 
 
 @dataclass(frozen=True)
+class Ratio(Effect):
+    """A metric of one sample over a metric of another, seed by seed; the metrics are above 0.
+
+    Args:
+        over: The sample whose metric is divided.
+        under: The sample whose metric divides.
+        average: `"mean"`, the geometric mean, with the t interval of the logarithms; or
+            `"median"`, with a bootstrap interval.
+    """
+
+    over: Sample
+    under: Sample
+    average: Literal["mean", "median"] = "mean"
+
+    def __str__(self) -> str:
+        average = "geometric mean" if self.average == "mean" else "median"
+        return f"{average} of {self.over} / {self.under}"
+
+
+@dataclass(frozen=True)
 class AtChance(Effect):
     """Share of runs that end at chance, with its exact interval."""
 

@@ -157,7 +157,7 @@ def _(effect: said.Difference, runs: dict, condition: Condition, scale: Scale):
     metric, paired = _metric(effect.plus[0], scale), _paired(effect, runs, scale)
     if len({(m.factor, m.unit) for m in (_metric(each, scale) for each in effect.samples)}) > 1:
         raise ValueError(f"Expected a difference of metrics of one unit. Received: {effect}")
-    if any(failed(runs[each], _metric(each, scale), scale).any() for each in effect.samples):
+    if any(_fails(runs[each], each, scale) for each in effect.samples):
         effect = replace(effect, average="median")
     total = sum(paired[each] for each in effect.plus) - sum(paired[each] for each in effect.minus)
     total = metric.factor * total
@@ -198,6 +198,20 @@ def _(effect: said.SpreadRatio, runs: dict, condition: Condition, scale: Scale):
 
 
 @_measure.register
+def _(effect: said.Ratio, runs: dict, condition: Condition, scale: Scale):
+    paired = _paired(effect, runs, scale)
+    if any(_fails(runs[each], each, scale) for each in effect.samples):
+        effect = replace(effect, average="median")
+    means = effect.average == "mean"
+    return Measured(
+        replace(condition, effect=effect),
+        (np.log(paired[effect.over]) - np.log(paired[effect.under]),),
+        _exponential(statistics.mean_interval if means else statistics.median_interval),
+        lambda ratio: f"{effect.over} is {ratio:.3g} times {effect.under}",
+    )
+
+
+@_measure.register
 def _(effect: said.AtChance, runs: dict, condition: Condition, scale: Scale):
     metric = _metric(effect.of, scale)
     if metric.at_chance is None:
@@ -210,6 +224,21 @@ def _(effect: said.AtChance, runs: dict, condition: Condition, scale: Scale):
         ),
         lambda share: f"{100 * share:.0f} % of the runs of {effect.of} end at chance",
     )
+
+
+def _fails(runs: pd.DataFrame, sample: Sample, scale: Scale) -> bool:
+    """Whether a run of a sample failed, by the sample's own metric."""
+    return bool(failed(runs, _metric(sample, scale), scale).any())
+
+
+def _exponential(interval: Callable[..., Interval]) -> Callable[..., Interval]:
+    """The interval of a geometric mean or of a median, from logarithms."""
+
+    def of_ratios(logarithms: np.ndarray, confidence: float) -> Interval:
+        found = interval(logarithms, confidence=confidence)
+        return Interval(*np.exp([found.estimate, found.low, found.high]), found.n)
+
+    return of_ratios
 
 
 def _nearest_bound(condition: Condition, estimate: float) -> float:

@@ -50,8 +50,9 @@ cases."""
 _WRONG = "Known to be wrong"
 _EFFECTS = """\
 - *interval*: the interval of the effect at the claim's level, which Holm's procedure adjusts for
-  the number of claims. A mean has Student's t interval, a median or a ratio of interquartile ranges
-  (IQR) a bootstrap interval, a probability or a share the exact binomial interval. Where a run
+  the number of claims. A mean has Student's t interval, a geometric mean that of the logarithms, a
+  median or a ratio of interquartile ranges (IQR) a bootstrap interval, a probability or a share the
+  exact binomial interval. Where a run
   ends at chance or diverges, a median stands for a mean.
 - *pairs*: the number of pairs of seeds; a probability leaves ties out.
 - *why these bounds*: the reason of a bound that is not 0.

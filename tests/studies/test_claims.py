@@ -21,6 +21,7 @@ from studies.report.claims import (
     Claim,
     Condition,
     Outperforms,
+    Ratio,
     SpreadRatio,
     difference,
     equivalent,
@@ -137,6 +138,22 @@ def test_spread_ratio_survives_runs_that_are_all_alike(rows):
     interval = measured(with_errors(rows, errors), effect).interval
     assert interval.estimate == pytest.approx(stats.iqr(8 + NOISE[0]) / 0.01)
     assert math.isfinite(interval.high)
+
+
+def test_a_ratio_is_a_geometric_mean_with_the_t_interval_of_the_logarithms(rows):
+    errors = {("random", 3): 8 + NOISE[0], ("random", 1): 2 + NOISE[1] / 10}
+    effect = Ratio(sample("random", depth=3), sample("random", depth=1))
+    finding = measured(with_errors(rows, errors), effect)
+    logarithms = np.log(errors["random", 3] / errors["random", 1])
+    expected = stats.ttest_1samp(logarithms, 0).confidence_interval()
+    assert finding.interval.estimate == pytest.approx(stats.gmean(np.exp(logarithms)))
+    ends = (finding.interval.low, finding.interval.high)
+    assert ends == pytest.approx((math.exp(expected.low), math.exp(expected.high)))
+    # Where a run fails, the median stands for the mean.
+    errors["random", 3] = np.r_[[88.65] * 6, [8.0] * (N - 6)]
+    failing = measured(with_errors(rows, errors), effect)
+    assert failing.interval.estimate == pytest.approx(88.65 / 2, rel=0.2)
+    assert failing.text.startswith("median of random(depth 3) / random(depth 1)")
 
 
 # Verdicts

@@ -64,7 +64,6 @@ class ClassificationTrial(Trial):
     top_width: int = 0
 
 
-
 class Classification(Kind):
     """Supervised training of an MLP, or of the network that an arm builds, pretrained or not.
 

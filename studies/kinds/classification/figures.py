@@ -3,10 +3,9 @@
 The figures have the caller's style; `studies.report.figures.render` gives them the project's style.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from textwrap import fill
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,20 +30,7 @@ from studies.report.statistics import expected_best, median_interval
     metric="test_error",
 )
 def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
-    families = common.families(scale)
-    longest = max(map(len, families.values()))
-    drawing, stacked = common.stack(frame, scale, axis, len(families), 4.6, longest)
-    for panels, rows, values in stacked:
-        for ax, names in zip(panels, families.values(), strict=True):
-            _axis_panel(ax, rows, scale, axis, names)
-            _chance_line(ax, frame, scale, values)
-        panels[0].set_ylabel(
-            "\n".join(filter(None, [common.combination_label(values), "test error (%)"]))
-        )
-    for ax, family in zip(stacked[0][0], families, strict=True):
-        ax.set_title(scale.kind.label(family))
-    for ax in panels:
-        ax.legend(**common.BELOW)
+    drawing, ax = against_axis(frame, scale, axis, "test_error", "test error (%)", scale.chance)
     _percent_axis(ax, reported(frame)["test_error"])
     return drawing
 
@@ -161,18 +147,43 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
-def _axis_panel(ax: Axes, rows: pd.DataFrame, scale: Scale, axis: str, names: list[str]) -> None:
+def against_axis(
+    frame: pd.DataFrame,
+    scale: Scale,
+    axis: str,
+    metric: str,
+    label: str,
+    guessing: Callable[[str], float],
+) -> tuple[Drawing, Axes]:
+    """Draw medians of a metric against an axis, a panel per family; return a panel, too.
+
+    `guessing` returns the metric of a net that guesses, by the name of the dataset.
+    """
+    families = common.families(scale)
+    longest = max(map(len, families.values()))
+    drawing, stacked = common.stack(frame, scale, axis, len(families), 4.6, longest)
+    for panels, rows, values in stacked:
+        for ax, names in zip(panels, families.values(), strict=True):
+            _axis_panel(ax, rows, scale, axis, names, metric)
+            chance = guessing(values.get("dataset", scale.dataset))
+            if reported(frame)[metric].max() > chance / 2:
+                ax.axhline(chance, color="gray", linestyle=":", linewidth=1, label="chance")
+        panels[0].set_ylabel("\n".join(filter(None, [common.combination_label(values), label])))
+    for ax, family in zip(stacked[0][0], families, strict=True):
+        ax.set_title(scale.kind.label(family))
+    for ax in panels:
+        ax.legend(**common.BELOW)
+    return drawing, ax
+
+
+def _axis_panel(
+    ax: Axes, rows: pd.DataFrame, scale: Scale, axis: str, names: list[str], metric: str
+) -> None:
     """Medians of the arms of a family, each shifted sidewards so that no interval is hidden."""
     for i, name in enumerate(names):
-        errors = rows[rows["arm"] == name].set_index(axis)["test_error"]
+        values = rows[rows["arm"] == name].set_index(axis)[metric]
         look, shift = common.looks(scale)[name], (i + 0.5) / len(names) - 0.5
-        common.draw_line(ax, scale, axis, errors, look, median_interval, shift)
-
-
-def _chance_line(ax: Axes, frame: pd.DataFrame, scale: Scale, values: dict[str, Any]) -> None:
-    guessing = scale.chance(values.get("dataset", scale.dataset))
-    if reported(frame)["test_error"].max() > guessing / 2:
-        ax.axhline(guessing, color="gray", linestyle=":", linewidth=1, label="chance")
+        common.draw_line(ax, scale, axis, values, look, median_interval, shift)
 
 
 def _percent_axis(ax: Axes, errors: pd.Series) -> None:

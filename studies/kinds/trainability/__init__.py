@@ -1,4 +1,4 @@
-"""Trainability: whether a classifier learns at all, how fast, at which rates, and what happens in it.
+"""Trainability: whether a classifier learns at all, how fast, at which rates, and what goes on.
 
 Beside what classification measures, this kind looks at the training itself: its loss, the updates
 that it takes, the signals that a net starts with, the inputs of a hidden unit as they change, and
@@ -26,7 +26,7 @@ PERCENTILES = (15, 50, 85)
 
 
 def half_of_guessing(chance: float) -> float:
-    """Half the NLL of naming all classes alike: above this, a net does not train (He et al. 2015)."""
+    """Half the NLL of a net that takes all classes for equally likely, from its error of chance."""
     return -0.5 * math.log(1 - chance)
 
 

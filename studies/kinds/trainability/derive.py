@@ -65,8 +65,8 @@ def drift(percentiles: list[list[float | None]]) -> float:
     Returns:
         The mean way of the percentiles; NaN if they are not finite or always the same number.
     """
-    rows = np.array(percentiles, dtype="float64").reshape(len(percentiles), -1)
-    if not len(rows) or not np.isfinite(rows).all():
+    rows = np.array(percentiles or [[math.nan]], dtype="float64")
+    if not np.isfinite(rows).all():
         return math.nan
     width = (rows[:, -1] - rows[:, 0]).mean()
     return np.abs(np.diff(rows, axis=0)).sum(axis=0).mean() / width if width else math.nan

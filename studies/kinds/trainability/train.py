@@ -1,6 +1,7 @@
 """How nets are watched while they train: before training, after every epoch, and at the end."""
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from keras import ops
 
 from pretrain import Population, split_stages
 from pretrain.datasets import Dataset
+from pretrain.stages import Stage
 from studies.engine.trial import Cell
 from studies.kinds.classification.train import Load, Watch
 from studies.kinds.classification.train import train as classify
@@ -61,12 +63,12 @@ def hidden_inputs(model: keras.Model, x: np.ndarray, last: bool = False) -> Iter
     """
     names = {layer.name: layer for layer in model.layers}
     depth = sum(name.startswith("hidden_") for name in names)
-    numbers = range(depth if last else 1, depth + 1)
+    numbers = range(depth if last else 1, depth + 1) if depth else ()
     # With normalization, the activation is a layer of its own, and what goes into it is normalized.
-    found = [names.get(f"activation_{i}", names.get(f"hidden_{i}")) for i in numbers if depth]
+    found = [names.get(f"activation_{i}", names.get(f"hidden_{i}")) for i in numbers]
     if found:
-        tensors = keras.Model(model.inputs, [layer.input for layer in found])(x)
-        yield from map(_before_activation, found, tensors)
+        tensors = keras.Model(model.input, {layer.name: layer.input for layer in found})(x)
+        yield from (_before_activation(layer, tensors[layer.name]) for layer in found)
 
 
 def _before_activation(layer: keras.Layer, inputs: Any) -> np.ndarray:
@@ -82,7 +84,7 @@ def _hidden_input(model: keras.Model, data: Dataset) -> dict[str, Any]:
 
 
 def _variances(model: keras.Model, data: Dataset) -> dict[str, Any]:
-    """Variance of what goes into the activations of each layer, over validation images and units."""
+    """Variance of what goes into the units of each layer, over validation images and units."""
     found = [inputs.var() for inputs in hidden_inputs(model, data.validation[0])]
     return {"start_variances": found} if found else {}
 
@@ -97,13 +99,12 @@ def lesions(model: keras.Model, data: Dataset) -> dict[str, Any]:
     x, y = (array[:_IMAGES] for array in data.train)
     stages = split_stages(model, head=0)
     inner = range(1, len(stages) - 1)
-    codes = list(accumulate(stages, lambda code, stage: stage(code), initial=ops.convert_to_tensor(x)))
+    codes = list(accumulate(stages, _through, initial=ops.convert_to_tensor(x)))
 
     def error(first: int, after: int) -> float:
-        code = codes[first]
-        for stage in stages[after:]:
-            code = stage(code)
-        return float((ops.convert_to_numpy(code).argmax(axis=-1) != y).mean())
+        """The error without the layers from one to another."""
+        scores = ops.convert_to_numpy(reduce(_through, stages[after:], codes[first]))
+        return float((scores.argmax(axis=-1) != y).mean())
 
     third = len(inner) // 3
     single = inner[:: -(-len(inner) // _LESIONS)] if inner else ()
@@ -113,3 +114,7 @@ def lesions(model: keras.Model, data: Dataset) -> dict[str, Any]:
         "lesioned_layers": [i + 1 for i in single],
         "lesion_errors": [error(i, i + 1) for i in single],
     }
+
+
+def _through(code: Any, stage: Stage) -> Any:
+    return stage(stage.preamble(code) if stage.preamble else code)

@@ -1,0 +1,165 @@
+"""Figures of trainability: DataFrame in, matplotlib figure out."""
+
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from studies.engine.scale import Scale
+from studies.kinds.classification.figures import against_axis
+from studies.kinds.trainability import PERCENTILES, half_of_guessing
+from studies.report import figures as common
+from studies.report.figures import figure
+from studies.report.frame import by_place, failed, reported
+
+_LOSS = "final_train_nll"
+# Panels beside each other.
+_COLUMNS = 4
+
+
+def trained(frame: pd.DataFrame, scale: Scale) -> dict[tuple, tuple[int, int]]:
+    """For each place, how many of its reported runs train, and how many runs there are."""
+    metric = scale.kind.metric(_LOSS)
+    return {
+        place: (int((~failed(runs, metric, scale)).sum()), len(runs))
+        for place, runs in by_place(reported(frame), scale).items()
+    }
+
+
+@figure(
+    "Runs that train, against {axis}",
+    "How many of the reported runs train: at the last epoch, their training NLL is below half the "
+    "NLL of a net that takes all classes for equally likely. The darker a field, the more runs "
+    "train. A field without a number was not run.",
+    name="trained_against_{axis}",
+)
+def trained_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
+    counts, rows = trained(frame, scale), _rows(scale, axis)
+    shares = np.full((len(rows), len(scale.axes[axis])), np.nan)
+    drawing = Drawing(figsize=(7, 1.8 + 0.26 * len(rows)), layout="constrained")
+    ax = drawing.subplots()
+    ax.grid(False)
+    for y, (arm, values) in enumerate(rows):
+        for x, value in enumerate(scale.axes[axis]):
+            place = (arm, *({**values, axis: value}[name] for name in scale.axes))
+            done, runs = counts.get(place, (0, 0))
+            if runs:
+                shares[y, x] = done / runs
+                dark = "white" if shares[y, x] > 0.6 else "black"
+                ax.text(x, y, f"{done} of {runs}", color=dark, ha="center", va="center")
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(range(len(scale.axes[axis])), map(str, scale.axes[axis]))
+    labels = [", ".join(filter(None, [scale.arm(a).label, _others(v, scale)])) for a, v in rows]
+    ax.set_yticks(range(len(rows)), labels)
+    ax.set_xlabel(scale.kind.label(axis))
+    return drawing
+
+
+@figure(
+    "Training NLL against {axis}",
+    "Medians at the last epoch, with their 95 % bootstrap intervals over seeds; the dots are "
+    "seeds. Chance is a net that takes all classes for equally likely.",
+    name="train_nll_against_{axis}",
+    metric=_LOSS,
+)
+def train_nll_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
+    def guessing(dataset: str) -> float:
+        return 2 * half_of_guessing(scale.chance(dataset))
+
+    drawing, ax = against_axis(frame, scale, axis, _LOSS, "training NLL (nats)", guessing)
+    ax.set_yscale("log")
+    common.ticks(ax.yaxis, LogLocator(), "{x:g}")
+    return drawing
+
+
+@figure(
+    "Variance of what goes into each hidden layer's units, before training",
+    "Medians over seeds, over validation images and all units of a layer. After batch "
+    "normalization or layer normalization, it is 1 by construction, or nearly so.",
+)
+def variance_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    drawing, panels = common.grid(scale, "hidden layer", "variance")
+    for place, curves in _watched(frame, scale, "start_variances"):
+        median = np.median([each[0] for each in curves], axis=0)
+        look = common.looks(scale)[place[0]] | {"markevery": max(1, len(median) // 5)}
+        panels[place].plot(np.arange(1, len(median) + 1), median, **look)
+    ax = common.shared(panels)
+    ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    return drawing
+
+
+@figure(
+    "Inputs of a hidden unit during training",
+    f"The {PERCENTILES[0]}th, {PERCENTILES[1]}th and {PERCENTILES[2]}th percentile, over "
+    "validation images, of what goes into the first unit of the last hidden layer, of the first "
+    "seed. Epoch 0 is before training. A net with normalization is looked at behind the "
+    "normalization.",
+)
+def hidden_input_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    found = dict(_watched(frame, scale, "hidden_input"))
+    places = [place for place in scale.places if place[1:] == scale.places[0][1:]]
+    rows = -(-len(places) // _COLUMNS)
+    drawing = Drawing(figsize=(10, 2.4 * rows + 0.6), layout="constrained")
+    axes = drawing.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False)
+    for ax, place in zip(axes.flat, places, strict=False):
+        ax.set_title("\n".join(wrap(scale.arm(place[0]).label, 28)))
+        if place in found:
+            _percentiles(ax, np.array(found[place][0]), common.looks(scale)[place[0]]["color"])
+    for ax in axes.flat[len(places) :]:
+        ax.set_visible(False)
+    drawing.supxlabel("epoch", fontsize="medium")
+    drawing.supylabel("input of the unit", fontsize="medium")
+    return drawing
+
+
+@figure(
+    "Training error without one layer",
+    "The error of trained nets on training images if one hidden layer passes on its inputs: a net "
+    "with shortcuts then lacks what the layer adds. Medians over seeds. The dotted line is the "
+    "error of the whole net.",
+    needs=lambda scale: any(arm.shortcut for arm in scale.arms),
+)
+def lesions(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    drawing, panels = common.grid(scale, "layer that is removed", "training error (%)")
+    whole = dict(_watched(frame, scale, "intact_error"))
+    layers = dict(_watched(frame, scale, "lesioned_layers"))
+    for place, curves in _watched(frame, scale, "lesion_errors"):
+        look, median = common.looks(scale)[place[0]], np.median([c[0] for c in curves], axis=0)
+        if len(median):
+            panels[place].plot(layers[place][0][0], 100 * median, **look)
+            intact = 100 * np.median([each[0] for each in whole[place]])
+            panels[place].axhline(intact, color=look["color"], linestyle=":", linewidth=1)
+    return drawing
+
+
+def _watched(frame: pd.DataFrame, scale: Scale, name: str) -> Iterator[tuple[tuple, list[Any]]]:
+    """What was watched by a name, of each run of a place that is whole and finite, by place."""
+    for place, runs in common.filled(reported(frame), scale):
+        found = [c.get(name) for c in runs["curves"] if isinstance(c, dict)]
+        finite = [each for each in found if each and np.isfinite(np.array(each, "float64")).all()]
+        if finite:
+            yield place, finite
+
+
+def _rows(scale: Scale, axis: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every arm at the values of all axes but one."""
+    others = [{k: v for k, v in each.items() if k != axis} for each in scale.combinations]
+    alike = [values for i, values in enumerate(others) if values not in others[:i]]
+    return [(arm, values) for arm in scale.arm_names for values in alike]
+
+
+def _others(values: dict[str, Any], scale: Scale) -> str:
+    return common.combination_label({k: v for k, v in values.items() if k in scale.varied})
+
+
+def _percentiles(ax: Axes, rows: np.ndarray, color: str) -> None:
+    epochs = np.arange(len(rows))
+    for percentile, look in zip(rows.T, (":", "-", "--"), strict=True):
+        ax.plot(epochs, percentile, look, color=color)
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
