@@ -25,8 +25,8 @@ KIND = trainability.KIND
 # The colors of the initializations; the activations have the markers.
 _COLORS = {
     "historical": "#d55e00",
-    "glorot": "#c28500",
-    "orthogonal": "#009e73",
+    "glorot": "#661100",
+    "orthogonal": "#117733",
     "lsuv": "#cc79a7",
     "denoising": "#0072b2",
 }

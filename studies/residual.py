@@ -52,7 +52,7 @@ _SKIP_INIT = replace(
     paper="De and Smith 2020",
     control="he",
     shortcut="skip_init",
-    look=("#d55e00", "v"),
+    look=("#661100", "v"),
 )
 
 _STANDARD = Scale(
