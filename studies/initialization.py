@@ -321,6 +321,8 @@ FIGURES = (
     "error_against_{axis}",
     "train_nll_against_{axis}",
     "variance_by_layer",
+    "gradient_by_layer",
+    "useless_by_layer",
     "error_against_cost",
     "rate_sensitivity",
 )

@@ -245,6 +245,8 @@ FIGURES = (
     "trained_against_{axis}",
     "rate_sensitivity",
     "variance_by_layer",
+    "gradient_by_layer",
+    "useless_by_layer",
     "train_nll_against_{axis}",
     "error_against_cost",
 )

@@ -219,6 +219,8 @@ def _trainability(trial, scale):
     watched = {
         "hidden_input": [_rounded(row) for row in np.array([-1, 0, 1]) * (1 + 0.1 * epochs)],
         "start_variances": [_rounded(noise * 0.9**layers)],
+        "start_gradients": [_rounded(noise * 0.8**layers)],
+        "useless": [_rounded(0.01 * layers / trial.depth)],
         "intact_error": [0.02],
         "middle_third_error": [0.02 + 0.1 * noise],
         "lesioned_layers": [[int(i) for i in layers[1:]]],

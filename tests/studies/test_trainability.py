@@ -123,7 +123,8 @@ def test_reported_nets_are_watched_and_others_are_not(tmp_path):
     for record in report:
         curves = record["curves"]
         assert np.shape(curves["hidden_input"]) == (TINY.epochs + 1, 3)
-        assert np.shape(curves["start_variances"]) == (1, 4)
+        for name in ("start_variances", "start_gradients", "useless"):
+            assert np.shape(curves[name]) == (1, 4)
         assert np.shape(curves["lesion_errors"]) == (1, 3)
         assert len(curves["train_nll"]) == TINY.epochs
     others = [r for r in made if r["role"] != "report"]

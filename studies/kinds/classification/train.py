@@ -34,7 +34,7 @@ from studies.engine.trial import Cell, Trial
 from studies.kinds.classification import finetuning_flops, pretraining_flops, widths
 from studies.kinds.classification.correctness import packed
 
-_PREDICTION = {
+PREDICTION = {
     "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     # The loss also holds the penalties of regularizers.
     "metrics": [
@@ -275,7 +275,7 @@ def _train(
         learning_rate=[trial.learning_rate for trial in cell.trials],
         validation_data=held_out,
         **PROTOCOL,
-        **_PREDICTION,
+        **PREDICTION,
     ):
         curves["train_nll"].append(epoch.scores["nll"])
         curves["validation_nll"].append(epoch.scores["val_nll"])
@@ -303,7 +303,7 @@ def _columns(sets: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list, list]:
 
 
 def _test(population: Population, name: str, x: np.ndarray, y: np.ndarray) -> dict:
-    scores = population.evaluate(x, y, **_PREDICTION)
+    scores = population.evaluate(x, y, **PREDICTION)
     return {
         f"{name}_nll": scores["nll"].to_numpy(dtype="float64"),
         f"{name}_error": _errors(scores["accuracy"].to_numpy(), len(x)),

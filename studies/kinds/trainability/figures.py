@@ -83,14 +83,31 @@ def train_nll_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Draw
     "normalization or layer normalization, it is 1 by construction, or nearly so.",
 )
 def variance_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, panels = common.grid(scale, "hidden layer", "variance")
-    for place, curves in _watched(frame, scale, "start_variances"):
-        median = np.median([each[0] for each in curves], axis=0)
-        look = common.looks(scale)[place[0]] | {"markevery": max(1, len(median) // 5)}
-        panels[place].plot(np.arange(1, len(median) + 1), median, **look)
-    ax = common.shared(panels)
-    ax.set_yscale("log")
-    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    drawing, panels = _by_layer(frame, scale, "start_variances", "variance")
+    common.shared(panels).set_yscale("log")
+    return drawing
+
+
+@figure(
+    "Variance of the gradient that comes back to each hidden layer, before training",
+    "Medians over seeds. The gradient is that of an image's loss by what a layer puts out; the "
+    "variance is over validation images and units.",
+)
+def gradient_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    drawing, panels = _by_layer(frame, scale, "start_gradients", "variance")
+    common.shared(panels).set_yscale("log")
+    return drawing
+
+
+@figure(
+    "Useless units of each hidden layer, after training",
+    "Medians over seeds, on validation images. Of sigmoid and tanh units, the share of outputs "
+    "that are saturated: within 1 % of the range from an end of the range. Of rectifiers, the "
+    "share of units that are dead: they put out the same for every image.",
+)
+def useless_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    drawing, panels = _by_layer(frame, scale, "useless", "useless (%)", 100)
+    common.shared(panels).set_ylim(-5, 105)
     return drawing
 
 
@@ -145,6 +162,19 @@ def _watched(frame: pd.DataFrame, scale: Scale, name: str) -> Iterator[tuple[tup
         finite = [each for each in found if each and np.isfinite(np.array(each, "float64")).all()]
         if finite:
             yield place, finite
+
+
+def _by_layer(
+    frame: pd.DataFrame, scale: Scale, name: str, label: str, factor: float = 1
+) -> tuple[Drawing, dict[tuple, Axes]]:
+    """Draw medians of what was watched once, in each hidden layer."""
+    drawing, panels = common.grid(scale, "hidden layer", label)
+    for place, curves in _watched(frame, scale, name):
+        median = factor * np.median([each[0] for each in curves], axis=0)
+        look = common.looks(scale)[place[0]] | {"markevery": max(1, len(median) // 5)}
+        panels[place].plot(np.arange(1, len(median) + 1), median, **look)
+    common.shared(panels).xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    return drawing, panels
 
 
 def _rows(scale: Scale, axis: str) -> list[tuple[str, dict[str, Any]]]:

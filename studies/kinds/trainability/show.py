@@ -28,6 +28,8 @@ class TrainabilityShow(ClassificationShow):
         draw.train_nll_against_axis,
         *ClassificationShow.figures,
         draw.variance_by_layer,
+        draw.gradient_by_layer,
+        draw.useless_by_layer,
         draw.hidden_input_over_epochs,
         draw.lesions,
     )

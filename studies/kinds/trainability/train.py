@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import reduce
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from pretrain import Population, split_stages
+from pretrain import Population, diagnostics, split_stages
 from pretrain.datasets import Dataset
+from pretrain.stage_training import dead_share, saturated_share
 from pretrain.stages import Stage
 from studies.engine.trial import Cell
-from studies.kinds.classification.train import Load, Watch
+from studies.kinds.classification.train import PREDICTION, Load, Watch
 from studies.kinds.classification.train import train as classify
 from studies.kinds.trainability import PERCENTILES, TrainabilityTrial
 
-# Training images that lesions are measured on, and layers that are removed, one at a time.
+# Images that a trained net is looked at with, and layers that are removed, one at a time.
 _IMAGES = 1_000
 _LESIONS = 20
 
@@ -45,8 +46,8 @@ def _watch(cell: Cell, load: Load) -> Watch:
 
     def watch(population: Population, epoch: int) -> dict[str, np.ndarray]:
         measures: list[Callable] = [_hidden_input]
-        measures += [_variances] if epoch == 0 else []
-        measures += [lesions] if epoch == last else []
+        measures += [_variances, _gradients] if epoch == 0 else []
+        measures += [_useless, lesions] if epoch == last else []
         found = [
             {k: v for measure in measures for k, v in measure(population.member(i), data).items()}
             for i, data in enumerate(sets)
@@ -87,6 +88,25 @@ def _variances(model: keras.Model, data: Dataset) -> dict[str, Any]:
     """Variance of what goes into the units of each layer, over validation images and units."""
     found = [inputs.var() for inputs in hidden_inputs(model, data.validation[0])]
     return {"start_variances": found} if found else {}
+
+
+def _gradients(model: keras.Model, data: Dataset) -> dict[str, Any]:
+    """Variance of what training sends back to each hidden layer, of validation images."""
+    x, y = (array[:_IMAGES] for array in data.validation)
+    table = diagnostics.gradients(model, x, y, loss=PREDICTION["loss"])
+    return {"start_gradients": table["backpropagated"].to_numpy()[:-1]}
+
+
+def _useless(model: keras.Model, data: Dataset) -> dict[str, Any]:
+    """Share of saturated outputs of each hidden layer; of dead units, if none can saturate."""
+    stages = split_stages(model, head=1)
+    codes = accumulate(stages, _through, initial=ops.convert_to_tensor(data.validation[0]))
+    outputs = map(ops.convert_to_numpy, islice(codes, 1, None))
+    shares = [
+        (saturated_share(code, stage), dead_share(code, stage))
+        for code, stage in zip(outputs, stages, strict=True)
+    ]
+    return {"useless": [dead if np.isnan(saturated) else saturated for saturated, dead in shares]}
 
 
 def lesions(model: keras.Model, data: Dataset) -> dict[str, Any]:
