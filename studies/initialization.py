@@ -131,9 +131,8 @@ _STANDARD = Scale(
         "random": {"depth": (1, 2, 3, 10)},
         "denoising": {"depth": (1, 2, 3, 10, 30)},
         "histogram": {"depth": (1, 2, 3, 10)},
-        **dict.fromkeys(
-            ("boltzmann", "glorot_longer", "tanh_glorot_longer", "he_longer"), _SHALLOW
-        ),
+        **dict.fromkeys(("boltzmann", "tanh_historical", "relu_historical"), _SHALLOW),
+        **dict.fromkeys(("glorot_longer", "tanh_glorot_longer", "he_longer"), _SHALLOW),
     },
     width=100,
     train_size=5_000,
@@ -154,6 +153,15 @@ _STANDARD = Scale(
     headline_axes={"depth": (3,)},
 )
 
+# On a further data set, with half as many images: rectifiers.
+_FURTHER = replace(
+    _STANDARD,
+    arms=_RELU[1:],
+    axes={"depth": (3, 10, 20, 30)},
+    only_at={arm.name: _STANDARD.only_at[arm.name] for arm in _RELU[1:]},
+    train_size=2_500,
+)
+
 SCALES = {
     "quick": replace(
         _STANDARD,
@@ -171,6 +179,7 @@ SCALES = {
         demonstration=True,
     ),
     "standard": _STANDARD,
+    "fashion": replace(_FURTHER, dataset="fashion_mnist"),
 }
 
 # The claims were fixed before the run. "Trains" means that the training NLL at the last epoch is

@@ -85,7 +85,8 @@ _STANDARD = Scale(
     axes={"depth": (3, 10, 50), "inputs": ("binary",)},
     only_at={
         **dict.fromkeys(_SHALLOW, {"depth": (3,)}),
-        **{arm.name: {"depth": (10, 50)} for arm in _RELU},
+        **dict.fromkeys(("gaussian", "glorot"), {"depth": (3, 10)}),
+        **{arm.name: {"depth": (50,)} for arm in _RELU},
     },
     width=100,
     batch_size=60,

@@ -1,8 +1,8 @@
 """Do shortcuts make networks of basically any depth trainable, and does pretraining add anything?
 
 Question: to which training loss do plain, highway, residual and SkipInit nets come with 10 to 300
-hidden layers, and residual nets with 1,000? What does a trained net lose without a third of its
-layers? What does pretraining, layer by layer, add to a residual net?
+hidden layers? What does a trained net lose without a third of its layers? What does pretraining,
+layer by layer, add to a residual net?
 
 Expected: the training loss of plain nets rises with depth, and plain nets of 100 layers do not
 train at all, with normalization or without. Highway, residual and SkipInit nets train at every
@@ -10,12 +10,13 @@ depth. A net with shortcuts does with a third of its layers removed almost as we
 
 Refuted if: nets with shortcuts stall at a depth, or plain nets train at all depths.
 
-What limits the depth
+What was tried
 
-The whole net is compiled as one program, without loops over layers. With batch normalization and
-shortcuts, compiling takes COMPILE on the machine of the committed records, and the memory grows by
-some 4 MB per layer. The time of an update grows with the number of operations, which are small at
-this width, so that 1,000 layers take as long as all other depths together.
+What limits the depth is the compiler. A net is compiled as one program, without loops over layers.
+For residual nets with batch normalization on one busy core, the first epoch, of which compiling is
+nearly all, took 45 seconds with 100 layers and 168 seconds with 300 layers, and the memory was 1.4
+and 2.3 GB. So 1,000 layers would take some 12 minutes for every program and 6 GB; they can be asked
+for by `--depth 1000`.
 """
 
 from dataclasses import replace
@@ -60,11 +61,8 @@ _STANDARD = Scale(
         *("he", "batch_norm", _HIGHWAY, _SKIP_INIT),
         *("residual_batch_norm", "residual_longer", "residual_denoising"),
     ),
-    axes={"depth": (10, 30, 100, 300, 1_000)},
-    only_at={
-        **dict.fromkeys(("he", "batch_norm", "highway"), {"depth": (10, 30, 100, 300)}),
-        **dict.fromkeys(("residual_longer", "residual_denoising"), {"depth": (10,)}),
-    },
+    axes={"depth": (10, 30, 100, 300)},
+    only_at=dict.fromkeys(("residual_longer", "residual_denoising"), {"depth": (10,)}),
     width=50,
     batch_size=50,
     train_size=5_000,
@@ -194,13 +192,6 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "residual-nets-train-1000-layers",
-        "Residual nets of a thousand layers train, with normalization or with SkipInit.",
-        "He et al. 2016, table 6; De and Smith 2020",
-        "At 1,000 layers, most runs of residual_batch_norm and of skip_init train.",
-        tuple(trains(arm, depth=1_000) for arm in ("residual_batch_norm", "skip_init")),
-    ),
-    Claim(
         "pretraining-adds-nothing-to-residual-nets",
         "Pretraining adds nothing to residual nets, at equal cost.",
         "folklore after He et al. 2016",
@@ -242,10 +233,10 @@ def answer(found):
             ("skip_init", "SkipInit"),
         )
     ]
-    deepest = found.verdict("residual-nets-train-1000-layers")
+    deepest = found.verdict("shortcuts-train-300-layers")
     return (
         f"With 100 layers, training ends at an NLL of {', '.join(losses)}. The claim that nets "
-        f"with shortcuts train at 1,000 layers: {deepest}. "
+        f"with shortcuts train at 300 layers, and plain nets do not: {deepest}. "
         "At 10 layers and equal cost, pretrained residual nets are "
         f"{found.comparison('residual_denoising', 'residual_longer', depth=10)}."
     )
