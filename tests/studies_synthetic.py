@@ -223,7 +223,7 @@ def _trainability(trial, scale):
         "useless": [_rounded(0.01 * layers / trial.depth)],
         "intact_error": [0.02],
         "middle_third_error": [0.02 + 0.1 * noise],
-        "lesioned_layers": [[int(i) for i in layers[1:]]],
+        "lesion_positions": [_rounded(layers[1:] / trial.depth)],
         "lesion_errors": [_rounded(0.02 + 0.05 / layers[1:])],
     }
     return made | {"curves": made["curves"] | watched}

@@ -105,7 +105,7 @@ def test_a_lesion_of_a_residual_net_takes_away_what_a_layer_adds(data):
     found = lesions(model, data._replace(train=(x, y)))
     assert found["intact_error"] == error(()) == 0
     assert found["middle_third_error"] == error((3,))
-    assert found["lesioned_layers"] == [2, 3, 4]
+    assert found["lesion_positions"] == [2 / 4, 3 / 4, 1]
     assert found["lesion_errors"] == [error((i,)) for i in (2, 3, 4)]
     assert max(found["lesion_errors"]) > 0
 

@@ -143,13 +143,14 @@ def hidden_input_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
     needs=lambda scale: any(arm.shortcut for arm in scale.arms),
 )
 def lesions(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, panels = common.grid(scale, "layer that is removed", "training error (%)")
+    where = "layer that is removed, as a share of the depth"
+    drawing, panels = common.grid(scale, where, "training error (%)")
     whole = dict(_watched(frame, scale, "intact_error"))
-    layers = dict(_watched(frame, scale, "lesioned_layers"))
+    positions = dict(_watched(frame, scale, "lesion_positions"))
     for place, curves in _watched(frame, scale, "lesion_errors"):
         look, median = common.looks(scale)[place[0]], np.median([c[0] for c in curves], axis=0)
         if len(median):
-            panels[place].plot(layers[place][0][0], 100 * median, **look)
+            panels[place].plot(positions[place][0][0], 100 * median, **look)
             intact = 100 * np.median([each[0] for each in whole[place]])
             panels[place].axhline(intact, color=look["color"], linestyle=":", linewidth=1)
     return drawing
@@ -168,12 +169,11 @@ def _by_layer(
     frame: pd.DataFrame, scale: Scale, name: str, label: str, factor: float = 1
 ) -> tuple[Drawing, dict[tuple, Axes]]:
     """Draw medians of what was watched once, in each hidden layer."""
-    drawing, panels = common.grid(scale, "hidden layer", label)
+    drawing, panels = common.grid(scale, "hidden layer, as a share of the depth", label)
     for place, curves in _watched(frame, scale, name):
         median = factor * np.median([each[0] for each in curves], axis=0)
         look = common.looks(scale)[place[0]] | {"markevery": max(1, len(median) // 5)}
-        panels[place].plot(np.arange(1, len(median) + 1), median, **look)
-    common.shared(panels).xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        panels[place].plot(np.arange(1, len(median) + 1) / len(median), median, **look)
     return drawing, panels
 
 

@@ -114,7 +114,7 @@ def lesions(model: keras.Model, data: Dataset) -> dict[str, Any]:
 
     In a net with shortcuts, this is to remove what the layers add. Returns `intact_error`,
     `middle_third_error` (without the middle third of the layers behind the first), and, one layer
-    at a time, `lesioned_layers` with their `lesion_errors`.
+    at a time, `lesion_errors` with the layers' `lesion_positions`, from 0 to 1 at the last layer.
     """
     x, y = (array[:_IMAGES] for array in data.train)
     stages = split_stages(model, head=0)
@@ -131,7 +131,7 @@ def lesions(model: keras.Model, data: Dataset) -> dict[str, Any]:
     return {
         "intact_error": error(0, 0),
         "middle_third_error": error(1 + third, 1 + 2 * third),
-        "lesioned_layers": [i + 1 for i in single],
+        "lesion_positions": [(i + 1) / (len(stages) - 1) for i in single],
         "lesion_errors": [error(i, i + 1) for i in single],
     }
 
