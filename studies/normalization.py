@@ -1,6 +1,6 @@
 """Does batch normalization make deep nets trainable, and what is left for pretraining to add?
 
-Question: how many updates do sigmoid nets take to 95 % accuracy, at which learning rates do they
+Question: how many updates do sigmoid nets take to 90 % accuracy, at which learning rates do they
 train, and how far do the inputs of a hidden unit move, with batch normalization, with layer
 normalization and without? Up to which depth does each net train? What does pretraining add?
 
@@ -10,6 +10,14 @@ nets train, and pretraining adds less than half of what it adds without normaliz
 
 Refuted if: normalized nets take more than a third of the updates, or pretraining adds as much to
 them as to nets without normalization.
+
+What was tried
+
+A pilot run of one seed, with 10,000 images, 10 epochs and three layers, ended at validation errors
+of 6 to 9 % at the best rates, with batch normalization and without. So the 95 % accuracy that the
+notes on the paper ask for cannot be reached, and 90 % was taken instead, before the study was run.
+In the pilot, nets reached 90 % after 4 epochs with batch normalization, and after 5 without, each
+at its best rate: the claims on speed were not changed after that.
 """
 
 from dataclasses import replace
@@ -85,7 +93,7 @@ _STANDARD = Scale(
     axes={"depth": (3, 10, 50), "inputs": ("binary",)},
     only_at={
         **dict.fromkeys(_SHALLOW, {"depth": (3,)}),
-        **dict.fromkeys(("gaussian", "glorot"), {"depth": (3, 10)}),
+        **dict.fromkeys(("gaussian", "glorot", "layer"), {"depth": (3, 10)}),
         **{arm.name: {"depth": (50,)} for arm in _RELU},
     },
     width=100,
@@ -96,7 +104,7 @@ _STANDARD = Scale(
     epochs=10,
     learning_rates=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     pretraining_epochs=10,
-    pretraining_rates={"adam": (0.0001, 0.0003, 0.001, 0.003, 0.01)},
+    pretraining_rates={"adam": (0.0003, 0.001, 0.003, 0.01)},
     selection_seeds=2,
     report_seeds=10,
     # The claims of equivalence rest on these.
@@ -149,7 +157,7 @@ CLAIMS = (
         "batch-norm-is-faster",
         "Batch normalization takes sigmoid nets to the same accuracy in a fraction of the updates.",
         "Ioffe and Szegedy 2015, figure 1a",
-        "With three layers, batch takes less than a third of the updates of gaussian to 95 % "
+        "With three layers, batch takes less than a third of the updates of gaussian to 90 % "
         "accuracy on validation images, each at its best rate. A net that never gets there counts "
         "as one that does at its last update.",
         (_updates("batch", "gaussian"),),
@@ -188,8 +196,8 @@ CLAIMS = (
         "Batch normalization makes learning rates usable in a range that is ten times as wide.",
         "Ioffe and Szegedy 2015, section 3.3",
         "With three layers, the highest usable rate of batch over its lowest is at least 10 times "
-        "that of gaussian. A rate is usable if the selection seeds end at a mean validation error "
-        "below 10 % with it. A place has one such number, so that its interval has no width.",
+        "that of gaussian. A rate is usable if it takes the selection seeds to a mean validation "
+        "error of at most 10 %. A place has one such number, so that its interval has no width.",
         (
             Condition(
                 Ratio(*(sample(arm, "usable_rates", depth=3) for arm in ("batch", "gaussian"))),
@@ -241,7 +249,7 @@ CLAIMS = (
 )
 
 FIGURES = (
-    "error_over_epochs",
+    "error_over_updates",
     "hidden_input_over_epochs",
     "trained_against_{axis}",
     "rate_sensitivity",
@@ -254,7 +262,8 @@ FIGURES = (
 
 DEVIATIONS = (
     "There are 10,000 training images and 1,660 updates, not 60,000 images and 50,000 updates, and "
-    "validation images tell when a net is at 95 %, once in 166 updates.",
+    "validation images tell when a net is at its goal, once in 166 updates. The goal is an "
+    "accuracy of 90 %, not 95 %, which 10,000 images do not lead to.",
     "The paper gives neither the learning rate nor the size of its small random weights. Here, the "
     "rate is chosen for every arm alike, and weights have a standard deviation of 0.1.",
     "The paper's nets have three layers. Pretraining, layer normalization, rectifiers and other "
@@ -265,7 +274,7 @@ DEVIATIONS = (
 def answer(found):
     return (
         "With three layers of 100 sigmoid units, nets take "
-        f"{found.number('gaussian', 'updates', depth=3)} updates to 95 % accuracy without "
+        f"{found.number('gaussian', 'updates', depth=3)} updates to 90 % accuracy without "
         f"normalization, {found.number('batch', 'updates', depth=3)} with batch normalization and "
         f"{found.number('layer', 'updates', depth=3)} with layer normalization. At equal cost, "
         f"pretrained nets with batch normalization are "

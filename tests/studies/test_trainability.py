@@ -13,7 +13,7 @@ from studies.arms import Arm
 from studies.engine.plan import plan
 from studies.engine.scale import Scale
 from studies.engine.worker import run_cell
-from studies.kinds.trainability import GOAL, USABLE
+from studies.kinds.trainability import GOAL
 from studies.kinds.trainability.derive import drift, epochs_to
 from studies.kinds.trainability.train import binary, hidden_inputs, lesions
 from studies.report.frame import frame, reported
@@ -186,5 +186,5 @@ def test_usable_rates_are_those_of_the_selection_seeds_that_end_far_below_chance
 
     found = reported(frame(synthetic(scale, change), scale))
     assert found["usable_rates"].to_numpy() == pytest.approx(10)
-    none = reported(frame(synthetic(scale, lambda r: {"validation_error": USABLE}), scale))
+    none = reported(frame(synthetic(scale, lambda r: {"validation_error": GOAL + 0.01}), scale))
     assert (none["usable_rates"] == 1).all()

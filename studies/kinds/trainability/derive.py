@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from studies.engine.scale import Scale
-from studies.kinds.trainability import GOAL, USABLE, half_of_guessing
+from studies.kinds.trainability import GOAL, half_of_guessing
 
 Curves = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ def usable_rates(frame: pd.DataFrame, scale: Scale) -> dict[tuple, float]:
     errors = selection.groupby(["arm", *scale.axes, "learning_rate"])["validation_error"].mean()
     found: dict[tuple, list[float]] = {}
     for (*place, rate), error in errors.items():
-        found.setdefault(tuple(place), []).extend([rate] if error < USABLE else [])
+        found.setdefault(tuple(place), []).extend([rate] if error <= GOAL else [])
     return {place: max(rates) / min(rates) if rates else 1.0 for place, rates in found.items()}
 
 

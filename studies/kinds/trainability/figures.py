@@ -12,10 +12,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from studies.engine.scale import Scale
 from studies.kinds.classification.figures import against_axis
-from studies.kinds.trainability import PERCENTILES, half_of_guessing
+from studies.kinds.trainability import GOAL, PERCENTILES, half_of_guessing
 from studies.report import figures as common
 from studies.report.figures import figure
-from studies.report.frame import by_place, failed, reported
+from studies.report.frame import at_place, by_place, failed, reported
 
 _LOSS = "final_train_nll"
 # Panels beside each other.
@@ -40,19 +40,17 @@ def trained(frame: pd.DataFrame, scale: Scale) -> dict[tuple, tuple[int, int]]:
 )
 def trained_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     counts, rows = trained(frame, scale), _rows(scale, axis)
-    shares = np.full((len(rows), len(scale.axes[axis])), np.nan)
     drawing = Drawing(figsize=(7, 1.8 + 0.26 * len(rows)), layout="constrained")
     ax = drawing.subplots()
     ax.grid(False)
-    for y, (arm, values) in enumerate(rows):
-        for x, value in enumerate(scale.axes[axis]):
-            place = (arm, *({**values, axis: value}[name] for name in scale.axes))
-            done, runs = counts.get(place, (0, 0))
-            if runs:
-                shares[y, x] = done / runs
-                dark = "white" if shares[y, x] > 0.6 else "black"
-                ax.text(x, y, f"{done} of {runs}", color=dark, ha="center", va="center")
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    places = [
+        [
+            (arm, *({**values, axis: value}[name] for name in scale.axes))
+            for value in scale.axes[axis]
+        ]
+        for arm, values in rows
+    ]
+    _shares(ax, [[counts.get(place, (0, 0)) for place in row] for row in places])
     ax.set_xticks(range(len(scale.axes[axis])), map(str, scale.axes[axis]))
     labels = [", ".join(filter(None, [scale.arm(a).label, _others(v, scale)])) for a, v in rows]
     ax.set_yticks(range(len(rows)), labels)
@@ -74,6 +72,28 @@ def train_nll_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Draw
     drawing, ax = against_axis(frame, scale, axis, _LOSS, "training NLL (nats)", guessing)
     ax.set_yscale("log")
     common.ticks(ax.yaxis, LogLocator(), "{x:g}")
+    return drawing
+
+
+@figure(
+    "Validation error against updates",
+    "Medians over seeds, on logarithmic axes. The dotted line is at an accuracy of "
+    f"{100 - 100 * GOAL:g} %.",
+    metric="validation_error",
+)
+def error_over_updates(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    drawing, panels = common.grid(scale, "updates", "validation error (%)")
+    for place, curves in _watched(frame, scale, "validation_error"):
+        runs = at_place(reported(frame), place, scale).iloc[0]
+        median = 100 * np.median(curves, axis=0)
+        updates = np.arange(1, len(median) + 1) * (runs["train_size"] // runs["batch_size"])
+        look = common.looks(scale)[place[0]] | {"markevery": max(1, len(median) // 5)}
+        panels[place].plot(updates, median, **look)
+    for ax in set(panels.values()):
+        ax.axhline(100 * GOAL, color="gray", linestyle=":", linewidth=1)
+    ax = common.shared(panels)
+    ax.set(xscale="log", yscale="log")
+    common.ticks(ax.yaxis, LogLocator(subs=(1, 2, 5)))
     return drawing
 
 
@@ -113,10 +133,11 @@ def useless_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
 
 @figure(
     "Inputs of a hidden unit during training",
-    f"The {PERCENTILES[0]}th, {PERCENTILES[1]}th and {PERCENTILES[2]}th percentile, over "
-    "validation images, of what goes into the first unit of the last hidden layer, of the first "
-    "seed. Epoch 0 is before training. A net with normalization is looked at behind the "
-    "normalization.",
+    f"The {PERCENTILES[0]}th (dotted), {PERCENTILES[1]}th (solid) and {PERCENTILES[2]}th (dashed) "
+    "percentile, over validation images, of what goes into the first unit of the last hidden "
+    "layer, of one seed. Epoch 0 is before training. A net with normalization is looked at behind "
+    "the normalization.",
+    seeds=1,
 )
 def hidden_input_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
     found = dict(_watched(frame, scale, "hidden_input"))
@@ -128,6 +149,8 @@ def hidden_input_over_epochs(frame: pd.DataFrame, scale: Scale) -> Drawing:
         ax.set_title("\n".join(wrap(scale.arm(place[0]).label, 28)))
         if place in found:
             _percentiles(ax, np.array(found[place][0]), common.looks(scale)[place[0]]["color"])
+    for ax in axes.flat:
+        ax.tick_params(labelbottom=True)
     for ax in axes.flat[len(places) :]:
         ax.set_visible(False)
     drawing.supxlabel("epoch", fontsize="medium")
@@ -175,6 +198,17 @@ def _by_layer(
         look = common.looks(scale)[place[0]] | {"markevery": max(1, len(median) // 5)}
         panels[place].plot(np.arange(1, len(median) + 1) / len(median), median, **look)
     return drawing, panels
+
+
+def _shares(ax: Axes, counts: list[list[tuple[int, int]]]) -> None:
+    """Draw fields that say how many of how many runs, the darker, the greater the share."""
+    shares = [[done / runs if runs else np.nan for done, runs in row] for row in counts]
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for y, row in enumerate(counts):
+        for x, (done, runs) in enumerate(row):
+            color = "white" if shares[y][x] > 0.6 else "black"
+            text = f"{done} of {runs}" if runs else ""
+            ax.text(x, y, text, color=color, ha="center", va="center")
 
 
 def _rows(scale: Scale, axis: str) -> list[tuple[str, dict[str, Any]]]:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from studies.engine.scale import Scale
 from studies.kinds.classification.show import ClassificationShow
-from studies.kinds.trainability import GOAL, USABLE
+from studies.kinds.trainability import GOAL
 from studies.kinds.trainability import figures as draw
 from studies.report import tables
 
@@ -12,8 +12,8 @@ _MEASURED = f"""\
 What was measured of the training itself. *Trained* counts the runs whose training NLL at the last
 epoch is below half the NLL of guessing. *Updates* count until the validation error is at most
 {100 * GOAL:g} %, and to the end if the error never is. A rate is *usable* if it takes the selection
-seeds to a mean validation error below {100 * USABLE:g} %; a place with at most one usable rate has
-the quotient 1. Variances are of what goes into the units of each hidden layer before training."""
+seeds to this error in the mean; a place with at most one usable rate has the quotient 1. Variances
+are of what goes into the units of each hidden layer before training."""
 
 
 class TrainabilityShow(ClassificationShow):
@@ -27,6 +27,7 @@ class TrainabilityShow(ClassificationShow):
         draw.trained_against_axis,
         draw.train_nll_against_axis,
         *ClassificationShow.figures,
+        draw.error_over_updates,
         draw.variance_by_layer,
         draw.gradient_by_layer,
         draw.useless_by_layer,
