@@ -89,7 +89,7 @@ def error_over_updates(frame: pd.DataFrame, scale: Scale) -> Drawing:
         updates = np.arange(1, len(median) + 1) * (runs["train_size"] // runs["batch_size"])
         look = common.looks(scale)[place[0]] | {"markevery": max(1, len(median) // 5)}
         panels[place].plot(updates, median, **look)
-    for ax in set(panels.values()):
+    for ax in {ax for ax in panels.values() if ax.lines}:
         ax.axhline(100 * GOAL, color="gray", linestyle=":", linewidth=1)
     ax = common.shared(panels)
     ax.set(xscale="log", yscale="log")
