@@ -117,7 +117,6 @@ SCALES = {
         arms=(*(_net(name, norm)[0] for name, norm in (("gaussian", None), ("batch", "batch"))),),
         axes={"depth": (3, 10), "inputs": ("binary",)},
         only_at={},
-        train_size=5_000,
         validation_size=1_000,
         learning_rates=(0.1, 1.0, 10.0),
         pretraining_epochs=None,
