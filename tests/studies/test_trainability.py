@@ -78,13 +78,18 @@ def test_what_goes_into_hidden_units_is_what_numpy_computes(data):
     np.testing.assert_array_equal(last, found[1])
 
 
-def test_what_goes_into_a_normalized_unit_is_normalized(data):
+@pytest.mark.parametrize(("normalization", "axis"), [("batch", 0), ("layer", 1)])
+def test_what_goes_into_a_normalized_unit_is_normalized(data, normalization, axis):
     x = data.train[0]
-    model = networks.mlp((28, 28, 1), depth=1, units=7, normalization="layer", seed=0)
+    model = networks.mlp((28, 28, 1), depth=1, units=7, normalization=normalization, seed=0)
+    before = model.get_weights()
     (found,) = hidden_inputs(model, x)
     raw = x.reshape(len(x), -1) @ np.array(model.get_layer("hidden_1").kernel)
-    expected = (raw - raw.mean(1, keepdims=True)) / np.sqrt(raw.var(1, keepdims=True) + 1e-3)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    mean, variance = raw.mean(axis, keepdims=True), raw.var(axis, keepdims=True)
+    np.testing.assert_allclose(found, (raw - mean) / np.sqrt(variance + 1e-3), atol=1e-4)
+    # To look at a net changes none of its moving averages.
+    for was, is_now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, is_now)
 
 
 def test_a_lesion_of_a_residual_net_takes_away_what_a_layer_adds(data):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -71,7 +72,7 @@ def train_nll_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Draw
 
     drawing, ax = against_axis(frame, scale, axis, _LOSS, "training NLL (nats)", guessing)
     ax.set_yscale("log")
-    common.ticks(ax.yaxis, LogLocator(), "{x:g}")
+    _log_ticks(ax.yaxis)
     return drawing
 
 
@@ -93,7 +94,8 @@ def error_over_updates(frame: pd.DataFrame, scale: Scale) -> Drawing:
         ax.axhline(100 * GOAL, color="gray", linestyle=":", linewidth=1)
     ax = common.shared(panels)
     ax.set(xscale="log", yscale="log")
-    common.ticks(ax.yaxis, LogLocator(subs=(1, 2, 5)))
+    _log_ticks(ax.xaxis)
+    _log_ticks(ax.yaxis)
     return drawing
 
 
@@ -105,6 +107,7 @@ def error_over_updates(frame: pd.DataFrame, scale: Scale) -> Drawing:
 def variance_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = _by_layer(frame, scale, "start_variances", "variance")
     common.shared(panels).set_yscale("log")
+    _log_ticks(common.shared(panels).yaxis)
     return drawing
 
 
@@ -116,6 +119,7 @@ def variance_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
 def gradient_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = _by_layer(frame, scale, "start_gradients", "variance")
     common.shared(panels).set_yscale("log")
+    _log_ticks(common.shared(panels).yaxis)
     return drawing
 
 
@@ -220,6 +224,13 @@ def _rows(scale: Scale, axis: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _others(values: dict[str, Any], scale: Scale) -> str:
     return common.combination_label({k: v for k, v in values.items() if k in scale.varied})
+
+
+def _log_ticks(axis: Axis) -> None:
+    """Put ticks on a logarithmic axis: powers of 10, and parts of them if it spans few."""
+    low, high = axis.get_view_interval()
+    wide = high > 1_000 * low
+    common.ticks(axis, LogLocator(numticks=6) if wide else LogLocator(subs=(1, 2, 5)))
 
 
 def _percentiles(ax: Axes, rows: np.ndarray, color: str) -> None:

@@ -60,7 +60,8 @@ def _watch(cell: Cell, load: Load) -> Watch:
 def hidden_inputs(model: keras.Model, x: np.ndarray, last: bool = False) -> Iterator[np.ndarray]:
     """What goes into the activations of the hidden layers, or of the last: arrays (n, units).
 
-    A net that is no MLP of `pretrain.networks` has no such layers.
+    The net is in training mode, and `x` is one batch. A net that is no MLP of `pretrain.networks`
+    has no such layers.
     """
     names = {layer.name: layer for layer in model.layers}
     depth = sum(name.startswith("hidden_") for name in names)
@@ -68,7 +69,11 @@ def hidden_inputs(model: keras.Model, x: np.ndarray, last: bool = False) -> Iter
     # With normalization, the activation is a layer of its own, and what goes into it is normalized.
     found = [names.get(f"activation_{i}", names.get(f"hidden_{i}")) for i in numbers]
     if found:
-        tensors = keras.Model(model.input, {layer.name: layer.input for layer in found})(x)
+        inputs = keras.Model(model.input, {layer.name: layer.input for layer in found})
+        # Before training, batch normalization in inference mode does nothing. The scope keeps the
+        # moving averages as they are.
+        with keras.StatelessScope():
+            tensors = inputs(x, training=True)
         yield from (_before_activation(layer, tensors[layer.name]) for layer in found)
 
 
