@@ -98,8 +98,8 @@ SCALES = {
 }
 
 _CAPPED = (
-    "The notes on the paper ask for a factor of 100. Guessing has an NLL of 2.3 nats, and nets of "
-    "10 layers end near 0.05 nats after 10 epochs, so that no factor above 46 could be seen here."
+    "The notes on the paper ask for a factor of 100. Guessing has an NLL of 2.3 nats, so that a net "
+    "of 10 layers would have to end below 0.023 nats, which 10 epochs may not lead to."
 )
 _TEN = "The notes on the paper, written before there were any records, give a factor of 10."
 _TWO = "The notes on the paper, written before there were any records, give a factor of 2."
