@@ -98,7 +98,7 @@ SCALES = {
 }
 
 _CAPPED = (
-    "The notes on the paper ask for a factor of 100. Guessing has an NLL of 2.3 nats, so that a net "
+    "The notes on the paper ask for a factor of 100. Guessing has an NLL of 2.3 nats, so that nets "
     "of 10 layers would have to end below 0.023 nats, which 10 epochs may not lead to."
 )
 _TEN = "The notes on the paper, written before there were any records, give a factor of 10."
