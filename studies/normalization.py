@@ -90,7 +90,7 @@ _SHALLOW = [arm.name for arm in _SIGMOID if arm.pretrained or arm.total_cost_of]
 
 _STANDARD = Scale(
     arms=(*_SIGMOID, *_RELU),
-    axes={"depth": (3, 10, 50), "inputs": ("binary",)},
+    axes={"depth": (3, 10, 50), "input_values": ("binary",)},
     only_at={
         **dict.fromkeys(_SHALLOW, {"depth": (3,)}),
         **dict.fromkeys(("gaussian", "glorot", "layer"), {"depth": (3, 10)}),
@@ -115,7 +115,7 @@ SCALES = {
     "quick": replace(
         _STANDARD,
         arms=(*(_net(name, norm)[0] for name, norm in (("gaussian", None), ("batch", "batch"))),),
-        axes={"depth": (3, 10), "inputs": ("binary",)},
+        axes={"depth": (3, 10), "input_values": ("binary",)},
         only_at={},
         validation_size=1_000,
         learning_rates=(0.1, 1.0, 10.0),

@@ -33,11 +33,11 @@ class TrainabilityTrial(ClassificationTrial):
     """A trial of a classifier whose training is watched.
 
     Args:
-        inputs: `"gray"` leaves the inputs as they are; `"binary"` makes 1 of an input above one
-            half, and 0 of all others.
+        input_values: `"gray"` leaves the inputs as they are; `"binary"` makes 1 of an input above
+            one half, and 0 of all others.
     """
 
-    inputs: str = "gray"
+    input_values: str = "gray"
 
 
 # What a metric that a derivation makes counts a diverged run as, the derivation says.
@@ -49,10 +49,10 @@ class Trainability(Classification):
 
     name = "trainability"
     trial = TrainabilityTrial
-    choices = Classification.choices | {"inputs": ("gray", "binary")}
+    choices = Classification.choices | {"input_values": ("gray", "binary")}
     labels = Classification.labels | {"tanh": "tanh units"}
     metrics = (
-        *Classification.metrics,
+        *(each for each in Classification.metrics if each.name != "final_train_nll"),
         _measured(
             "final_train_nll", "training NLL, last epoch", "nats", at_chance=half_of_guessing
         ),
@@ -73,7 +73,7 @@ class Trainability(Classification):
     def derive(self, frame: Any, scale: Scale) -> Any:
         from studies.kinds.trainability.derive import derive
 
-        return derive(frame, scale)
+        return derive(super().derive(frame, scale), scale)
 
     @cached_property
     def show(self) -> Any:

@@ -29,7 +29,7 @@ def train(cell: Cell, cache: Path, load: Load) -> list[dict]:
 
     def loaded(trial: TrainabilityTrial) -> Dataset:
         data = load(trial)
-        return binary(data) if trial.inputs == "binary" else data
+        return binary(data) if trial.input_values == "binary" else data
 
     watches = (_watch(cell, loaded),) if cell.trials[0].role == "report" else ()
     return classify(cell, cache, loaded, *watches)
