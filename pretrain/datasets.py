@@ -75,6 +75,7 @@ class Dataset(NamedTuple):
         test: The official test set, in its order.
         classes: Number of classes of the whole dataset; a small `train` may lack some classes.
         class_names: What the classes are called, if the labels are text or names of folders.
+        unlabeled: Inputs without labels, like those of `train`, if there are any.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Dataset(NamedTuple):
     test: Arrays
     classes: int
     class_names: tuple[str, ...] = ()
+    unlabeled: np.ndarray | None = None
 
     def __repr__(self) -> str:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -277,11 +279,11 @@ def _dataset(
     names = tuple(map(str, np.unique(y_train))) if y_train.dtype.kind == "U" else ()
     if names:
         y_train, y_test = (np.searchsorted(names, y) for y in (y_train, y_test))
-    split = _split(title, len(x_train), train_size, validation_size, seed)
+    parts = split(title, len(x_train), train_size, validation_size, seed)
     scale = np.float32(255 if _are_pixels(x_train) else 1)
     return Dataset(
         title,
-        *(_examples(x_train[part], y_train[part], scale) for part in split),
+        *(_examples(x_train[part], y_train[part], scale) for part in parts),
         _examples(x_test, y_test, scale),
         int(y_train.max()) + 1,
         names,
@@ -295,10 +297,21 @@ def _with_test_set(title: str, official: Official) -> Official:
     return Official(x[train], y[train], x[test], y[test])
 
 
-def _split(
+def split(
     name: str, count: int, train_size: int | None, validation_size: int | None, seed: int
 ) -> Arrays:
-    """Return the indices of training and validation examples, the two ends of a permutation."""
+    """Return the indices of training and validation examples, the two ends of a permutation.
+
+    Args:
+        name: Name of the data, on which the permutation depends.
+        count: Number of examples that are not for the test.
+        train_size: As for `load`.
+        validation_size: As for `load`.
+        seed: As for `load`.
+
+    Raises:
+        ValueError: If there are too few examples.
+    """
     for argument, value in {"train_size": train_size, "validation_size": validation_size}.items():
         if value is not None:
             positive(argument, value)

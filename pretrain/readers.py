@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 EXPECTED = (
-    "a .npz file with the keys x_train, y_train, x_test and y_test; a .csv file with a header and "
-    "a column of labels; a folder of idx files; or a folder with a folder of images for each class"
+    "a .npz file with the keys x_train, y_train, x_test and y_test, or x and y; a .csv file with a "
+    "header and a column of labels; a folder of idx files; or a folder with a folder of images for "
+    "each class"
 )
 _LABELS = ("label", "class", "target", "y")
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
@@ -39,16 +40,28 @@ class Official(NamedTuple):
     y_test: np.ndarray | None = None
 
 
-def read(path: Path) -> Official:
-    """Read the file or the folder of a user."""
+def read(path: Path, target: str | None = None) -> Official:
+    """Read the file or the folder of a user; `target` is the column of a table's labels."""
     if path.is_dir():
         return _read_folder(path)
     suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
     if suffixes & {".pkl", ".pickle", ".p"}:
         raise ValueError(_CONVERT)
     if ".csv" in suffixes:
-        return _read_csv(path)
+        return _read_csv(path, target)
     return read_npz(path)
+
+
+def read_inputs(path: Path) -> np.ndarray:
+    """Read examples without labels: a `.npz` file with `x`, a table, or a folder of images."""
+    if path.is_dir():
+        return np.stack([_read_image(each) for each in sorted(path.iterdir()) if _is_image(each)])
+    if ".csv" in path.suffixes[-2:]:
+        import pandas as pd
+
+        return _numbers(pd.read_csv(path))
+    with np.load(path, allow_pickle=False) as archive:
+        return archive["x"]
 
 
 def is_readable(path: Path) -> bool:
@@ -68,6 +81,8 @@ def _read_archive(archive: object) -> Official:
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError("it holds a single array")
     with archive:
+        if {"x", "y"} == set(archive):
+            return Official(archive["x"], archive["y"])
         missing = [key for key in KEYS if key not in archive]
         if missing:
             present = ", ".join(archive) or "nothing"
@@ -75,26 +90,33 @@ def _read_archive(archive: object) -> Official:
         return Official(*(archive[key] for key in KEYS))
 
 
-def _read_csv(path: Path) -> Official:
+def _read_csv(path: Path, target: str | None) -> Official:
     """A table with a header, in which one column has the labels; a table has no test set."""
     import pandas as pd
 
     table = pd.read_csv(path)
-    found = [column for column in table if str(column).strip().lower() in _LABELS]
+    wanted = _LABELS if target is None else (target.strip().lower(),)
+    found = [column for column in table if str(column).strip().lower() in wanted]
     if len(found) != 1:
         raise ValueError(
             f"a table must have a header and one column of labels, which is named "
-            f"{', '.join(_LABELS[:-1])} or {_LABELS[-1]}; this table has {len(found)} of them "
+            f"{' or '.join(wanted)}; this table has {len(found)} of them "
             f"among {_shortened(table.columns)}"
         )
-    x = table.drop(columns=found)
+    return Official(_numbers(table.drop(columns=found)), table[found[0]].to_numpy())
+
+
+def _numbers(x: Any) -> np.ndarray:
+    """The values of a table, all of which must be numbers."""
+    import pandas as pd
+
     text = [column for column in x if not pd.api.types.is_numeric_dtype(x[column])]
     gaps = x.columns[x.isna().any()]
     if text:
         raise ValueError(f"columns must be numbers; these are not: {_shortened(text)}")
     if len(gaps):
         raise ValueError(f"values are missing in these columns: {_shortened(gaps)}")
-    return Official(x.to_numpy(), table[found[0]].to_numpy())
+    return x.to_numpy()
 
 
 def read_covertype(path: Path) -> Official:
@@ -188,7 +210,11 @@ def _images_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _image_files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in _IMAGES)
+    return filter(_is_image, sorted(folder.glob("*/*")))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _IMAGES
 
 
 def _read_image(path: Path) -> np.ndarray:

@@ -50,14 +50,21 @@ class Arm:
             `"none"`, `"masking"` or `"dropout"`, as a trial of classification has them.
         optimizer: Optimizer that the learning rates are for: Keras's name, or `"momentum"`, which
             is SGD with a momentum of 0.9.
-        build: `"module:function"`, a function `(input_shape, classes, trial) -> keras.Model` that
-            builds the network instead of the fields above. In a study of your own, the module is
-            the name of the study's file.
+        build: `"module:function"`, a function that builds the network instead of the fields above:
+            of the seed, `seed -> keras.Model`, or `(input_shape, classes, trial) -> keras.Model`.
+            In a study of your own, the module is the name of the study's file. The function itself
+            does, too, for an arm that no other process trains.
+        flops: Forward FLOPs per example of such a network: those of each of the layers that are
+            pretrained, and last those of the output. By default, they are counted as if the network
+            were the MLP of the trial's depth and width.
+        start: `"module:function"`, or the function: it is given the network that was built, and
+            changes it in place or returns another one of the same architecture. Its cost is not
+            counted.
         rates: Whether the arm has a learning rate, which is chosen on selection seeds.
         look: Color and marker of the arm in every figure, as matplotlib has them; by default, a
             color and a marker that are free.
         version: A number to raise when the meaning of the arm changes, so that its records are
-            made anew.
+            made anew. Text says all of the meaning: then nothing else of the arm counts.
     """
 
     name: str
@@ -77,12 +84,14 @@ class Arm:
     pretrained_layers: int | None = None
     histogram: bool = False
     regularizer: dict | None = None
-    noise: str = "none"
     optimizer: str = "sgd"
-    build: str | None = None
+    build: str | Callable | None = None
+    flops: tuple[int, ...] = ()
+    start: str | Callable | None = None
+    noise: str = "none"
     rates: bool = True
     look: tuple[str, str] | None = None
-    version: int = 1
+    version: int | str = 1
 
     @property
     def label(self) -> str:
@@ -108,14 +117,16 @@ def version_of(arm: Arm) -> int | str:
     """Tell what an arm means, so that a trial's key changes with its meaning.
 
     It is the version of an arm of `ARMS`. For any other arm, it is the version with a hash of the
-    arm and of the source of its build function.
+    arm and of the source of its functions.
     """
+    if isinstance(arm.version, str):
+        return arm.version
     known = ARMS.get(arm.name)
     meaning = _meaning(arm)
     if known and type(known) is type(arm) and _meaning(known) == meaning:
         return arm.version
-    if arm.build:
-        meaning["build"] = inspect.getsource(builder(arm))
+    for name, function in functions(arm).items():
+        meaning[name] = inspect.getsource(function)
     text = json.dumps(meaning, sort_keys=True, default=_plain)
     return f"{arm.version}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -130,20 +141,27 @@ def _plain(value: object) -> object:
     return _meaning(value) if isinstance(value, Arm) else repr(value)
 
 
-def builder(arm: Arm) -> Callable:
-    """Find the build function that an arm names; raise `ValueError` if there is none."""
-    module, _, name = arm.build.partition(":")
+def functions(arm: Arm) -> dict[str, Callable]:
+    """The functions of an arm, by the name of the field; `ValueError` if there is no such one."""
+    named = {name: getattr(arm, name) for name in ("build", "start")}
+    return {name: _found(arm, name, value) for name, value in named.items() if value}
+
+
+def _found(arm: Arm, field: str, named: str | Callable) -> Callable:
+    if callable(named):
+        return named
+    module, _, name = named.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"The build function of the arm {arm.name!r} cannot be found: {error}. Expected "
-            f"'module:function'. Received: build={arm.build!r}"
+            f"The {field} function of the arm {arm.name!r} cannot be found: {error}. Expected "
+            f"'module:function'. Received: {field}={named!r}"
         ) from error
     if not inspect.isfunction(found):
         raise ValueError(
-            f"The arm {arm.name!r} must be built by a function, whose source tells what it means. "
-            f"Received: build={arm.build!r}, a {type(found).__name__}"
+            f"The arm {arm.name!r} must name a function, whose source tells what the arm means. "
+            f"Received: {field}={named!r}, a {type(found).__name__}"
         )
     return found
 

@@ -24,6 +24,12 @@ from studies.engine.worker import check_code, code
 
 RunCell = Callable[[Cell, Path], list[dict]]
 
+
+def everything(cell: Cell) -> bool:
+    """By default, a run makes all that its scale lacks."""
+    return True
+
+
 _PATIENCE_SECONDS = 1
 
 
@@ -71,7 +77,13 @@ class Outcome:
     failures: dict[str, str]
 
 
-def execute(run: Run, run_cell: RunCell, executor: Executor, workers: int) -> Outcome:
+def execute(
+    run: Run,
+    run_cell: RunCell,
+    executor: Executor,
+    workers: int,
+    wanted: Callable[[Cell], bool] = everything,
+) -> Outcome:
     """Run the trials that a scale lacks, and record them.
 
     A trial that has a result in any study under the same folder is not run again. A cell that fails
@@ -83,6 +95,7 @@ def execute(run: Run, run_cell: RunCell, executor: Executor, workers: int) -> Ou
             for each trial, in order, a dict of `status`, metrics, `curves` and `provenance`.
         executor: Where cells run. The death of a process is a `BrokenExecutor`.
         workers: Number of cells that run at the same time.
+        wanted: Says of each cell that could be run whether this run is to make it.
 
     Returns:
         What was done.
@@ -93,7 +106,7 @@ def execute(run: Run, run_cell: RunCell, executor: Executor, workers: int) -> Ou
     with Journal(run.folder, run.study.kind.check_record) as records:
         if is_custom(run.scale_name):
             save_custom(run.scale, run.folder)
-        driver = _Driver(run, run_cell, executor, workers, records)
+        driver = _Driver(run, run_cell, executor, workers, records, wanted)
         with driver.bar:
             driver.loop()
         records.sort()
@@ -141,6 +154,9 @@ def _attempt(run_cell: RunCell, cell: Cell, cache: Path) -> list[dict] | _Failur
         check_code(cell)
         results = run_cell(cell, cache)
         _check(cell, results)
+    except KeyboardInterrupt:
+        # Only a driver that runs cells itself meets Ctrl-C here.
+        raise
     # SystemExit, too: the future would raise it again and so end the driver.
     except BaseException as error:
         return _failure(error, traceback.format_exc(limit=-3))
@@ -179,12 +195,18 @@ class _Driver:
     """The state of a run."""
 
     def __init__(
-        self, run: Run, run_cell: RunCell, executor: Executor, workers: int, records: Journal
+        self,
+        run: Run,
+        run_cell: RunCell,
+        executor: Executor,
+        workers: int,
+        records: Journal,
+        wanted: Callable[[Cell], bool],
     ):
         self.cells = 0
         self.failures: dict[str, str] = {}
         self._run, self._run_cell, self._executor = run, run_cell, executor
-        self._workers, self._journal = workers, records
+        self._workers, self._journal, self._wanted = workers, records, wanted
         self._trouble = ""
         self._attempted: set[str] = set()
         self._running: dict[Future, Cell] = {}
@@ -224,7 +246,8 @@ class _Driver:
 
     def _next(self) -> Cell | None:
         ready = plan(self._run.scale, self._journal.records)
-        return next((c for c in ready if not self._attempted & {t.key for t in c.trials}), None)
+        left = (c for c in ready if not self._attempted & {t.key for t in c.trials})
+        return next(filter(self._wanted, left), None)
 
     def _reuse(self, cell: Cell) -> bool:
         """Take over the records that other studies have of the cell; say whether there are any."""

@@ -25,7 +25,7 @@ from functools import partial
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from queue import SimpleQueue
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import psutil
 from tqdm import tqdm
@@ -46,6 +46,24 @@ _LITTLE_WORK_SECONDS = 0.1
 _CONNECT_SECONDS = 10
 # What a container may take of its machine.
 _CGROUP = Path("/sys/fs/cgroup")
+
+
+class HereExecutor(Executor):
+    """Runs calls in this process, one after the other, when they are submitted.
+
+    Functions of a notebook, which no other process can import, run here.
+    """
+
+    workers = 1
+
+    def submit(self, fn: Callable, /, *args, **kwargs) -> Future:
+        """Run `fn(*args, **kwargs)` now; the future is done. Ctrl-C is raised at once."""
+        future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 class LocalExecutor(ThreadPoolExecutor):
@@ -373,12 +391,14 @@ class ClusterExecutor(Executor):
         )
 
 
-def on_worker(run_cell: Callable[..., list[dict]], cell: Cell, _: Path) -> list[dict]:
+def on_worker(
+    run_cell: Callable[..., list[dict]], cell: Cell, _: Path, **options: Any
+) -> list[dict]:
     """Run a cell as a local worker would, in the process and the folder of a dask worker."""
     import distributed
 
     use_one_thread()
-    return run_cell(cell, Path(distributed.get_worker().local_directory) / "cache")
+    return run_cell(cell, Path(distributed.get_worker().local_directory) / "cache", **options)
 
 
 def _connected(address: str):

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,11 @@ class Scale:
         batch_size: Examples per update.
         dataset: Name understood by `pretrain.datasets.load`.
         features: Size of the flattened input of a dataset that is not known by name.
-        classes: Number of classes of such a dataset.
+        classes: Number of classes of such a dataset; 1 if its targets are numbers to predict.
+        chance_error: Error of naming the most frequent class of such a dataset, or the mean of its
+            targets; by default, all classes are equally frequent.
+        unlabeled: Number of examples without labels, which only pretraining sees.
+        remarks: What a reader must know of how the scale was chosen, a sentence each.
         demonstration: Whether results are labeled a demonstration and judge no claims.
         kind: The kind of experiment, a `studies.kinds.kind.Kind`: the `KIND` of the study.
 
@@ -108,6 +112,9 @@ class Scale:
     dataset: str = "mnist"
     features: int = 784
     classes: int = 10
+    chance_error: float | None = None
+    unlabeled: int = 0
+    remarks: tuple[str, ...] = ()
     demonstration: bool = False
     kind: Any = field(default=None, compare=False)
 
@@ -151,9 +158,8 @@ class Scale:
             self.kind.check(self)
 
     def _check_counts(self) -> None:
-        counts = [f.name for f in dataclasses.fields(self) if f.type is int]
-        if not self.learning_rates:
-            counts.remove("selection_seeds")
+        counts = [f.name for f in dataclasses.fields(self) if f.type is int and f.default != 0]
+        counts += ["selection_seeds"] if self.learning_rates else []
         if self.pretraining_rates:
             counts.append("pretraining_epochs")
         for name in counts:
@@ -234,6 +240,8 @@ class Scale:
 
     def chance(self, dataset: str) -> float:
         """Error of naming the most frequent class of a dataset for every example."""
+        if self.chance_error is not None and dataset not in _SHAPES:
+            return self.chance_error
         return 1 - _MOST_FREQUENT.get(dataset, 1 / self.shape(dataset)[1])
 
 
@@ -260,7 +268,7 @@ def load_custom(study: Any, folder: Path) -> Scale:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         stored = _tuples(stored)
-        arms = tuple(study.arms[name] for name in stored.pop("arms"))
+        arms = tuple(_arm(each, study) for each in stored.pop("arms"))
         return Scale(arms=arms, kind=study.kind, **stored)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise OSError(
@@ -269,17 +277,30 @@ def load_custom(study: Any, folder: Path) -> Scale:
         ) from error
 
 
+def _arm(stored: dict | str, study: Any) -> Arm:
+    return Arm(**stored) if isinstance(stored, dict) else study.arms[stored]
+
+
+def _stored(arm: Arm) -> dict | str:
+    """The name of an arm of a study; all of an arm whose version says what it means."""
+    if isinstance(arm.version, int):
+        return arm.name
+    named = {n: f"{f.__module__}:{f.__qualname__}" for n, f in vars(arm).items() if callable(f)}
+    return dataclasses.asdict(replace(arm, **named))
+
+
 def _tuples(value: Any) -> Any:
     """Tuples where JSON has made lists."""
     if isinstance(value, dict):
         return {name: _tuples(each) for name, each in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def save_custom(scale: Scale, folder: Path) -> None:
     """Write a custom scale where `load_custom` reads it, whole or not at all."""
     fields = {f.name: getattr(scale, f.name) for f in dataclasses.fields(scale)}
-    stored = {k: v for k, v in fields.items() if k != "kind"} | {"arms": scale.arm_names}
+    stored = {k: v for k, v in fields.items() if k != "kind"}
+    stored |= {"arms": [_stored(arm) for arm in scale.arms]}
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / _FILE) as file:
         file.write(json.dumps(stored, indent=2).encode() + b"\n")

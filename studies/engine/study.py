@@ -21,7 +21,7 @@ _NUMBERS = ("selection_train_size", "selection_seeds", "report_seeds", "pretrain
 # What tells no custom run from another.
 _UNNAMED = (
     *("axes", "kind", "demonstration", "headline_arms", "headline_axes", "headline_seeds"),
-    *("features", "classes"),
+    *("features", "classes", "chance_error", "remarks"),
 )
 _LONGEST_NAME = 60
 _FOLDER = Path(__file__).parents[1]
@@ -100,7 +100,8 @@ def questions() -> dict[str, str]:
     A question is the first line of a docstring. No study is imported, since that takes seconds.
     """
     found = {path.stem: _question(path) for path in sorted(_FOLDER.glob("*.py"))}
-    return {name: question for name, question in found.items() if question is not None}
+    # An underscore at the end keeps a file from hiding a function of the package.
+    return {name.rstrip("_"): text for name, text in found.items() if text is not None}
 
 
 def _question(path: Path) -> str | None:
@@ -132,8 +133,8 @@ def load(name: str) -> Study:
             f"There is no such study. Expected one of: {', '.join(questions())}, or the path of a "
             f"study's file. Received: {name}"
         )
-    module = _module_of(file) if file else _imported(f"studies.{name}", name)
-    lacking = [n for n in ("__doc__", "KIND", "SCALES") if not getattr(module, n, None)]
+    module = _imported(findable(file) if file else _module_name(name), file or name)
+    lacking = [n for n in ("__doc__", "KIND", "SCALES") if getattr(module, n, None) is None]
     if lacking:
         raise StudyError(
             "A study's file needs a docstring whose first line is its question, a `KIND` and "
@@ -160,18 +161,26 @@ def load(name: str) -> Study:
     )
 
 
-def _module_of(file: Path) -> Any:
-    """Import a file by its name: workers, which are given its path, import it by that name, too."""
+def _module_name(study: str) -> str:
+    hidden = (_FOLDER / f"{study}_.py").exists()
+    return f"studies.{study}{'_' * hidden}"
+
+
+def findable(file: Path, what: str = "a study's file") -> str:
+    """The name by which a file can be imported, here and by workers, which are given its path.
+
+    Raises `StudyError`, which calls the file by `what` it is, if there is no such name.
+    """
     if _is_taken(file):
         raise StudyError(
-            "A study's file must have a name that no other module has. "
+            f"{what[0].upper()}{what[1:]} must have a name that no other module has. "
             f"Received: {file.name}, and there is a module {file.stem!r} already"
         )
     if not file.is_file():
-        raise StudyError(f"There is no such file. Expected a study's file. Received: {file}")
+        raise StudyError(f"There is no such file. Expected {what}. Received: {file}")
     if str(file.parent) not in sys.path:
         sys.path.insert(0, str(file.parent))
-    return _imported(file.stem, file)
+    return file.stem
 
 
 def _imported(module: str, study: str | Path) -> Any:

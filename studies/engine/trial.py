@@ -23,6 +23,7 @@ class Trial:
         train_size: Number of training examples.
         validation_size: Number of validation examples.
         test_size: Number of test examples, the first of the official test set.
+        unlabeled: Number of examples without labels, which only pretraining sees.
         arm: Name of the arm.
         depth: Number of hidden layers.
         width: Units of every hidden layer.
@@ -43,6 +44,7 @@ class Trial:
     train_size: int = 10_000
     validation_size: int = 2_000
     test_size: int = 10_000
+    unlabeled: int = 0
     arm: str = "random"
     depth: int = 1
     width: int = 200

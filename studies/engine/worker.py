@@ -12,10 +12,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def run_cell(
 
     def load(trial: Trial):
         source, sizes = dataset or trial.dataset, (trial.train_size, trial.validation_size)
-        data, digests[trial.dataset] = _load(trial.dataset, source, *sizes, trial.seed, data_folder)
+        places = trial.seed, data_folder
+        data, digests[trial.dataset] = _load(cell.kind.load, trial.dataset, source, *sizes, *places)
         _check_shape(cell, data)
         # Large data cannot stay for the next cells.
         if _load.cache_info().currsize * data.train[0].nbytes > _KEPT:
@@ -62,13 +64,19 @@ _TESTS: dict[str, Any] = {}
 # A worker meets the same few splits in cell after cell.
 @functools.lru_cache(maxsize=16)
 def _load(
-    name: str, source: str, train_size: int, validation_size: int, seed: int, folder: Path | None
+    load: Callable[..., Any],
+    name: str,
+    source: str,
+    train_size: int,
+    validation_size: int,
+    seed: int,
+    folder: Path | None,
 ) -> tuple[Any, str]:
     """The dataset of a name, from its source, and a digest of its test set."""
     # Imported only here: the driver, which imports this module, does without NumPy.
     from pretrain import datasets
 
-    data = datasets.load(source, train_size, validation_size, seed=seed, folder=folder)
+    data = load(source, train_size, validation_size, seed=seed, folder=folder)
     # A file may be replaced while it is read.
     for found in (data.name, datasets.fingerprint(source)):
         if found != name:
@@ -129,9 +137,12 @@ def _package() -> Iterator[Path]:
 def _own_files(arm: Arm, kind: Any) -> Iterator[Path]:
     """The files outside of the package that hold the kind, its trials, the arm and its network."""
     modules = {type(kind).__module__, kind.trial.__module__, type(arm).__module__}
-    modules |= {arm.build.partition(":")[0]} if arm.build else set()
+    named = (function for function in (arm.build, arm.start) if function)
+    modules |= {f.__module__ if callable(f) else f.partition(":")[0] for f in named}
     for name in sorted(modules):
-        file = getattr(import_module(name), "__file__", None)
+        # The file of a network imports Keras, which the driver does without.
+        known = sys.modules.get(name) or find_spec(name)
+        file = getattr(known, "__file__", None) or getattr(known, "origin", None)
         if file and name.partition(".")[0] not in ("pretrain", "studies"):
             yield Path(file)
 

@@ -13,7 +13,8 @@ To add a kind, make a folder (or, for a study of your own, a class in your file)
 
 A kind may also change `trial`, a subclass of `Trial` with fields of its own, each of which can be
 an axis; `arm_fields`, the fields of an arm that it uses; `groups`, the trials that a scale wants,
-where the plan *pretraining, selection, report* does not fit; and `show`, a subclass of
+where the plan *pretraining, selection, report* does not fit; `load`, where its data come from;
+`claims`, what every scale of the kind is asked; and `show`, a subclass of
 `studies.report.show.Show` with figures, tables and words of its own. The `KIND` of a study names
 a new kind; no other place needs to name it.
 """
@@ -40,14 +41,14 @@ if TYPE_CHECKING:
 _UNKNOWN = float("nan")
 # The plan sets these fields of a trial, so that none of them is an axis.
 _PLANNED = (
-    *("arm", "arm_version", "seed", "role"),
+    *("arm", "arm_version", "seed", "role", "unlabeled"),
     *("learning_rate", "pretraining_epochs", "pretraining_rate"),
 )
 # The fields of an arm that say how a network is made and trained.
 NETWORK_FIELDS = (
     *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
     *("objective", "pretraining_optimizer", "stack_of", "pretrained_layers", "histogram"),
-    *("regularizer", "noise", "optimizer", "build", "total_cost_of"),
+    *("regularizer", "optimizer", "build", "flops", "start", "noise", "total_cost_of"),
 )
 
 
@@ -106,6 +107,7 @@ class Kind:
         trial: Class of the trials.
         arm_fields: The fields of an arm that the kind uses, beside those that describe the arm.
         labels: Names of axes and of families of arms, in words.
+        examples: What the examples of a dataset are called.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Kind:
     trial: type[Trial] = Trial
     arm_fields: tuple[str, ...] = ()
     labels: dict[str, str] = {}
+    examples: str = "images"
 
     def flops(self, trial: Trial, arm: Arm, scale: Scale) -> int:
         """FLOPs that running a trial takes, without its (shared) stack."""
@@ -133,6 +136,18 @@ class Kind:
             `curves` if there are any, and `arrays` by name if figures need any.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def load(source: str, train_size: int, validation_size: int, **options: Any) -> Any:
+        """Load the data of trials and split them, in a worker: see `pretrain.datasets.load`."""
+        # Imported only here: the driver does without NumPy.
+        from pretrain import datasets
+
+        return datasets.load(source, train_size, validation_size, **options)
+
+    def claims(self, scale: Scale) -> tuple:
+        """The claims that any scale of the kind is asked, beside the claims of its study."""
+        return ()
 
     @cached_property
     def show(self) -> Any:
@@ -283,6 +298,7 @@ class Kind:
             "dataset",
             "train_size",
             "validation_size",
+            "unlabeled",
             "width",
             "batch_size",
             "epochs",

@@ -1,6 +1,7 @@
 """The numbers of a scale in words, of which a study's `answer` makes its sentences."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -11,7 +12,7 @@ from studies.report.claims import Sample, sample
 from studies.report.figures import at
 from studies.report.frame import failed, reported
 from studies.report.published import Published
-from studies.report.statistics import mean_interval
+from studies.report.statistics import Interval, mean_interval
 from studies.report.tables import average, average_interval
 from studies.report.verdicts import NOT_RUN, Judgment
 
@@ -35,11 +36,14 @@ class Numbers:
         frame: The results, from `frame.frame`.
         scale: The scale.
         judgments: The judgments of the study's claims.
+
+    Attributes:
+        scale: The scale.
+        judgments: The judgments.
     """
 
-    def __init__(self, frame: pd.DataFrame, scale: Scale, judgments: list[Judgment] = ()):
-        self._frame, self._scale = reported(frame), scale
-        self._verdicts = {judgment.claim.name: judgment.verdict for judgment in judgments}
+    def __init__(self, frame: pd.DataFrame, scale: Scale, judgments: Sequence[Judgment] = ()):
+        self._frame, self.scale, self.judgments = reported(frame), scale, judgments
 
     def number(self, arm: str, metric: str = "", **place) -> str:
         """The mean of an arm's metric with its 95 % interval: "2.87 % (2.80 to 2.95)".
@@ -54,9 +58,9 @@ class Numbers:
         shown, runs = self._metric(metric), self._runs(sample(arm, metric, **place))
         if runs is None:
             return _NOT_RUN
-        found = average(runs, shown, self._scale)
+        found = average(runs, shown, self.scale)
         found = replace(found, **{n: shown.factor * getattr(found, n) for n in _ENDS})
-        if lost := failed(runs, self._scale.kind.metric(), self._scale).sum():
+        if lost := failed(runs, self.scale.kind.metric(), self.scale).sum():
             middle = _with_unit(found.estimate, shown.unit)
             return f"{middle} (median; {lost} of {len(runs)} runs failed)"
         return _with_unit(found.estimate, shown.unit) + _bounds(found.low, found.high)
@@ -72,19 +76,34 @@ class Numbers:
             metric: A metric, as in `number`.
             **place: A value of each axis that has several.
         """
+        shown, gain = self._metric(metric), self.gain(arm, control, metric, **place)
+        if gain is None:
+            return f"not compared {_NOT_RUN}"
+        return _compared(gain, shown.difference or shown.unit)
+
+    def gain(self, arm: str, control: str, metric: str = "", **place) -> Interval | None:
+        """By how much an arm is better than another, as `comparison` says; `None` if it is not run.
+
+        Args:
+            arm: Name of the arm.
+            control: Name of the arm that it is compared with.
+            metric: A metric, as in `number`.
+            **place: A value of each axis that has several.
+        """
         shown = self._metric(metric)
         both = [self._runs(sample(name, metric, **place)) for name in (arm, control)]
         if any(runs is None for runs in both):
-            return f"not compared {_NOT_RUN}"
+            return None
         ours, others = (shown.factor * runs[shown.name] for runs in both)
         gains = (others - ours if shown.lower_is_better else ours - others).dropna()
-        judge = self._scale.kind.metric()
-        some_failed = any(failed(runs, judge, self._scale).any() for runs in both)
-        return _compared(average_interval(gains, some_failed), shown.difference or shown.unit)
+        judge = self.scale.kind.metric()
+        some_failed = any(failed(runs, judge, self.scale).any() for runs in both)
+        return average_interval(gains, some_failed)
 
     def verdict(self, claim: str) -> str:
         """The verdict on a claim of the study, by the claim's name: "holds"."""
-        return self._verdicts.get(claim, NOT_RUN)
+        found = {judgment.claim.name: judgment.verdict for judgment in self.judgments}
+        return found.get(claim, NOT_RUN)
 
     def beside(self, published: Published) -> dict[str, str]:
         """A published number beside ours, and where one more run of ours would lie in 95 %.
@@ -99,7 +118,7 @@ class Numbers:
             ends = found.estimate - half, found.estimate + half
             cells = dict(zip(cells, (f"{found.estimate:.2f}", _bounds(*ends)[2:-1]), strict=True))
         return {
-            "runs": self._scale.arm(published.of.arm).label,
+            "runs": self.scale.arm(published.of.arm).label,
             "metric": f"{metric.label}, {metric.unit}",
             "published": f"{published.value:g}",
             **cells,
@@ -107,7 +126,7 @@ class Numbers:
         }
 
     def _metric(self, name: str) -> Metric:
-        return self._scale.kind.metric(name)
+        return self.scale.kind.metric(name)
 
     def _runs(self, of: Sample) -> pd.DataFrame | None:
         """The runs of a sample that have its metric, by seed; `None` if runs are missing."""
@@ -115,16 +134,16 @@ class Numbers:
         if rows["seed"].duplicated().any():
             raise ValueError(
                 "An answer must name a value of each axis that has several. "
-                f"Expected: {', '.join(self._scale.varied)}. Received: {of}"
+                f"Expected: {', '.join(self.scale.varied)}. Received: {of}"
             )
         runs = rows[rows[self._metric(of.metric).name].notna()].set_index("seed", drop=False)
         if runs.empty:
             return None
-        place = (of.arm, *(runs[axis].iloc[0] for axis in self._scale.axes))
-        return None if len(runs) < len(self._scale.seeds(place)) else runs
+        place = (of.arm, *(runs[axis].iloc[0] for axis in self.scale.axes))
+        return None if len(runs) < len(self.scale.seeds(place)) else runs
 
 
-def _compared(gain, unit: str) -> str:
+def _compared(gain: Interval, unit: str) -> str:
     bounds = _bounds(gain.low, gain.high)
     if gain.low > 0:
         return f"better by {_with_unit(gain.estimate, unit)}{bounds}"

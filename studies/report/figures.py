@@ -83,18 +83,18 @@ class Figure:
     metric: str = ""
 
     def heading(self, scale: Scale) -> str:
-        """The title with what was drawn: dataset, seeds and number of images."""
+        """The title with what was drawn: dataset, seeds and number of examples."""
         selection = self.role == "selection"
         counts = (
             [scale.selection_seeds] if selection else [len(scale.seeds(p)) for p in scale.places]
         )
         shown = sorted({self.seeds or count for count in counts})
         resized = selection and scale.selection_train_size
-        images = told(scale, "selection_train_size" if resized else "train_size")
+        size = told(scale, "selection_train_size" if resized else "train_size")
         kind = "demonstration: " if scale.demonstration else f"{told(scale, 'dataset')}, "
         plural = "s" if max(shown) > 1 else ""
         count = " or ".join(map(str, shown))
-        return f"{self.title}\n{kind}{count} seed{plural}, {images} training images"
+        return f"{self.title}\n{kind}{count} seed{plural}, {size} training {scale.kind.examples}"
 
     def of(self, scale: Scale) -> list["Figure"]:
         """The figures that the scale has of it: none, the figure itself, or one for every axis."""

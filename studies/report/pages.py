@@ -112,7 +112,8 @@ def terminal(found: Results) -> str:
     title = f"{show.title[0].lower()}{show.title[1:]}"
     remarks = [*tables.notes(block), *_state(found)]
     heading = f"{found.study.name} {found.name}: {title}"
-    return "\n".join([heading, "", tables.plain(block), "", *remarks])
+    answer = [*_own_words(found), ""] if _own_words(found) else []
+    return "\n".join([*answer, heading, "", tables.plain(block), "", *remarks])
 
 
 def scale_page(found: Results) -> str:
@@ -255,11 +256,12 @@ def _linked(claims: pd.DataFrame, column: str, to_row: bool = False) -> list[str
 
 def _state(found: Results) -> list[str]:
     """Say what keeps the numbers from being results, if anything does."""
-    lines = []
+    lines = [*found.scale.remarks]
     if found.scale.demonstration:
         lines.append(
             f"This is a demonstration: {tables.seeds(found.scale.report_seeds)} and "
-            f"{told(found.scale, 'train_size')} training images are too little to judge a claim by."
+            f"{told(found.scale, 'train_size')} training {found.scale.kind.examples} are too "
+            "little to judge a claim by."
         )
     if failed := found.counts["error"] + found.counts["killed"]:
         lines.append(f"{failed} trials failed; `python -m studies status` says why.")
@@ -371,8 +373,11 @@ def _sentence(judgments: list[Judgment]) -> str:
 
 def _answer(found: Results) -> list[str]:
     """What a study found: in its own words, and its verdicts in one sentence."""
-    words = [_told(found)] if found.study.answer and not found.scale.demonstration else []
-    return [*words, *([_sentence(found.judgments)] if found.judgments else [])]
+    return [*_own_words(found), *([_sentence(found.judgments)] if found.judgments else [])]
+
+
+def _own_words(found: Results) -> list[str]:
+    return [_told(found)] if found.study.answer and not found.scale.demonstration else []
 
 
 def _summary(found: Results) -> list[str]:

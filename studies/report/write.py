@@ -38,7 +38,7 @@ def write_scale(folder: Path, study: Study, name: str) -> str:
 
 def table_of(folder: Path, study: Study, name: str) -> str:
     """The table of results as text for a terminal; it writes nothing, and raises the same."""
-    return pages.terminal(_results(folder, study, name)[0])
+    return pages.terminal(results_of(folder, study, name)[0])
 
 
 def write_all(
@@ -86,10 +86,11 @@ def _write_front(
 ) -> None:
     """Write the files about all studies, also about studies that were not written just now."""
     entries = []
-    for study in studies:
+    # A study without scales is asked of a user's data, on pages of their own.
+    for study in filter(lambda study: study.scales, studies):
         own = {
             name: found.get((study.name, name))
-            or _results(results / study.name / name, study, name)[0]
+            or results_of(results / study.name / name, study, name)[0]
             for name, scale in study.scales.items()
             if not scale.demonstration
             and "report" in _done(study, name, results / study.name / name)
@@ -117,7 +118,7 @@ def _write_front(
 
 
 def _write_scale(folder: Path, study: Study, name: str) -> Results:
-    found, table = _results(folder, study, name)
+    found, table = results_of(folder, study, name)
     contents = {"table.csv": tables.to_csv(found.table).encode()}
     if found.judgments:
         contents["claims.csv"] = tables.to_csv(verdicts.to_frame(found.judgments)).encode()
@@ -131,7 +132,7 @@ def _write_scale(folder: Path, study: Study, name: str) -> Results:
     return found
 
 
-def _results(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFrame]:
+def results_of(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFrame]:
     """The results in the records of a scale, and the frame of these records."""
     records, scale = _records(study, folder), study.scale(name, folder)
     table = frame.frame(records, scale, folder)
@@ -157,10 +158,14 @@ def _results(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataFra
 
 
 def _claims(study: Study, name: str, scale: Scale) -> tuple[Claim, ...]:
-    """The claims that a scale judges: the first all of them, and a further one those it can."""
-    if scale.demonstration or name not in study.scales:
+    """The claims that a scale judges: those of its kind, and those of the study.
+
+    The first scale of the study judges all of them, and a further scale those it can.
+    """
+    if scale.demonstration:
         return ()
-    return study.claims if name == pages.FIRST else verdicts.asked(study.claims, scale)
+    asked = study.claims if name == pages.FIRST else verdicts.asked(study.claims, scale)
+    return (asked if name in study.scales else ()) + scale.kind.claims(scale)
 
 
 def _done(study: Study, name: str, folder: Path) -> set[str]:

@@ -299,7 +299,7 @@ COMMITTED = sorted(path.parent for path in RESULTS.glob(f"*/*/{journal.FILE}"))
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda f: f"{f.parent.name}-{f.name}")
 def test_tables_and_verdicts_are_those_that_are_committed(folder):
-    found, _ = write._results(folder, STUDIES[folder.parent.name], folder.name)
+    found, _ = write.results_of(folder, STUDIES[folder.parent.name], folder.name)
     assert tables.to_csv(found.table) == (folder / "table.csv").read_text()
     assert bool(found.judgments) == (folder / "claims.csv").exists()
     if found.judgments:

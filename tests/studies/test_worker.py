@@ -276,15 +276,32 @@ def test_a_cache_that_cannot_be_written_to_costs_no_result(tmp_path):
 
 def test_a_net_that_its_stack_does_not_fit_does_not_pass_for_pretrained(tmp_path):
     arm = replace(ARMS["denoising"], name="unnamed", build=f"{__name__}:unnamed")
-    with pytest.raises(ValueError, match="lacks layers of the net.*an output layer .* head"):
-        run_cell(replace(cell(trial("denoising", "report")), arm=arm), tmp_path)
+    with pytest.raises(ValueError, match="not that of the net.*an output layer .* head"):
+        deep = replace(cell(trial("denoising", "report")), arm=arm)
+        run_cell(replace(deep, trials=(replace(deep.trials[0], depth=1),)), tmp_path)
 
 
 def unnamed(input_shape, classes, trial):
     dense = keras.layers.Dense
+    hidden = [dense(9, "sigmoid") for _ in range(trial.depth)]
     return keras.Sequential(
-        [keras.Input(input_shape), keras.layers.Flatten(), dense(9, "sigmoid"), dense(classes)]
+        [keras.Input(input_shape), keras.layers.Flatten(), *hidden, dense(classes)]
     )
+
+
+def test_a_net_without_names_starts_from_its_stack(tmp_path):
+    """The stack holds all weights, of which pretraining leaves the output's as they are."""
+    arm = replace(ARMS["denoising"], name="unnamed", build=f"{__name__}:unnamed")
+    data = datasets.load("mnist", TINY.train_size, TINY.validation_size)
+    start, asked = trial("denoising", "pretraining", learning_rate=0.03), trial("random", "report")
+    _, (stack,) = train_module._pretrain((start,), arm, tmp_path, lambda _: data)
+    fresh, filled = (train_module.build(asked, arm, data) for _ in range(2))
+    train_module._fill(filled, stack)
+    moved = [
+        not np.array_equal(a, b)
+        for a, b in zip(fresh.get_weights(), filled.get_weights(), strict=True)
+    ]
+    assert moved == [True] * 4 + [False] * 2
 
 
 def test_a_deep_stack_serves_shallow_nets(tmp_path):

@@ -14,8 +14,10 @@ from studies.kinds.kind import NETWORK_FIELDS, Kind, Metric
 
 # The deepest plain network that was ever trained (Xiao et al. 2018).
 _DEEPEST = 10_000
+# The number of classes of data whose targets are numbers to predict.
+NUMBERS = 1
 # A net that names the same class for every image can be lucky, if that class is frequent: a run is
-# at chance unless it beats chance by more than this margin.
+# at chance unless it beats chance by more than this margin, or a tenth of chance that rarely errs.
 CHANCE_MARGIN = 0.05
 
 # Training NLLs in nats at which validation NLLs are compared: nets that learn pass by them slowly.
@@ -37,7 +39,7 @@ _error = partial(
     difference="points",
     factor=100,
     diverged=_guessing,
-    at_chance=lambda chance: chance - CHANCE_MARGIN,
+    at_chance=lambda chance: chance - min(CHANCE_MARGIN, chance / 10),
 )
 _validation_error = partial(_error, roles=("selection", "report"))
 _test_error = partial(_error, on_test=True, resolution=lambda scale: 1 / scale.test_size)
@@ -166,6 +168,11 @@ class Classification(Kind):
                     f"Received: {axis}={sorted(unknown)}"
                 )
         for arm in scale.arms:
+            if arm.noise not in _CHOICES["noise"]:
+                raise ValueError(
+                    f"Expected a noise among {', '.join(_CHOICES['noise'])}. "
+                    f"Received: noise={arm.noise!r} of the arm {arm.name!r}"
+                )
             if arm.total_cost_of not in (None, *scale.arm_names):
                 raise ValueError(
                     f"The arm {arm.name!r} is trained to the cost of {arm.total_cost_of!r}, which "
@@ -215,6 +222,8 @@ def layer_flops(trial: Trial, arm: Arm, features: int) -> list[int]:
 
     `features` is the size of the flattened input.
     """
+    if arm.flops:
+        return list(arm.flops[:-1])
     gate = arm.shortcut == "highway"
     units = widths(trial)
     sizes = zip([features, *units[:-1]], units, strict=True)
@@ -223,7 +232,8 @@ def layer_flops(trial: Trial, arm: Arm, features: int) -> list[int]:
 
 def finetuning_flops(trial: Trial, arm: Arm, epochs: int, features: int, classes: int) -> int:
     """FLOPs of `epochs` epochs of supervised training."""
-    forward = sum(layer_flops(trial, arm, features)) + 2 * widths(trial)[-1] * classes
+    output = arm.flops[-1] if arm.flops else 2 * widths(trial)[-1] * classes
+    forward = sum(layer_flops(trial, arm, features)) + output
     return 3 * forward * examples(trial) * epochs
 
 
@@ -239,8 +249,9 @@ def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int
     classes = objective.get("classes", 0) if isinstance(objective, dict) else 0
     heads = [2 * n * classes for n in widths(trial)[: len(forward)]]
     companions = sum(heads if classes else forward)
-    codes = sum(forward) * trial.train_size
-    return 3 * (sum(forward) + companions) * examples(trial) * epochs + codes
+    seen = replace(trial, train_size=trial.train_size + trial.unlabeled)
+    codes = sum(forward) * seen.train_size
+    return 3 * (sum(forward) + companions) * examples(seen) * epochs + codes
 
 
 def equal_cost_epochs(

@@ -67,7 +67,7 @@ class ClassificationShow(Show):
 
     def sections(self, table: pd.DataFrame, scale: Scale) -> list[str]:
         """The table of errors, and the meaning of its marks."""
-        block = error_block(table, scale)
+        block = self.summary(table, scale)
         return [tables.markdown(block), tables.listed(tables.notes(block))]
 
     def numbers(self, table: pd.DataFrame, scale: Scale) -> list[str]:
@@ -85,15 +85,16 @@ class ClassificationShow(Show):
         return (
             f"Networks: {depth} hidden layers of {told(scale, 'width')} units. Training: "
             f"{told(scale, 'epochs')} epochs of {optimizers}, batches of "
-            f"{told(scale, 'batch_size')}.{_pretraining(scale)}"
+            f"{told(scale, 'batch_size')}.{pretraining_words(scale)}"
         )
 
     def caveats(self, table: pd.DataFrame, scale: Scale) -> list[str]:
         sampling = 100 * statistics.sampling_error(0.05, scale.test_size)
         return [
             "Intervals are over seeds: initial weights, batch order and split. They do not count "
-            f"that the test set is a sample: with {scale.test_size:,} test images, an error of 5 % "
-            f"has a standard error of {sampling:.2f} points.{_of_differences(table)}",
+            f"that the test set is a sample: with {scale.test_size:,} test "
+            f"{scale.kind.examples}, an error of 5 % has a standard error of {sampling:.2f} "
+            f"points.{_of_differences(table, scale)}",
             "Learning rates are tuned for every arm alike. Of the settings of pretraining, only "
             "the rate is tuned.",
             "Costs are counted, not measured: 2 FLOPs per multiply-add; a step of training counts "
@@ -170,7 +171,7 @@ def _right(runs: pd.DataFrame) -> np.ndarray | None:
     return np.stack([unpacked(text, int(runs["test_size"].iloc[0])) for text in texts])
 
 
-def _of_differences(table: pd.DataFrame) -> str:
+def _of_differences(table: pd.DataFrame, scale: Scale) -> str:
     """What is known of the test set's part in differences, as a sentence; empty if nothing is."""
     errors = table["sampling_error"].dropna()
     if errors.empty:
@@ -178,8 +179,8 @@ def _of_differences(table: pd.DataFrame) -> str:
     low, high = f"{errors.min():.2f}", f"{errors.max():.2f}"
     size = low if low == high else f"{low} to {high}"
     return (
-        " An arm and its control are tested on the same images, so that their difference has a "
-        f"smaller standard error from the test set, of {size} points."
+        f" An arm and its control are tested on the same {scale.kind.examples}, so that their "
+        f"difference has a smaller standard error from the test set, of {size} points."
     )
 
 
@@ -237,7 +238,8 @@ _RULES = {
 }
 
 
-def _pretraining(scale: Scale) -> str:
+def pretraining_words(scale: Scale) -> str:
+    """How arms are pretrained, as a sentence; empty if none is."""
     if not any(arm.objective for arm in scale.arms):
         return ""
     rates, grid = tables.grid_text(scale.pretraining_rates), scale.pretraining_rates

@@ -1,6 +1,7 @@
 """How classifiers are trained: the trials of a cell as one population."""
 
 import hashlib
+import inspect
 import math
 import sys
 import warnings
@@ -29,19 +30,12 @@ from pretrain.files import replacing
 from pretrain.objectives import Objective
 from pretrain.report import Report
 from pretrain.seeds import derive
-from studies.arms import Arm, builder
+from studies.arms import Arm, functions
 from studies.engine.trial import Cell, Trial
 from studies.kinds.classification import finetuning_flops, pretraining_flops, widths
 from studies.kinds.classification.correctness import packed
+from studies.kinds.classification.prediction import Prediction, prediction
 
-PREDICTION = {
-    "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    # The loss also holds the penalties of regularizers.
-    "metrics": [
-        "accuracy",
-        keras.metrics.SparseCategoricalCrossentropy(name="nll", from_logits=True),
-    ],
-}
 # The curves whose values at the best epoch are results.
 _SCORED = ("train_nll", "validation_nll", "validation_error")
 # These costs are known of a diverged run, too.
@@ -77,12 +71,29 @@ def train(cell: Cell, cache: Path, load: Load, watch: Watch = lambda *_: {}) -> 
 
 def build(trial: Trial, arm: Arm, data: Dataset, dropout: float = 0.0) -> keras.Model:
     """Build the network of an arm, of which a density model uses the hidden layers."""
-    shape = data.train[0].shape[1:]
-    if arm.build:
-        return builder(arm)(shape, data.classes, trial)
+    own = functions(arm)
+    build = partial(_built, own["build"]) if arm.build else partial(_mlp, arm, dropout)
+    model = build(trial, data)
+    if arm.initializer == "lsuv":
+        lsuv(model, data.train[0][:_LSUV], seed=trial.seed)
+    return own["start"](model) or model if arm.start else model
+
+
+def _built(function: Callable, trial: Trial, data: Dataset) -> keras.Model:
+    """The network of a build function, of the seed, or of input shape, classes and trial."""
+    # What the function draws at random and does not seed depends on the seed, too.
+    keras.utils.set_random_seed(derive("build", trial.seed))
+    parameters = inspect.signature(function).parameters.values()
+    required = [each for each in parameters if each.default is inspect.Parameter.empty]
+    if len(required) > 1:
+        return function(data.train[0].shape[1:], data.classes, trial)
+    return function(trial.seed) if parameters else function()
+
+
+def _mlp(arm: Arm, dropout: float, trial: Trial, data: Dataset) -> keras.Model:
     by_data = arm.initializer == "lsuv"
-    model = networks.mlp(
-        shape,
+    return networks.mlp(
+        data.train[0].shape[1:],
         data.classes,
         depth=trial.depth,
         units=widths(trial),
@@ -95,9 +106,6 @@ def build(trial: Trial, arm: Arm, data: Dataset, dropout: float = 0.0) -> keras.
         dropout=dropout,
         seed=trial.seed,
     )
-    if by_data:
-        lsuv(model, data.train[0][:_LSUV], seed=trial.seed)
-    return model
 
 
 class _InputMasking(keras.layers.Dropout):
@@ -149,7 +157,7 @@ def _pretrain(
         warnings.simplefilter("ignore", PretrainingWarning)
         report = greedy_pretrain(
             Population.from_models(models, [trial.seed for trial in trials]),
-            train[0],
+            train[0] if supervised else [_seen(data) for data in sets],
             objective,
             y=train[1] if supervised else None,
             epochs=first.epochs,
@@ -165,9 +173,15 @@ def _pretrain(
     features = int(np.prod(sets[0].train[0].shape[1:]))
     results = [_pretraining_result(t, arm, report, i, features) for i, t in enumerate(trials)]
     for result, model, data in zip(results, models, sets, strict=True):
-        if result["status"] == "done":
+        if result["status"] == "done" and _named(model):
             result["probe_error"] = _probe_error(model, data)
     return results, stacks
+
+
+def _seen(data: Dataset) -> np.ndarray:
+    """The inputs that pretraining sees: those with labels, and those without."""
+    x, _ = data.train
+    return x if data.unlabeled is None else np.concatenate([x, data.unlabeled])
 
 
 def _pretraining_result(trial: Trial, arm: Arm, report: Report, i: int, features: int) -> dict:
@@ -233,7 +247,7 @@ def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
         for trial, data in zip(cell.trials, sets, strict=True)
     ]
     population = Population.from_models(models, [trial.seed for trial in cell.trials])
-    curves, tests = _train(population, cell, sets, watch)
+    curves, tests = _train(population, cell, sets, prediction(models[0], sets[0].classes), watch)
     features = int(np.prod(sets[0].train[0].shape[1:]))
     return [
         _finetuning_result(
@@ -249,7 +263,7 @@ def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
 
 
 def _train(
-    population: Population, cell: Cell, sets: list[Dataset], watch: Watch
+    population: Population, cell: Cell, sets: list[Dataset], asked: Prediction, watch: Watch
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train with labels.
 
@@ -275,11 +289,11 @@ def _train(
         learning_rate=[trial.learning_rate for trial in cell.trials],
         validation_data=held_out,
         **PROTOCOL,
-        **PREDICTION,
+        **asked.judged,
     ):
         curves["train_nll"].append(epoch.scores["nll"])
         curves["validation_nll"].append(epoch.scores["val_nll"])
-        error = _errors(epoch.scores["val_accuracy"], len(held_out[0][0]))
+        error = asked.errors(epoch.scores, len(held_out[0][0]), "val_")
         curves["validation_error"].append(error)
         note(epoch.number)
         best.update(error)
@@ -288,8 +302,9 @@ def _train(
     if first.role == "report":
         x, y = (array[: first.test_size] for array in sets[0].test)
         lowest = population.with_members(best.members)
-        tests = _test(lowest, "test", x, y) | _test(population, "final_test", x, y)
-        tests["correct"] = [packed(row) for row in lowest.predict(x).argmax(axis=-1) == y]
+        tests = _test(lowest, asked, "test", x, y) | _test(population, asked, "final_test", x, y)
+        if asked.named:
+            tests["correct"] = [packed(row) for row in asked.named(lowest.predict(x)) == y]
     return {name: np.array(values, dtype="float64") for name, values in curves.items()}, tests
 
 
@@ -302,17 +317,12 @@ def _columns(sets: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list, list]:
     return [x for x, _ in sets], [y for _, y in sets]
 
 
-def _test(population: Population, name: str, x: np.ndarray, y: np.ndarray) -> dict:
-    scores = population.evaluate(x, y, **PREDICTION)
-    return {
-        f"{name}_nll": scores["nll"].to_numpy(dtype="float64"),
-        f"{name}_error": _errors(scores["accuracy"].to_numpy(), len(x)),
-    }
-
-
-def _errors(accuracy: np.ndarray, n: int) -> np.ndarray:
-    """Shares of errors among n examples: counts over n, which single precision has rounded."""
-    return np.rint((1 - accuracy.astype("float64")) * n) / n
+def _test(
+    population: Population, asked: Prediction, name: str, x: np.ndarray, y: np.ndarray
+) -> dict:
+    table = population.evaluate(x, y, **asked.judged)
+    scores = {column: table[column].to_numpy(dtype="float64") for column in table}
+    return {f"{name}_nll": scores["nll"], f"{name}_error": asked.errors(scores, len(x))}
 
 
 def _finetuning_result(
@@ -357,28 +367,41 @@ def _stacks(cell: Cell, cache: Path, load: Load) -> dict[int, Stack]:
 
 def _fill(model: keras.Model, stack: Stack, layers: int | None = None) -> None:
     """Give a net the layers of a stack, which may be deeper; or the first `layers` of them."""
-    hidden = _hidden(model) if stack else []
+    hidden = _hidden(model) if stack else {}
+    is_other = hidden and not _named(model) and len(stack) > len(hidden)
     if layers:
         first = {v.path for stage in split_stages(model)[:layers] for v in stage.variables}
-        hidden = [v for v in hidden if v.path in first]
+        hidden = {name: v for name, v in hidden.items() if v.path in first}
     # A net that lacks a part of its stack must not pass for a pretrained net.
-    if lacking := [v.path for v in hidden if v.path not in stack]:
+    wrong = [name for name, v in hidden.items() if np.shape(stack.get(name)) != tuple(v.shape)]
+    if wrong or is_other:
         raise ValueError(
-            "The pretrained stack lacks layers of the net. Expected layers that have the same "
-            "names for every seed and depth, and an output layer that is named head. Received: "
-            f"{', '.join(lacking)}, of which the stack has none"
+            "The pretrained stack is not that of the net. Expected the same layers for every seed; "
+            "and where the depth is varied, an output layer that is named head, and hidden layers "
+            f"that have the same names for every depth. Received: a stack of {', '.join(stack)} "
+            f"for {', '.join(hidden)}"
         )
-    for variable in hidden:
-        variable.assign(stack[variable.path])
+    for name, variable in hidden.items():
+        variable.assign(stack[name])
 
 
-def _hidden(model: keras.Model) -> list[keras.Variable]:
+def _hidden(model: keras.Model) -> dict[str, keras.Variable]:
+    """The weights that a stack holds, by name."""
     # Not the state of dropout's random numbers, which a stack has none of.
-    return [v for v in model.weights if not v.path.startswith("head/")]
+    if _named(model):
+        return {v.path: v for v in model.weights if not v.path.startswith("head/")}
+    # Keras may number the names anew for every net. Of all weights, pretraining leaves the output's
+    # as they are, so that they are those of the seed.
+    return {f"weight_{i}": v for i, v in enumerate(model.weights)}
+
+
+def _named(model: keras.Model) -> bool:
+    """Whether the names of the layers tell which are hidden: the output layer is the head."""
+    return model.layers[-1].name == "head"
 
 
 def _weights(model: keras.Model) -> Stack:
-    return {v.path: keras.ops.convert_to_numpy(v) for v in _hidden(model)}
+    return {name: keras.ops.convert_to_numpy(v) for name, v in _hidden(model).items()}
 
 
 def _save_stack(cache: Path, trial: Trial, stack: Stack) -> None:

@@ -15,7 +15,8 @@ from pretrain.datasets import Dataset
 from pretrain.stage_training import dead_share, saturated_share
 from pretrain.stages import Stage
 from studies.engine.trial import Cell
-from studies.kinds.classification.train import PREDICTION, Load, Watch
+from studies.kinds.classification.prediction import prediction
+from studies.kinds.classification.train import Load, Watch
 from studies.kinds.classification.train import train as classify
 from studies.kinds.trainability import PERCENTILES, TrainabilityTrial
 
@@ -98,7 +99,7 @@ def _variances(model: keras.Model, data: Dataset) -> dict[str, Any]:
 def _gradients(model: keras.Model, data: Dataset) -> dict[str, Any]:
     """Variance of what training sends back to each hidden layer, of validation images."""
     x, y = (array[:_IMAGES] for array in data.validation)
-    table = diagnostics.gradients(model, x, y, loss=PREDICTION["loss"])
+    table = diagnostics.gradients(model, x, y, loss=prediction(model, data.classes).judged["loss"])
     return {"start_gradients": table["backpropagated"].to_numpy()[:-1]}
 
 
