@@ -14,6 +14,7 @@ from io import TextIOWrapper
 from math import prod
 from pathlib import Path
 
+from studies.comparison import asked
 from studies.engine import journal
 from studies.engine.execute import Outcome, Run, execute, results_elsewhere
 from studies.engine.executors import (
@@ -75,7 +76,14 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     _add(commands, "list", _list, "list the studies and their questions")
     run = _add(commands, "run", _run, "run what is missing of a study")
     run.add_argument("study", metavar="STUDY", help="a study's name, or the path of its file")
-    _add_run_options(run, argv)
+    _add_machines(run)
+    named = [word for word in argv if word.endswith(".py") or word in questions()]
+    study = load(named[0]) if named else None
+    if study and not study.scales:
+        asked.add_options(run)
+        run.set_defaults(command=_compare)
+    else:
+        _add_scale(run, study)
     report = _add(commands, "report", _report, "write tables and figures anew, from the records")
     status = _add(commands, "status", _status, "count what is done, failed and missing")
     for command in (report, status):
@@ -91,8 +99,8 @@ def _add(commands, name: str, command: Callable, text: str) -> argparse.Argument
     return parser
 
 
-def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
-    run.add_argument("--scale", default="quick", help="default: quick")
+def _add_machines(run: argparse.ArgumentParser) -> None:
+    """Add the options that say where cells run."""
     run.add_argument(
         "--workers",
         metavar="N",
@@ -105,6 +113,14 @@ def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
         metavar="ADDRESS",
         help="train on a dask cluster, whose scheduler has this address",
     )
+    run.add_argument(
+        "--data-folder", metavar="DIR", help="where to look for the dataset's files first"
+    )
+
+
+def _add_scale(run: argparse.ArgumentParser, study: Study | None) -> None:
+    """Add the options that say what is run of a study."""
+    run.add_argument("--scale", default="quick", help="default: quick")
     run.add_argument(
         "--dataset",
         metavar="NAME|PATH",
@@ -119,15 +135,11 @@ def _add_run_options(run: argparse.ArgumentParser, argv: list[str]) -> None:
         "custom-NAME; default: made of the axes",
     )
     run.add_argument(
-        "--data-folder", metavar="DIR", help="where to look for the dataset's files first"
-    )
-    run.add_argument(
         "--dry-run", action="store_true", help="say what there is to do and how long it takes"
     )
     # Which axes there are depends on the kind of the study.
-    named = [word for word in argv if word.endswith(".py") or word in questions()]
-    if named:
-        add_axes(run, load(named[0]).kind)
+    if study:
+        add_axes(run, study.kind)
 
 
 def _workers(args: argparse.Namespace, run: Run) -> int:
@@ -170,12 +182,29 @@ def _run(args: argparse.Namespace) -> int:
     if args.dask:
         run_cell = partial(on_worker, run_cell)
     try:
-        with _executor(args, run) as executor:
+        with _executor(args, _workers(args, run), run.logs, run.study.file) as executor:
             outcome = execute(run, run_cell, executor, args.workers or executor.workers)
     except KeyboardInterrupt:
         _print_part(run)
         print(f"Interrupted. {_recorded(run)} To go on: {args.again}", file=sys.stderr)
         return 130
+    return _concluded(run, outcome, args.again)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    """Run the comparison that the options ask for."""
+    _check_backend()
+    folder, file = args.results / "compare", Path(args.model.rpartition(":")[0]).resolve()
+    run_cell = partial(on_worker, args.run_cell) if args.dask else args.run_cell
+    try:
+        with _executor(args, args.workers or cores(), folder / "logs", file) as executor:
+            workers = args.workers or executor.workers
+            run, outcome = asked.conducted(args, executor, run_cell, workers)
+    except KeyboardInterrupt:
+        print(f"Interrupted. To go on: {args.again}", file=sys.stderr)
+        return 130
+    except (ValueError, ImportError, FileNotFoundError) as error:
+        raise UsageError(f"There is nothing to compare. {error}") from error
     return _concluded(run, outcome, args.again)
 
 
@@ -335,9 +364,12 @@ def _dry_run(run: Run, workers: int) -> int:
     return 0
 
 
-def _executor(args: argparse.Namespace, run: Run) -> LocalExecutor | ClusterExecutor:
+def _executor(
+    args: argparse.Namespace, workers: int, logs: Path, file: Path | None
+) -> LocalExecutor | ClusterExecutor:
+    """Where cells run; a file of the user's goes to the workers of a cluster."""
     if not args.dask:
-        return LocalExecutor(_workers(args, run), run.logs)
+        return LocalExecutor(workers, logs)
     try:
         executor = ClusterExecutor(args.dask)
     except (ImportError, ConnectionError, ValueError) as error:
@@ -348,8 +380,8 @@ def _executor(args: argparse.Namespace, run: Run) -> LocalExecutor | ClusterExec
             "The cluster has no workers yet. Expected workers, or the number that there will be: "
             f"--workers N. Received: --dask {args.dask}"
         )
-    if run.study.file:
-        executor.send(run.study.file)
+    if file:
+        executor.send(file)
     return executor
 
 

@@ -29,6 +29,18 @@ def test_the_library_in_fifteen_lines(capsys):
 
 
 @pytest.mark.slow
+def test_a_comparison_in_less_than_ten_lines(capsys):
+    pytest.importorskip("sklearn")
+    section = README.partition("## Does it pay")[2]
+    (code,) = re.findall(r"```python\n(.*?)```", section.partition("## ")[0], re.DOTALL)
+    assert sum(bool(line.strip()) for line in code.splitlines()) < 10
+    small = "seeds=3, epochs=2, pretraining_epochs=1, learning_rates=(0.003,)"
+    exec(code.replace("minutes=5", f"{small}, pretraining_rates=(0.003,)"), {})
+    printed = capsys.readouterr().out
+    assert "Denoising pretraining" in printed and "3 pairs" in printed
+
+
+@pytest.mark.slow
 def test_a_pretrained_stack_is_unrolled(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     code = next(c for c in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "unroll(" in c)

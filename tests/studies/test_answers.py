@@ -97,7 +97,7 @@ def test_a_published_number_stands_beside_the_interval_of_single_runs(found):
     assert (beside["source"], beside["metric"]) == ("A paper, table 1", "test error, %")
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.scales])
 def test_a_study_answers_whatever_has_been_run(name):
     study = STUDIES[name]
     scale = replace(study.scales["standard"], report_seeds=3, headline_arms=())
