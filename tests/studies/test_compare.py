@@ -17,7 +17,6 @@ import pytest
 
 import studies
 from pretrain import DenoisingAutoencoder, Masking, datasets, networks
-from studies import gallery
 from studies.commands import main
 from studies.comparison import arms as ways
 from studies.comparison import budget, call, data, survey, verdict
@@ -431,22 +430,3 @@ def test_the_driver_of_a_comparison_imports_no_keras(files):
     root = str(Path(studies.__file__).parents[1])
     found = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": root})
     assert found.returncode == 0
-
-
-# The gallery
-
-
-@pytest.mark.slow
-def test_the_gallery_is_a_page_of_sentences(tmp_path, monkeypatch):
-    pytest.importorskip("sklearn")
-    sizes = {"seeds": 3, "epochs": 2, "pretraining_epochs": 1, "selection_seeds": 1}
-    rates = {"learning_rates": (0.01,), "pretraining_rates": (0.01,)}
-    tiny = replace(gallery.EXAMPLES["wine"], settings=sizes | rates)
-    monkeypatch.setattr(gallery, "EXAMPLES", {"wine": tiny})
-    monkeypatch.setattr(sys, "argv", ["gallery", "--results", str(tmp_path)])
-    gallery.main()
-    page = (tmp_path / "compare" / "README.md").read_text()
-    assert "## Two dense layers on wine\n\nDenoising pretraining" in page
-    assert "3 pairs" in page and " and 35 test examples." in page
-    (link,) = re.findall(r"\]\((custom-wine-.*?)\)", page)
-    assert (tmp_path / "compare" / link).exists()
