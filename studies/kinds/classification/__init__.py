@@ -168,9 +168,9 @@ class Classification(Kind):
                     f"Received: {axis}={sorted(unknown)}"
                 )
         for arm in scale.arms:
-            if arm.noise not in _CHOICES["noise"]:
+            if arm.noise not in self.choices["noise"]:
                 raise ValueError(
-                    f"Expected a noise among {', '.join(_CHOICES['noise'])}. "
+                    f"Expected a noise among {', '.join(self.choices['noise'])}. "
                     f"Received: noise={arm.noise!r} of the arm {arm.name!r}"
                 )
             if arm.total_cost_of not in (None, *scale.arm_names):
