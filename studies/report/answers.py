@@ -16,7 +16,8 @@ from studies.report.statistics import Interval, mean_interval
 from studies.report.tables import average, average_interval
 from studies.report.verdicts import NOT_RUN, Judgment
 
-_NOT_RUN = "(not run)"
+# What stands in the place of a number of which runs are missing.
+NO_RUNS = "(not run)"
 _ENDS = ("estimate", "low", "high")
 
 
@@ -57,7 +58,7 @@ class Numbers:
         """
         shown, runs = self._metric(metric), self._runs(sample(arm, metric, **place))
         if runs is None:
-            return _NOT_RUN
+            return NO_RUNS
         found = average(runs, shown, self.scale)
         found = replace(found, **{n: shown.factor * getattr(found, n) for n in _ENDS})
         if lost := failed(runs, self.scale.kind.metric(), self.scale).sum():
@@ -78,7 +79,7 @@ class Numbers:
         """
         shown, gain = self._metric(metric), self.gain(arm, control, metric, **place)
         if gain is None:
-            return f"not compared {_NOT_RUN}"
+            return f"not compared {NO_RUNS}"
         return _compared(gain, shown.difference or shown.unit)
 
     def gain(self, arm: str, control: str, metric: str = "", **place) -> Interval | None:

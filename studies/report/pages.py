@@ -10,7 +10,7 @@ from studies.engine.journal import FINAL
 from studies.engine.scale import Scale, is_custom
 from studies.engine.study import Study
 from studies.report import glossary, tables, verdicts
-from studies.report.answers import Numbers
+from studies.report.answers import NO_RUNS, Numbers
 from studies.report.figures import Figure, told
 from studies.report.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, Finding, Judgment
 
@@ -193,9 +193,14 @@ def front_page(entries: list[Entry], has_speed: bool) -> str:
         "arms of a study have the same data, the same budget and the same seeds; their rates are "
         "tuned alike, and intervals are over seeds.",
         *_in_short(entries),
-        *(part for entry in entries for part in _section(entry)),
+        *(part for entry in entries if entry.found for part in _section(entry)),
+        *_not_run(entries),
     ]
     claims = ledger(entries)
+    if len(claims):
+        parts += ["## The ledger", _LEDGER]
+    # The claims of studies that have not been run stand in `claims.md` only.
+    claims = claims[claims["link"] != ""]
     if len(claims):
         short = claims.assign(
             study=_linked(claims, "study"), verdict=_linked(claims, "verdict", to_row=True)
@@ -204,7 +209,7 @@ def front_page(entries: list[Entry], has_speed: bool) -> str:
             short["study"] = short["study"] + " " + short["scale"]
         wanted = ["statement", "verdict", "on all data", "finding", "effect", "pairs", "study"]
         short = short[[name for name in wanted if name in short]]
-        parts += ["## The ledger", _LEDGER, tables.markdown(short, numbers=False)]
+        parts.append(tables.markdown(short, numbers=False))
     if has_speed:
         parts += ["## Speed", "[speed.md](speed.md) says how fast many networks train at once."]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -294,12 +299,12 @@ def _warning(study: Study, page: str) -> list[str]:
 
 
 def _in_short(entries: list[Entry]) -> list[str]:
-    """What every study found, in its own words, with a link to its page."""
+    """What every study found, in its own words, with a link to its page, if no number lacks."""
     found = [next(iter(entry.found.values())) for entry in entries if entry.found]
     lines = [
         f"{_told(each)} ([{each.study.name}]({quote(each.folder)}/README.md))"
         for each in found
-        if each.study.answer
+        if each.study.answer and NO_RUNS not in _told(each)
     ]
     return [tables.listed(lines)] if lines else []
 
@@ -363,7 +368,7 @@ def _sentence(judgments: list[Judgment]) -> str:
     headline, *others = judgments
     counts = Counter(judgment.verdict for judgment in others)
     if headline.verdict == NOT_RUN and counts[NOT_RUN] == len(others):
-        return f"**Not judged yet:** records are missing for all of {len(judgments)} claims."
+        return f"**Not judged yet:** records are missing for every claim, {len(judgments)} in all."
     verdict = f"is {headline.verdict}" if headline.verdict == UNDECIDED else headline.verdict
     order = [each for each in (HOLDS, FAILS, UNDECIDED, NOT_RUN) if counts[each]]
     listed = ", ".join(f"{each} {counts[each]}" for each in order)
@@ -400,21 +405,27 @@ def _commands(found: Results) -> str:
     )
 
 
+def _not_run(entries: list[Entry]) -> list[str]:
+    """The studies without results, each with the command that makes them."""
+    lines = [
+        f"{tables.escaped(study.question)} `python -m studies run {study.command} --scale {FIRST}`"
+        for study in (entry.study for entry in entries if not entry.found)
+    ]
+    words = f"The {FIRST} run of these studies has not been made yet. A command makes each run:"
+    return ["## Not run yet", words, tables.listed(lines)] if lines else []
+
+
 def _section(entry: Entry) -> list[str]:
-    question = tables.escaped(entry.study.question)
-    heading = f"## {question}"
-    if not entry.found:
-        command = f"python -m studies run {entry.study.command} --scale {FIRST}"
-        return [heading, f"The {FIRST} run has not been made yet. Its command is:\n\n    {command}"]
     found = next(iter(entry.found.values()))
     folder = quote(found.folder)
     pages = {name: f"{quote(each.folder)}/README.md" for name, each in entry.found.items()}
     seen = tables.escaped(found.figures[0].seen(found.table, found.scale))
     links = ", ".join(f"[{name}]({page})" for name, page in pages.items())
     return [
-        heading,
+        f"## {tables.escaped(entry.study.question)}",
         *_warning(entry.study, pages[found.name]),
-        *(_answer(found) or _summary(found)),
+        # The answer in words stands at the top of the page.
+        *([_sentence(found.judgments)] if found.judgments else _answer(found) or _summary(found)),
         f"[![{seen}]({folder}/{quote(found.figures[0].name)}.png)]({folder}/README.md)",
         f"Tables, figures and caveats: {links}.",
     ]
