@@ -309,7 +309,7 @@ def axis_positions(ax: Axes, scale: Scale, axis: str) -> dict[Any, float]:
     values = scale.axes[axis]
     ax.set_xlabel(scale.kind.label(axis))
     if any(isinstance(value, str) for value in values):
-        ax.set_xticks(range(len(values)), values)
+        ax.set_xticks(range(len(values)), [str(value).replace("_", " ") for value in values])
         return {value: float(i) for i, value in enumerate(values)}
     if max(values) > 20 * min(values):
         ax.set_xscale("log")
