@@ -264,6 +264,8 @@ def _difference_words(effect: said.Difference, estimate: float, scale: Scale) ->
     if metric == scale.kind.metric():
         pair = tuple(replace(each, metric="") for each in pair)
         words = ("better", "worse") if metric.lower_is_better else ("worse", "better")
+    if estimate == 0:
+        return f"{pair[0]} is equal to {pair[1]}"
     return f"{pair[0]} is {words[int(estimate > 0)]} than {pair[1]} by {abs(estimate):.2f}{unit}"
 
 
