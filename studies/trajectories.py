@@ -172,10 +172,11 @@ def answer(found):
         for metric in ("told", "silhouette", "distance")
     )
     return (
-        "The mean silhouette of pretrained nets and nets of a random start is "
-        f"{silhouette['denoising']}, where 1 is far apart and 0 is not apart at all. That of nets "
-        f"that start at the right scale and nets of a random start is {silhouette['glorot']}. From "
-        f"the outputs, a linear probe names the group of {told['denoising']} of the first, and of "
-        f"{told['glorot']} of the second. The mean distance between two pretrained nets is "
-        f"{size['denoising']}, and between two nets of the right scale {size['glorot']}."
+        "Compared with nets of a random start, pretrained nets have a mean silhouette of "
+        f"{silhouette['denoising']}, and nets that start at the right scale one of "
+        f"{silhouette['glorot']}; 1 is far apart, and 0 is not apart at all. From the outputs, a "
+        f"linear probe tells {told['denoising']} of the pretrained nets from nets of a random "
+        f"start, and {told['glorot']} of the nets of the right scale; guessing tells 50 %. The "
+        f"mean distance between two pretrained nets is {size['denoising']}, and between two nets "
+        f"of the right scale {size['glorot']}."
     )

@@ -235,7 +235,7 @@ def at(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
 
 def combination_label(values: dict[str, Any]) -> str:
     """A combination of axis values in words: "depth 3, width 50"."""
-    return ", ".join(f"{axis.replace('_', ' ')} {value}" for axis, value in values.items())
+    return ", ".join(f"{axis} {value}".replace("_", " ") for axis, value in values.items())
 
 
 def families(scale: Scale) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from studies.engine.scale import Scale
 from studies.kinds.classification import figures as draw
 from studies.kinds.classification.correctness import unpacked
 from studies.report import fairness, statistics, tables
-from studies.report.figures import told
+from studies.report.figures import combination_label, told
 from studies.report.forest import forest
 from studies.report.frame import by_place, failed, reported
 from studies.report.gains import gain_against_axis
@@ -109,9 +109,7 @@ def error_block(table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     for name in scale.arm_names:
         cells = {"arm": scale.arm(name).label}
         for row in table[table["arm"] == name].itertuples():
-            label = ", ".join(
-                f"{axis.replace('_', ' ')} {getattr(row, axis)}" for axis in scale.axes
-            )
+            label = combination_label({axis: getattr(row, axis) for axis in scale.axes})
             cells[label or "error"] = _error_text(row, scale)
         rows.append(cells)
     # An arm need not be run at all axis values.

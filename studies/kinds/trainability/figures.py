@@ -105,10 +105,7 @@ def error_over_updates(frame: pd.DataFrame, scale: Scale) -> Drawing:
     "normalization or layer normalization, it is 1 by construction, or nearly so.",
 )
 def variance_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, panels = _by_layer(frame, scale, "start_variances", "variance")
-    common.shared(panels).set_yscale("log")
-    _log_ticks(common.shared(panels).yaxis)
-    return drawing
+    return _variances_by_layer(frame, scale, "start_variances")
 
 
 @figure(
@@ -117,10 +114,7 @@ def variance_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
     "variance is over validation images and units.",
 )
 def gradient_by_layer(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing, panels = _by_layer(frame, scale, "start_gradients", "variance")
-    common.shared(panels).set_yscale("log")
-    _log_ticks(common.shared(panels).yaxis)
-    return drawing
+    return _variances_by_layer(frame, scale, "start_gradients")
 
 
 @figure(
@@ -190,6 +184,13 @@ def _watched(frame: pd.DataFrame, scale: Scale, name: str) -> Iterator[tuple[tup
         finite = [each for each in found if each and np.isfinite(np.array(each, "float64")).all()]
         if finite:
             yield place, finite
+
+
+def _variances_by_layer(frame: pd.DataFrame, scale: Scale, name: str) -> Drawing:
+    drawing, panels = _by_layer(frame, scale, name, "variance")
+    common.shared(panels).set_yscale("log")
+    _log_ticks(common.shared(panels).yaxis)
+    return drawing
 
 
 def _by_layer(
