@@ -139,7 +139,8 @@ def _own_files(arm: Arm, kind: Any) -> Iterator[Path]:
     modules = {type(kind).__module__, kind.trial.__module__, type(arm).__module__}
     named = (function for function in (arm.build, arm.start) if function)
     modules |= {f.__module__ if callable(f) else f.partition(":")[0] for f in named}
-    for name in sorted(modules):
+    # A function that `exec` makes, as that of a notebook, may name no module.
+    for name in sorted(filter(None, modules)):
         # The file of a network imports Keras, which the driver does without.
         known = sys.modules.get(name) or find_spec(name)
         file = getattr(known, "__file__", None) or getattr(known, "origin", None)

@@ -12,6 +12,7 @@ from studies.arms import ARMS, Arm
 from studies.kinds.classification.correctness import packed
 from studies.kinds.classification.show import error_block
 from studies.report import tables
+from studies.report.figures import combination_label
 from studies.report.frame import frame
 
 QUICK = STUDIES["depth"].scales["quick"]
@@ -311,7 +312,8 @@ def test_a_table_has_a_row_or_a_cell_for_every_combination_of_axes():
         assert found["error"] == pytest.approx(np.mean(errors))
         if arm == "denoising":
             assert found["difference"] == pytest.approx(np.mean(errors) - np.mean(controls))
-        text = block.loc[ARMS[arm].title, f"depth {depth}, dataset {dataset}"]
+        column = combination_label({"depth": depth, "dataset": dataset})
+        text = block.loc[ARMS[arm].title, column]
         assert text.startswith(f"{np.mean(errors):.2f} ± ")
 
 
