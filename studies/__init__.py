@@ -26,6 +26,7 @@ def compare(
     target: str | None = None,
     unlabeled: Any = None,
     task: str | None = None,
+    error: Any = None,
     data_folder: Any = None,
     name: str | None = None,
     **settings: Any,
@@ -72,6 +73,11 @@ def compare(
             `.npz` file with `x`, or a folder of images.
         task: `"classification"` or `"regression"`. By default, targets of floating point are
             numbers, and others are classes.
+        error: What is compared: a function of targets and outputs, in operations of Keras, that
+            returns an error for each example, of which the mean counts; or the name of a loss of
+            Keras, such as `"mean_absolute_error"`. The lower, the better. Of a network with one
+            output, targets and outputs have the shape (n, 1). By default, the share of wrong
+            classes, or the mean squared error. Nets are trained on the usual loss all the same.
         data_folder: Where data that have a name are looked for.
         name: What arrays are called, in the names of files and on the page.
         **settings: `epochs` (30), `pretraining_epochs` (15, of every layer), `batch_size`,
@@ -99,6 +105,7 @@ def compare(
         results,
         workers,
         data_folder,
+        error,
         target=target,
         unlabeled=unlabeled,
         task=task,

@@ -60,6 +60,9 @@ class Arm:
         start: `"module:function"`, or the function: it is given the network that was built, and
             changes it in place or returns another one of the same architecture. Its cost is not
             counted.
+        error: What the net is judged by, if not by the error that its kind knows: the name of a
+            loss of Keras, `"module:function"` or the function, from targets and outputs to an error
+            for each example, of which the mean counts.
         rates: Whether the arm has a learning rate, which is chosen on selection seeds.
         look: Color and marker of the arm in every figure, as matplotlib has them; by default, a
             color and a marker that are free.
@@ -89,6 +92,7 @@ class Arm:
     flops: tuple[int, ...] = ()
     start: str | Callable | None = None
     noise: str = "none"
+    error: str | Callable | None = None
     rates: bool = True
     look: tuple[str, str] | None = None
     version: int | str = 1
@@ -143,7 +147,10 @@ def _plain(value: object) -> object:
 
 def functions(arm: Arm) -> dict[str, Callable]:
     """The functions of an arm, by the name of the field; `ValueError` if there is no such one."""
-    named = {name: getattr(arm, name) for name in ("build", "start")}
+    named = {name: getattr(arm, name) for name in ("build", "start", "error")}
+    if isinstance(arm.error, str) and ":" not in arm.error:
+        # Keras knows it by its name.
+        del named["error"]
     return {name: _found(arm, name, value) for name, value in named.items() if value}
 
 

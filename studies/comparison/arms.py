@@ -22,7 +22,11 @@ _NOISY, _NOISE = "DenoisingAutoencoder", "masking"
 
 
 def made(
-    build: str | Callable, arms: Sequence[Any], optimizer: str, pretraining_optimizer: str
+    build: str | Callable,
+    arms: Sequence[Any],
+    optimizer: str,
+    pretraining_optimizer: str,
+    error: str | Callable | None = None,
 ) -> list[Arm]:
     """Make the arms of a comparison.
 
@@ -32,6 +36,7 @@ def made(
             `"none"` is always among the arms, first.
         optimizer: Optimizer of training with labels.
         pretraining_optimizer: Optimizer of pretraining.
+        error: What all arms are judged by, if not by the error that the kind knows.
 
     Returns:
         The arms, and the controls that isolate the cause: the network without pretraining, trained
@@ -46,6 +51,7 @@ def made(
         build=build,
         optimizer=optimizer,
         pretraining_optimizer=pretraining_optimizer,
+        error=error,
         look=("#d55e00", "o"),
     )
     found = [_contender(each, none) for each in arms if each != NONE]

@@ -30,6 +30,12 @@ def add_options(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--target", metavar="COLUMN", help="the column of a .csv file to predict")
     run.add_argument("--task", choices=("classification", "regression"))
+    run.add_argument(
+        "--error",
+        metavar="NAME|FILE.py:FUNCTION",
+        help="what is compared: a loss of Keras, such as mean_absolute_error, or a function of "
+        "targets and outputs; default: the share of wrong classes, or the mean squared error",
+    )
     run.add_argument("--unlabeled", metavar="PATH", help="more examples, without labels")
     run.add_argument(
         "--arms",
@@ -67,9 +73,10 @@ def conducted(
     settings = Settings(**given)
     made = arms.made(
         _function(args.model),
-        [_function(each) if ":" in each else each for each in args.arms],
+        [_known(each) for each in args.arms],
         settings.optimizer,
         settings.pretraining_optimizer,
+        args.error and _known(args.error),
     )
     source = data.source(
         args.data,
@@ -81,6 +88,11 @@ def conducted(
     )
     folder = args.data_folder
     return conduct(made, source, settings, args.results, executor, run_cell, workers, folder)
+
+
+def _known(named: str) -> str:
+    """A name that the package knows, or that of a function of a file."""
+    return _function(named) if ":" in named else named
 
 
 def _function(function: str) -> str:

@@ -26,12 +26,13 @@ def compare(
     results: Any = None,
     workers: int | None = None,
     data_folder: Any = None,
+    error: str | Callable | None = None,
     **options: Any,
 ) -> Comparison:
     """See `studies.compare`; `options` are those of `studies.comparison.data.source`."""
     with ExitStack() as stack:
         folder = Path(results) if results else _temporary(stack)
-        made = ways.made(build, arms, settings.optimizer, settings.pretraining_optimizer)
+        made = ways.made(build, arms, settings.optimizer, settings.pretraining_optimizer, error)
         source = given.source(data, folder / "compare", data_folder=data_folder, **options)
         with _executor(workers, folder) as executor:
             cells = executor, run_cell, executor.workers

@@ -60,8 +60,9 @@ def conduct(
     """
     where = str(data.path or data.name)
     run_cell = partial(run_cell, dataset=where, data_folder=data_folder)
-    arms = executor.submit(_surveyed, arms, where, data_folder).result()
-    first = _scale(arms, data, settings)
+    arms, guessing = executor.submit(_surveyed, arms, where, data_folder).result()
+    chance = data.chance_error if guessing is None else guessing
+    first = _scale(arms, replace(data, chance_error=chance), settings)
     run = Run(load("compare"), _name(first, settings), first, results)
     run = replace(run, scale=_kept(run) or _fitted(run, settings, executor, run_cell, workers))
     while True:
@@ -73,7 +74,7 @@ def conduct(
     return run, outcome if outcome.failures else execute(run, run_cell, executor, workers)
 
 
-def _surveyed(*arguments: Any) -> list[Arm]:
+def _surveyed(*arguments: Any) -> tuple[list[Arm], float | None]:
     # Imported only here: the driver does without Keras.
     from studies.comparison.survey import surveyed
 

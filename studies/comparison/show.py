@@ -20,6 +20,14 @@ _NUMBERS = (
 )
 
 
+def _meaning(scale: Scale) -> str:
+    """What the error is."""
+    if error := scale.arms[0].error:
+        name = getattr(error, "__name__", str(error).rpartition(":")[2])
+        return f"The error is the mean of `{name}` over the test examples, times 100."
+    return _NUMBERS if scale.classes == NUMBERS else _CLASSES
+
+
 @figure(
     "What is gained",
     "A marker is the mean over seeds of the error of a net minus the error of the net that it is "
@@ -67,8 +75,7 @@ class ComparisonShow(ClassificationShow):
         )
 
     def sections(self, table: pd.DataFrame, scale: Scale) -> list[str]:
-        meaning = _NUMBERS if scale.classes == NUMBERS else _CLASSES
-        return [meaning, *super().sections(table, scale)]
+        return [_meaning(scale), *super().sections(table, scale)]
 
     def caveats(self, table: pd.DataFrame, scale: Scale) -> list[str]:
         return [

@@ -9,35 +9,72 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from pretrain import split_stages
 from pretrain.checks import fits
 from pretrain.members import architecture
 from studies.arms import Arm, functions
 from studies.comparison.data import load
-from studies.kinds.classification import ClassificationTrial
-from studies.kinds.classification.prediction import prediction
+from studies.kinds.classification import NUMBERS, ClassificationTrial
+from studies.kinds.classification.prediction import per_example, prediction
 from studies.kinds.classification.train import build
 
 # Enough to build a network by, and to measure variances on.
 _FEW = 100
 
 
-def surveyed(arms: Sequence[Arm], source: str, data_folder: Any = None) -> list[Arm]:
-    """Build the network of every arm; return the arms with their costs and their meanings.
+def surveyed(
+    arms: Sequence[Arm], source: str, data_folder: Any = None
+) -> tuple[list[Arm], float | None]:
+    """Build the network of every arm, and find out what the arms cost and mean.
 
     Args:
         arms: The arms, of which the first is the user's own network.
         source: What `studies.comparison.data.load` takes.
         data_folder: As `folder` of `pretrain.datasets.load`.
 
+    Returns:
+        The arms, with their costs and their meanings; and the error of guessing, if arms have an
+        error of their own.
+
     Raises:
-        ValueError: If a network does not fit the data, or has no layer to pretrain.
+        ValueError: If a network does not fit the data, or has no layer to pretrain; or if the
+            error is none.
     """
     data = load(source, None, None, folder=data_folder)
     x, y = data.train
-    data = data._replace(train=(x[:_FEW], y[:_FEW]))
-    return [_surveyed(arm, data) for arm in arms]
+    few = data._replace(train=(x[:_FEW], y[:_FEW]))
+    guessing = _guessing(arms[0], few, y) if arms[0].error else None
+    return [_surveyed(arm, few) for arm in arms], guessing
+
+
+def _guessing(arm: Arm, data: Any, y: np.ndarray) -> float:
+    """The error of a network that always returns the mean target, or the classes' frequencies."""
+    error, model = functions(arm).get("error", arm.error), _built(arm, data)
+    logits = prediction(model, data.classes).logits
+    outputs = np.tile(_constant(y, model.output_shape[-1], data.classes, logits), (len(y), 1))
+    try:
+        errors = per_example(error)(y, ops.convert_to_tensor(outputs))
+    # The user's function can raise any exception.
+    except Exception as failed:
+        raise ValueError(
+            "The error cannot be computed. Expected a function of targets and outputs that returns "
+            f"an error for each example: {type(failed).__name__}: {failed}. "
+            f"Received: error={arm.error!r}"
+        ) from failed
+    return float(ops.mean(errors))
+
+
+def _constant(y: np.ndarray, outputs: int, classes: int, logits: bool) -> np.ndarray:
+    """The best outputs, of shape (outputs,), of a network that knows nothing of its inputs."""
+    if classes == NUMBERS:
+        return np.array([y.mean()], "float32")
+    shares = np.bincount(y.ravel(), minlength=classes) / y.size
+    if outputs == 1:
+        shares = shares[1:]
+        return (np.log(shares / (1 - shares)) if logits else shares).astype("float32")
+    return (np.log(np.maximum(shares, 1e-7)) if logits else shares).astype("float32")
 
 
 def _surveyed(arm: Arm, data: Any) -> Arm:

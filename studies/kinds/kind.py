@@ -48,7 +48,8 @@ _PLANNED = (
 NETWORK_FIELDS = (
     *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
     *("objective", "pretraining_optimizer", "stack_of", "pretrained_layers", "histogram"),
-    *("regularizer", "optimizer", "build", "flops", "start", "noise", "total_cost_of"),
+    *("regularizer", "optimizer", "build", "flops", "start", "noise", "error"),
+    "total_cost_of",
 )
 
 

@@ -94,6 +94,65 @@ def test_a_comparison_says_of_our_arms_what_the_depth_study_says(tmp_path):
     assert own["noise_longer"]["test_nll"].tolist() != own["none_longer"]["test_nll"].tolist()
 
 
+SMALLEST = {
+    "arms": ("lsuv",),
+    "seeds": 1,
+    "learning_rates": (0.01,),
+    **{n: v for n, v in TINY.items() if n != "pretraining_epochs"},
+    "test_size": 30,
+}
+
+
+def first_wrong(targets, outputs):
+    return 1 - keras.metrics.sparse_top_k_categorical_accuracy(targets, outputs, k=1)
+
+
+def squared(targets, outputs):
+    return (targets - outputs) ** 2
+
+
+def test_an_error_of_the_users_own_is_what_arms_are_judged_by(tmp_path):
+    usual = studies.compare(net(2), (X, NUMBERS > 9), results=tmp_path, **SMALLEST)
+    asked = SMALLEST | {"results": tmp_path, "error": first_wrong}
+    own = studies.compare(net(2), (X, NUMBERS > 9), **asked)
+    assert own.folder != usual.folder
+    assert own.frame["error"].tolist() == pytest.approx(usual.frame["error"].tolist(), abs=1e-4)
+    found = studies.compare(net(1), (X, NUMBERS), **asked | {"error": squared})
+    for arm in errors(found.folder).values():
+        assert arm["test_error"].tolist() == pytest.approx(arm["test_nll"].tolist(), rel=1e-5)
+    assert "The error is the mean of `squared`" in (found.folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("mean_absolute", "Could not interpret"),
+        (lambda targets, outputs: keras.ops.mean(targets - outputs), "an error for each example"),
+        (lambda targets: targets, "TypeError"),
+    ],
+)
+def test_an_error_that_is_none_is_refused(error, message, tmp_path):
+    with pytest.raises(ValueError, match=f"(?s){message}.*Received: error="):
+        studies.compare(net(1), (X, NUMBERS), results=tmp_path, error=error, **SMALLEST)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "activation", "y"),
+    [(1, None, NUMBERS), (2, "softmax", NUMBERS > 9), (1, "sigmoid", NUMBERS > 9)],
+)
+def test_guessing_has_the_error_of_constant_outputs(outputs, activation, y, tmp_path):
+    error = "mean_absolute_error" if y is NUMBERS else "mean_squared_error"
+    found = data.source((X, y, X, y), tmp_path)
+    made = ways.made(net(outputs, activation), ("lsuv",), "adam", "adam", error)
+    if outputs == 2:
+        made = [replace(arm, error=lambda t, z: squared(0, 1 - z[:, 1])) for arm in made]
+    _, guessing = survey.surveyed(made, str(found.path))
+    y = (y - y.mean()) / y.std() if y is NUMBERS else y.astype(float)
+    expected = {1: np.abs(y).mean() if y.max() != 1 else y.var(), 2: (1 - y.mean()) ** 2}
+    # Some of the examples are for validation, and not known to guessing.
+    assert guessing == pytest.approx(expected[outputs], rel=0.1)
+
+
 def test_numbers_are_predicted_and_a_second_call_trains_nothing(tmp_path, monkeypatch):
     asked = {
         "arms": ("autoencoder", "lsuv", halved),

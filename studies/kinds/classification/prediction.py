@@ -1,7 +1,7 @@
 """What a network predicts, and how wrong the prediction is: classes, or a number."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -17,25 +17,27 @@ class Prediction:
     Args:
         judged: `loss` and `metrics`, as `Population.fit` takes them. The metric `nll` is the loss
             without the penalties of regularizers.
+        error: The metric whose mean is the error; `"accuracy"` for the share of wrong classes.
+        logits: Whether outputs that name classes are logits, and not probabilities.
         named: The classes that outputs of shape (members, n, ...) name, of shape (members, n);
-            `None` if the targets are numbers.
+            `None` if the error is not the share of wrong classes.
     """
 
     judged: dict[str, Any]
+    error: str = "accuracy"
+    logits: bool = False
     named: Callable[[np.ndarray], np.ndarray] | None = None
 
     def errors(self, scores: Mapping[str, np.ndarray], n: int, prefix: str = "") -> np.ndarray:
-        """The errors of members on n examples, from the means that a population returns.
-
-        The error is the share of the examples whose class is not named, or the mean squared error.
-        """
-        if not self.named:
-            return scores[f"{prefix}nll"].astype("float64")
+        """The errors of members on n examples, from the means that a population returns."""
+        means = scores[f"{prefix}{self.error}"].astype("float64")
+        if self.error != "accuracy":
+            return means
         # Counts over n, which single precision has rounded.
-        return np.rint((1 - scores[f"{prefix}accuracy"].astype("float64")) * n) / n
+        return np.rint((1 - means) * n) / n
 
 
-def prediction(model: keras.Model, classes: int) -> Prediction:
+def prediction(model: keras.Model, classes: int, error: str | Callable | None = None) -> Prediction:
     """What a network is to predict.
 
     The loss fits the outputs: those of a softmax or a sigmoid are probabilities, and any others are
@@ -45,6 +47,9 @@ def prediction(model: keras.Model, classes: int) -> Prediction:
         model: The network, with an output for each class; or one output, for two classes or for a
             number.
         classes: Number of classes of the data; 1 says that the targets are numbers.
+        error: Name of a loss of Keras, or a function of targets and outputs, whose mean over the
+            examples is the error. By default, the share of wrong classes, or the mean squared
+            error.
 
     Raises:
         ValueError: If the network has another number of outputs.
@@ -57,19 +62,65 @@ def prediction(model: keras.Model, classes: int) -> Prediction:
             f"Received: outputs of shape {outputs}"
         )
     if classes == NUMBERS:
-        error = keras.metrics.MeanSquaredError("nll")
-        return Prediction({"loss": keras.losses.MeanSquaredError(), "metrics": [error]})
-    if outputs == (1,):
-        logits = not _ends_in(model, keras.activations.sigmoid)
-        middle = 0.0 if logits else 0.5
-        accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=middle)
-        nll = keras.metrics.BinaryCrossentropy("nll", from_logits=logits)
-        loss = keras.losses.BinaryCrossentropy(from_logits=logits)
-        return Prediction({"loss": loss, "metrics": [accuracy, nll]}, lambda z: z[..., 0] > middle)
+        nll = keras.metrics.MeanSquaredError("nll")
+        found = Prediction({"loss": keras.losses.MeanSquaredError(), "metrics": [nll]}, "nll")
+    else:
+        found = _binary(model) if outputs == (1,) else _categorical(model)
+    return _judged_by(error, found) if error else found
+
+
+def _binary(model: keras.Model) -> Prediction:
+    logits = not _ends_in(model, keras.activations.sigmoid)
+    middle = 0.0 if logits else 0.5
+    accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=middle)
+    nll = keras.metrics.BinaryCrossentropy("nll", from_logits=logits)
+    loss = keras.losses.BinaryCrossentropy(from_logits=logits)
+    judged = {"loss": loss, "metrics": [accuracy, nll]}
+    return Prediction(judged, logits=logits, named=lambda outputs: outputs[..., 0] > middle)
+
+
+def _categorical(model: keras.Model) -> Prediction:
     logits = not _ends_in(model, keras.activations.softmax)
     nll = keras.metrics.SparseCategoricalCrossentropy("nll", from_logits=logits)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
-    return Prediction({"loss": loss, "metrics": ["accuracy", nll]}, lambda z: z.argmax(axis=-1))
+    judged = {"loss": loss, "metrics": ["accuracy", nll]}
+    return Prediction(judged, logits=logits, named=lambda outputs: outputs.argmax(axis=-1))
+
+
+def _judged_by(error: str | Callable, found: Prediction) -> Prediction:
+    *_, nll = found.judged["metrics"]
+    metrics = [keras.metrics.MeanMetricWrapper(per_example(error), "error"), nll]
+    return replace(found, judged=found.judged | {"metrics": metrics}, error="error", named=None)
+
+
+def per_example(error: str | Callable) -> Callable:
+    """The errors of examples (n, ...) as a function of targets and outputs.
+
+    Where a network has one output, targets and outputs have the shape (n, 1); otherwise targets
+    have the shape (n,) and outputs the shape (n, classes).
+
+    Args:
+        error: Name of a loss of Keras, or a function of targets and outputs.
+
+    Raises:
+        ValueError: If Keras has no loss of the name; when called, if there is not an error for
+            each example.
+    """
+    function = keras.losses.get(error)
+
+    def errors(targets: Any, outputs: Any) -> Any:
+        if outputs.shape[-1] == 1:
+            targets = keras.ops.reshape(keras.ops.cast(targets, outputs.dtype), (-1, 1))
+        found = keras.ops.convert_to_tensor(function(targets, outputs))
+        if not found.shape or found.shape[0] != outputs.shape[0]:
+            raise ValueError(
+                "Expected a function of targets and outputs that returns an error for each "
+                f"example, of shape {(outputs.shape[0],)}. Received: values of shape "
+                f"{tuple(found.shape)} from error={error!r}"
+            )
+        return found
+
+    return errors
 
 
 def _ends_in(model: keras.Model, activation: Callable) -> bool:

@@ -262,7 +262,9 @@ def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
         for trial, data in zip(cell.trials, sets, strict=True)
     ]
     population = Population.from_models(models, [trial.seed for trial in cell.trials])
-    curves, tests = _train(population, cell, sets, prediction(models[0], sets[0].classes), watch)
+    error = functions(cell.arm).get("error", cell.arm.error)
+    asked = prediction(models[0], sets[0].classes, error)
+    curves, tests = _train(population, cell, sets, asked, watch)
     features = int(np.prod(sets[0].train[0].shape[1:]))
     return [
         _finetuning_result(
