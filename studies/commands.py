@@ -181,8 +181,9 @@ def _run(args: argparse.Namespace) -> int:
     run_cell = partial(args.run_cell, dataset=source, data_folder=args.data_folder)
     if args.dask:
         run_cell = partial(on_worker, run_cell)
+    own = [run.study.file] if run.study.file else []
     try:
-        with _executor(args, _workers(args, run), run.logs, run.study.file) as executor:
+        with _executor(args, _workers(args, run), run.logs, *own) as executor:
             outcome = execute(run, run_cell, executor, args.workers or executor.workers)
     except KeyboardInterrupt:
         _print_part(run)
@@ -194,10 +195,10 @@ def _run(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     """Run the comparison that the options ask for."""
     _check_backend()
-    folder, file = args.results / "compare", Path(args.model.rpartition(":")[0]).resolve()
+    logs = args.results / "compare" / "logs"
     run_cell = partial(on_worker, args.run_cell) if args.dask else args.run_cell
     try:
-        with _executor(args, args.workers or cores(), folder / "logs", file) as executor:
+        with _executor(args, args.workers or cores(), logs, *asked.files(args)) as executor:
             workers = args.workers or executor.workers
             run, outcome = asked.conducted(args, executor, run_cell, workers)
     except KeyboardInterrupt:
@@ -365,9 +366,9 @@ def _dry_run(run: Run, workers: int) -> int:
 
 
 def _executor(
-    args: argparse.Namespace, workers: int, logs: Path, file: Path | None
+    args: argparse.Namespace, workers: int, logs: Path, *files: Path
 ) -> LocalExecutor | ClusterExecutor:
-    """Where cells run; a file of the user's goes to the workers of a cluster."""
+    """Where cells run; files of the user's go to the workers of a cluster."""
     if not args.dask:
         return LocalExecutor(workers, logs)
     try:
@@ -380,7 +381,7 @@ def _executor(
             "The cluster has no workers yet. Expected workers, or the number that there will be: "
             f"--workers N. Received: --dask {args.dask}"
         )
-    if file:
+    for file in files:
         executor.send(file)
     return executor
 

@@ -56,6 +56,12 @@ def add_options(run: argparse.ArgumentParser) -> None:
         )
 
 
+def files(args: argparse.Namespace) -> set[Path]:
+    """The files of the functions that the options name."""
+    named = [each for each in (args.model, args.error or "", *args.arms) if ".py:" in each]
+    return {Path(each.rpartition(":")[0]).resolve() for each in named}
+
+
 def conducted(
     args: argparse.Namespace, executor: Executor, run_cell: Callable[..., list[dict]], workers: int
 ) -> tuple[Run, Outcome]:

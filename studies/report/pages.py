@@ -1,6 +1,7 @@
 """The pages that people read: a page for each scale, and the front page. Text in, text out."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -185,8 +186,16 @@ def _beside_papers(found: Results) -> list[str]:
     return ["## Beside the paper", *parts] if parts else []
 
 
-def front_page(entries: list[Entry], has_speed: bool) -> str:
-    """`README.md` of all results; `has_speed` says whether `speed.md` stands beside it."""
+# Pages beside the front page, by file, which other commands make.
+BESIDE = {
+    "gallery.md": "## Networks and data of one's own\n\n[gallery.md](gallery.md) says when "
+    "pretraining pays for small networks on common data, which no paper has chosen.",
+    "speed.md": "## Speed\n\n[speed.md](speed.md) says how fast many networks train at once.",
+}
+
+
+def front_page(entries: list[Entry], beside: Collection[str]) -> str:
+    """`README.md` of all results; `beside` names the files of `BESIDE` that there are."""
     parts = [
         "# Results",
         "*Do we still need layer-wise pretraining?* Each study asks a part of this question. All "
@@ -210,8 +219,7 @@ def front_page(entries: list[Entry], has_speed: bool) -> str:
         wanted = ["statement", "verdict", "on all data", "finding", "effect", "pairs", "study"]
         short = short[[name for name in wanted if name in short]]
         parts.append(tables.markdown(short, numbers=False))
-    if has_speed:
-        parts += ["## Speed", "[speed.md](speed.md) says how fast many networks train at once."]
+    parts += [text for name, text in BESIDE.items() if name in beside]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

@@ -98,7 +98,8 @@ def _write_front(
         judgments = {name: each.judgments for name, each in own.items()}
         not_run = {pages.FIRST: verdicts.not_run(study.claims)}
         entries.append(pages.Entry(study, own, judgments or not_run))
-    front = pages.front_page(entries, has_speed=(results / "speed.md").exists())
+    beside = [name for name in pages.BESIDE if (results / name).exists()]
+    front = pages.front_page(entries, beside)
     behind = {
         f"{each.folder}/{PAGE}": pages.scale_page(each)
         for entry in entries

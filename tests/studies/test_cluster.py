@@ -77,6 +77,36 @@ def test_workers_are_sent_the_file_of_a_study_of_ones_own(cluster, command, tmp_
     assert {r["status"] for r in records} == {"done"}
 
 
+@pytest.mark.slow
+def test_a_comparison_is_that_of_this_machine(cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("own_model.py").write_text(
+        "import keras\n\ndef build(seed):\n    dense = keras.layers.Dense\n"
+        "    return keras.Sequential([keras.Input((2,)), dense(4, 'relu'), dense(1)])\n"
+    )
+    Path("own_error.py").write_text(
+        "def half(targets, outputs):\n    return (targets - outputs) / 2\n"
+    )
+    rows = [f"{i % 7},{i % 5},{(i % 7) * (i % 5)}.5" for i in range(100)]
+    Path("own.csv").write_text("\n".join(["a,b,y", *rows]))
+    options = (
+        "--model own_model.py:build --error own_error.py:half --data own.csv --seeds 1 "
+        "--epochs 1 --pretraining-epochs 1 --selection-seeds 1 --learning-rates 0.01 "
+        "--pretraining-rates 0.01"
+    )
+    asked = ["run", "compare", *options.split()]
+    assert main([*asked, "--results", "here", "--workers", "1"]) == 0
+    assert main([*asked, "--results", "there", "--dask", cluster.scheduler_address]) == 0
+    here, there = (
+        [(r["key"], r.get("test_error")) for r in journal.read(path)]
+        for folder in ("here", "there")
+        for path in Path(folder).glob(f"compare/*/{journal.FILE}")
+    )
+    assert len(here) > 8
+    assert here == there
+
+
 def test_a_death_in_mid_cell_is_retried_alone(run, cluster, tmp_path):
     outcome = on_cluster(run, cluster, fake_cells.dies_once, log=tmp_path)
     assert (outcome.cells, outcome.failures) == (CELLS, {})
