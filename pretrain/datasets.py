@@ -23,12 +23,13 @@ from pretrain.readers import (
     read_covertype,
     read_idx,
     read_npz,
+    read_photographs,
 )
 from pretrain.seeds import derive
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
-NAMES = ("mnist", "digits", "fashion_mnist", "cifar10", "covertype")
+NAMES = ("mnist", "digits", "fashion_mnist", "cifar10", "covertype", "photographs")
 
 _MNIST = files("pretrain") / "data" / "mnist.npz"
 _MNIST_SHA256 = "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64"
@@ -43,6 +44,7 @@ _PUBLISHED = {
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
     "covertype": (211_840, 283_301, 35_754, 2_747, 9_493, 17_367, 20_510),
+    "photographs": ("808ef4abff4ec380c38ef82e84fdf733f9c65f8acafdbdf6597497d9fe30757c",),
 }
 _HOW_TO_GET = {
     "fashion_mnist": "Download the four files of https://github.com/zalandoresearch/fashion-mnist "
@@ -52,6 +54,8 @@ _HOW_TO_GET = {
     "version is pickled, and a pickle can run any code.",
     "covertype": "Download https://archive.ics.uci.edu/dataset/31/covertype and pass the folder of "
     "covtype.data.gz as `folder`.",
+    "photographs": "Download the wheel of scikit-image 0.16.2 from https://pypi.org, unpack it as "
+    "a zip file, and pass its folder skimage/data as `folder`.",
 }
 _COVERTYPE_URL = "https://archive.ics.uci.edu/ml/machine-learning-databases/covtype/covtype.data.gz"
 
@@ -120,12 +124,14 @@ def load(
 
     Args:
         name: `"mnist"` (inside this package), `"digits"` (from scikit-learn), `"fashion_mnist"`,
-            `"cifar10"`, `"covertype"` (a table of forest land, columns scaled to [0, 1]), or a
-            path. A `.npz` file has the keys of Keras's mnist.npz: `x_train` and `x_test` of shape
-            `(n, height, width[, channels])` or `(n, features)`, `y_train` and `y_test`. A `.csv` or
-            `.csv.gz` file has a header and a column of labels, named `label`, `class`, `target` or
-            `y`. A folder has four idx files, plain or `.gz`, such as those of EMNIST; or a folder
-            of images for each class, or such folders within `train` and `test`.
+            `"cifar10"`, `"covertype"` (a table of forest land, columns scaled to [0, 1]),
+            `"photographs"` (gray crops of 28 x 28 pixels of photographs that were never compressed
+            with loss; the test set is of other photographs), or a path. A `.npz` file has the keys
+            of Keras's mnist.npz: `x_train` and `x_test` of shape `(n, height, width[, channels])`
+            or `(n, features)`, `y_train` and `y_test`. A `.csv` or `.csv.gz` file has a header and
+            a column of labels, named `label`, `class`, `target` or `y`. A folder has four idx
+            files, plain or `.gz`, such as those of EMNIST; or a folder of images for each class,
+            or such folders within `train` and `test`.
         train_size: Number of training examples, at least 1. `None`: all examples of the official
             training set that are not for validation.
         validation_size: Number of validation examples, at least 1. `None`: a fifth of the official
@@ -134,9 +140,10 @@ def load(
             for validation.
         folder: A folder with `"fashion_mnist"` (the four idx files, plain or .gz), `"cifar10"` (the
             batches of the binary version), `"covertype"` (covtype.data, plain or .gz, or
-            covtype.csv) or a `<name>.npz`, in the folder itself or in a subfolder. Only if the
-            dataset is not there, Keras's cache, Debian's package and Keras's download are tried.
-            Other data are not taken for Fashion-MNIST or Covertype.
+            covtype.csv), `"photographs"` (the .png files of scikit-image 0.16.2) or a
+            `<name>.npz`, in the folder itself or in a subfolder. Only if the dataset is not there,
+            Keras's cache, Debian's package and Keras's download are tried. Other data are not taken
+            for Fashion-MNIST, Covertype or the photographs.
 
     Returns:
         A `Dataset`.
@@ -416,6 +423,8 @@ def _as_published(name: str, official: Official) -> Official:
 def _mark(name: str, official: Official) -> tuple:
     if name == "covertype":
         return tuple(np.bincount(official.y_train).tolist())
+    if name == "photographs":
+        return (hashlib.sha256(official.x_train.tobytes() + official.x_test.tobytes()).hexdigest(),)
     return tuple(map(_digest_of_idx, official))
 
 
@@ -438,7 +447,8 @@ def _places(
         yield f"Keras's cache, {place}", partial(_read_folder, name, place)
         debian = _DEBIAN / "fashion-mnist"
         yield f"Debian's dataset-fashion-mnist, {debian}", partial(_read_folder, name, debian)
-    yield "Keras's download", partial(_download, name)
+    if name != "photographs":
+        yield "Keras's download", partial(_download, name)
 
 
 def _download(name: str) -> Official:
@@ -475,6 +485,8 @@ def _formats(name: str) -> Iterator[tuple[str, Callable[[Path], Official]]]:
     elif name == "covertype":
         for file in ("covtype.data.gz", "covtype.data", "covtype.csv"):
             yield file, partial(_read_covertype, file)
+    elif name == "photographs":
+        yield "astronaut.png", read_photographs
     else:
         yield "data_batch_1.bin", read_cifar
     yield f"{name}.npz", lambda folder: read_npz(folder / f"{name}.npz")

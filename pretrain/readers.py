@@ -21,6 +21,13 @@ EXPECTED = (
 _LABELS = ("label", "class", "target", "y")
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
 _CIFAR = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+# Photographs of scikit-image, and the side of a crop, in pixels: that of a digit of MNIST.
+_FOR_TRAINING = (
+    *("astronaut", "brick", "camera", "cell", "coffee"),
+    *("grass", "gravel", "ihc", "moon"),
+)
+_FOR_TESTING = ("chelsea", "clock_motion", "coins", "motorcycle_left")
+_CROP = 28
 _CONVERT = """\
 a pickle can run any code, so that no pickle is read. If you trust the file, convert it once:
 
@@ -225,6 +232,28 @@ def _read_image(path: Path) -> np.ndarray:
         if image.mode[0] in "IF":
             raise ValueError(f"images must have 8 bits per channel, and {path.name} has more")
         return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+
+
+def read_photographs(folder: Path) -> Official:
+    """Gray crops of photographs of scikit-image 0.16.2, which have no classes: all labels are 0.
+
+    Crops for training overlap by half. Crops for testing are of other photographs and do not
+    overlap.
+    """
+    train, test = _crops(folder, _FOR_TRAINING, _CROP // 2), _crops(folder, _FOR_TESTING, _CROP)
+    return Official(train, np.zeros(len(train), int), test, np.zeros(len(test), int))
+
+
+def _crops(folder: Path, names: tuple[str, ...], step: int) -> np.ndarray:
+    from PIL import Image
+
+    crops = []
+    for name in names:
+        with Image.open(folder / f"{name}.png") as image:
+            pixels = np.asarray(image.convert("L"))
+        windows = np.lib.stride_tricks.sliding_window_view(pixels, (_CROP, _CROP))
+        crops.append(windows[::step, ::step].reshape(-1, _CROP, _CROP))
+    return np.concatenate(crops)
 
 
 def read_cifar(folder: Path) -> Official:

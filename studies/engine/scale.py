@@ -32,6 +32,7 @@ _SHAPES = {
     "cifar10": (3072, 10),
     "digits": (64, 10),
     "covertype": (54, 7),
+    "photographs": (784, 1),
 }
 
 # An arm's name, then a value of each axis.

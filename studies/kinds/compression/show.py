@@ -1,0 +1,210 @@
+"""How results of codecs are shown: error against bit rate, on every kind of images."""
+
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+
+from studies.engine.scale import Scale
+from studies.kinds.compression import IMAGES, RATES
+from studies.kinds.compression.codecs import psnr
+from studies.report import figures
+from studies.report.figures import figure, told
+from studies.report.frame import reported
+from studies.report.show import Show
+
+_TITLES = {name: name.replace("_", "-") for name in IMAGES}
+_BPP = "bits per pixel"
+
+
+def _trained_on(scale: Scale) -> list[str]:
+    return list(scale.axes.get("dataset", (scale.dataset,)))
+
+
+def _of(frame: pd.DataFrame, arm: str, dataset: str) -> pd.DataFrame:
+    runs = reported(frame)
+    return runs[(runs["arm"] == arm) & (runs["dataset"] == dataset) & (runs["status"] == "done")]
+
+
+@figure(
+    "Peak signal-to-noise ratio against bit rate",
+    "A column is a kind of images, on which codecs are trained (if they are) and tested. Upper "
+    "row: bits that code the images. Lower row: bits of whole files; a trained codec counts its "
+    "decoder, shared by all test images. A marker is a quality, the mean over seeds. Higher and "
+    "further left is better. Codecs are compared at the dotted lines.",
+    metric="psnr_middle",
+)
+def rate_distortion(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    names, styles = _trained_on(scale), figures.looks(scale)
+    drawing = Drawing(figsize=(3 * len(names) + 0.5, 6.8), layout="constrained")
+    panels = drawing.subplots(2, len(names), sharex=True, sharey="col", squeeze=False)
+    for row, (bits, words) in zip(panels, _COUNTS.items(), strict=True):
+        for ax, dataset in zip(row, names, strict=True):
+            for arm in scale.arm_names:
+                _curve(ax, styles[arm], _of(frame, arm, dataset), bits, dataset)
+            for rate in RATES.values():
+                ax.axvline(rate, color="gray", linewidth=1, linestyle=":")
+            ax.set_xscale("log")
+            figures.ticks(ax.xaxis, [0.03, 0.1, 0.3, 1, 3, 10])
+        row[0].set_ylabel(f"{words}\nPSNR (dB)")
+    for ax, dataset in zip(panels[0], names, strict=True):
+        ax.set_title(_TITLES[dataset])
+    drawing.supxlabel(_BPP, fontsize="medium")
+    handles = [Line2D([], [], **styles[arm]) for arm in scale.arm_names]
+    drawing.legend(handles=handles, loc="outside lower center", ncols=2)
+    return drawing
+
+
+_COUNTS = {"bits": "images only", "file_bits": "whole files"}
+
+
+def _curve(ax: Axes, look: dict, runs: pd.DataFrame, bits: str, dataset: str) -> None:
+    if runs.empty:
+        return
+    x, mse = (
+        np.mean([np.array(c[f"{name}_{dataset}"], float) for c in runs["curves"]], axis=0)
+        for name in (bits, "mse")
+    )
+    ax.plot(x, [psnr(each) for each in mse], **look | {"markersize": 4, "linewidth": 1.2})
+
+
+@figure(
+    "Codecs on images that they were not trained on",
+    f"Peak signal-to-noise ratio at {RATES['middle']:g} bits per pixel, in dB, mean over seeds. A "
+    "row is what a codec was trained on, and a column what it was tested on. A codec without "
+    "training, such as JPEG, differs between rows only in the mean image.",
+    metric="psnr_middle",
+)
+def matrix(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    names, arms = _trained_on(scale), scale.arms
+    columns = min(3, len(arms))
+    rows = -(-len(arms) // columns)
+    size = (3.1 * columns + 0.6, (0.75 + 0.5 * len(names)) * rows + 0.8)
+    drawing = Drawing(figsize=size, layout="constrained")
+    axes = drawing.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    values = {arm.name: _tested(frame, arm.name, names) for arm in arms}
+    known = np.concatenate([each[np.isfinite(each)] for each in values.values()])
+    limits = {"vmin": known.min(), "vmax": known.max()} if len(known) else {}
+    for ax, arm in zip(axes.flat, arms, strict=False):
+        _heat(ax, values[arm.name], limits)
+        ax.set_title(fill(arm.label, 30))
+        ax.set_xticks(range(len(IMAGES)), [fill(_TITLES[name], 8) for name in IMAGES])
+        ax.set_yticks(range(len(names)), [_TITLES[name] for name in names])
+    for ax in axes.flat[len(arms) :]:
+        ax.set_visible(False)
+    drawing.supxlabel("tested on", fontsize="medium")
+    drawing.supylabel("trained on", fontsize="medium")
+    return drawing
+
+
+def _tested(frame: pd.DataFrame, arm: str, names: list[str]) -> np.ndarray:
+    rows = [_of(frame, arm, dataset) for dataset in names]
+    return np.array([[runs[f"psnr_on_{name}"].mean() for name in IMAGES] for runs in rows])
+
+
+def _heat(ax: Axes, values: np.ndarray, limits: dict) -> None:
+    ax.imshow(values, cmap="cividis", aspect="auto", **limits)
+    middle = np.mean(list(limits.values())) if limits else 0
+    for (i, j), value in np.ndenumerate(values):
+        color = "black" if value > middle else "white"
+        text = f"{value:.1f}" if np.isfinite(value) else "X"
+        ax.text(j, i, text, ha="center", va="center", color=color, fontsize="small")
+    ax.grid(visible=False)
+
+
+@figure(
+    "Images at equal rates",
+    "The first test images, and what each codec makes of them at the quality whose rate is "
+    f"nearest to {RATES['middle']:g} bits per pixel; the rate stands beside the codec. Of the "
+    "first seed.",
+    seeds=1,
+)
+def pictures(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    names = _trained_on(scale)
+    drawing = Drawing(
+        figsize=(7.5, (0.55 * len(scale.arms) + 1) * len(names)), layout="constrained"
+    )
+    panels = drawing.subplots(len(names), 1, squeeze=False)[:, 0]
+    for ax, dataset in zip(panels, names, strict=True):
+        shown, labels = [], []
+        for arm in scale.arms:
+            runs = _of(frame, arm.name, dataset)
+            held = [r for r in runs.itertuples() if r.arrays and "pictures" in r.arrays]
+            for run in held[:1]:
+                original, decoded = run.arrays["pictures"]
+                if not shown:
+                    shown, labels = [original], ["original"]
+                shown.append(decoded)
+                labels.append(f"{arm.label}, {run.shown_bits:.2f}")
+        _strip(ax, shown, labels)
+        ax.set_title(_TITLES[dataset])
+    return drawing
+
+
+def _strip(ax: Axes, shown: list[np.ndarray], labels: list[str]) -> None:
+    ax.set_xticks([])
+    ax.grid(visible=False)
+    if not shown:
+        return
+    side = shown[0].shape[1]
+    ax.imshow(np.vstack([np.hstack(list(row)) for row in shown]), cmap="gray", vmin=0, vmax=255)
+    ax.set_yticks([side * (i + 0.5) for i in range(len(labels))], labels)
+
+
+class CompressionShow(Show):
+    """Signal-to-noise ratios at three rates, on the images that a codec was trained on."""
+
+    title = f"PSNR at {RATES['middle']:g} bits per pixel (dB)"
+    metrics = (
+        *(f"psnr_{name}" for name in ("middle", "low", "high", "files")),
+        *("ssim_middle", "squared_error", "decoder"),
+    )
+    summarized = ("psnr_middle", "psnr_low", "psnr_high", "psnr_files")
+    columns = (
+        "*PSNR*: the peak signal-to-noise ratio of the mean squared error over all test images; "
+        "*bpp*: bits per pixel. At a rate between two of its qualities, a codec codes some images "
+        "at one and some at the other; an image that is not sent is the mean training image.",
+        "*files and decoder counted*: bits of whole files, with their headers, and of the decoder "
+        "of a trained codec, in half precision, shared by all test images.",
+        f"*SSIM*: structural similarity at {RATES['middle']:g} bits per pixel, of 200 images.",
+        "*squared error, not quantized*: summed over the pixels of an image, before codes are "
+        "quantized; of as many principal components as the code of an autoencoder has units.",
+        *Show.columns,
+    )
+
+    @property
+    def figures(self):
+        *_, rates = super().figures
+        return (rate_distortion, matrix, pictures, rates)
+
+    def training(self, scale: Scale) -> str:
+        code = self.kind.trial.code
+        pretraining = (
+            f" Pretrained encoders: {scale.pretraining_epochs} epochs per layer before, at the "
+            "same learning rate."
+            if scale.pretraining_epochs
+            else ""
+        )
+        return (
+            f"Autoencoders: layers of {told(scale, 'width')} units, a half and a quarter of these, "
+            f"and a linear code of {code} units, with a decoder of the same sizes. Training: "
+            f"{told(scale, 'epochs')} epochs, batches of {told(scale, 'batch_size')}, squared "
+            f"error.{pretraining} Codes are quantized in steps of the standard deviation of a unit "
+            "and coded by zlib, all test images in one stream."
+        )
+
+    def caveats(self, table: pd.DataFrame, scale: Scale) -> list[str]:
+        return [
+            "Images have 28 x 28 pixels, which is small for JPEG: a file has some 300 bytes of "
+            "headers. So the bits of an image alone, without headers, are compared first.",
+            "JPEG codes an image of 28 x 28 pixels as one of 32 x 32, since its blocks have 8 x 8.",
+            "Codes of all test images are coded in one stream; JPEG, WebP and PNG code each image "
+            "by itself.",
+            "Intervals are over seeds: initial weights, batch order and split. A codec that is not "
+            "trained differs between seeds only in the mean image of the training set.",
+            "Costs are counted, not measured. A codec without training counts one operation per "
+            "pixel.",
+        ]
