@@ -57,6 +57,8 @@ _HOW_TO_GET = {
     "photographs": "Download the wheel of scikit-image 0.16.2 from https://pypi.org, unpack it as "
     "a zip file, and pass its folder skimage/data as `folder`.",
 }
+# Datasets that come with no package, for which `load` takes a `folder`.
+TO_BE_FOUND = tuple(_HOW_TO_GET)
 _COVERTYPE_URL = "https://archive.ics.uci.edu/ml/machine-learning-databases/covtype/covtype.data.gz"
 
 
@@ -266,7 +268,7 @@ def _official(name: str | os.PathLike, folder: str | os.PathLike | None) -> Offi
         return _find(str(name), folder)
     if folder is not None:
         raise ValueError(
-            f"`folder` is for {', '.join(_HOW_TO_GET)} only. "
+            f"`folder` is for {', '.join(TO_BE_FOUND)} only. "
             f"Received: name={name!r}, folder={folder!r}"
         )
     if name in NAMES:

@@ -332,22 +332,26 @@ def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
     def largest(name: str) -> int:
         return max(scale.axes.get(name, (getattr(scale, name),)))
 
-    try:
-        data = datasets.load(
-            args.dataset or scale.dataset,
-            train_size=largest("train_size"),
-            validation_size=largest("validation_size"),
-            folder=args.data_folder,
-        )
-    except (ValueError, ImportError, FileNotFoundError) as error:
-        raise UsageError(f"The study cannot be run on this dataset. {error}") from error
-    x, _ = data.test
-    if len(x) < largest("test_size"):
-        raise UsageError(
-            f"The dataset is too small for the scale. Expected at least {largest('test_size')} "
-            f"test examples. Received: {len(x)} in {data.name}"
-        )
-    if data.name == scale.dataset:
+    names = [args.dataset] if args.dataset else scale.axes.get("dataset", [scale.dataset])
+    # A folder is for datasets that must be found; where none must be, `load` says so.
+    found = [name for name in names if name in datasets.TO_BE_FOUND] or names
+    for name in names:
+        try:
+            data = datasets.load(
+                name,
+                train_size=largest("train_size"),
+                validation_size=largest("validation_size"),
+                folder=args.data_folder if name in found else None,
+            )
+        except (ValueError, ImportError, FileNotFoundError) as error:
+            raise UsageError(f"The study cannot be run on this dataset. {error}") from error
+        x, _ = data.test
+        if len(x) < largest("test_size"):
+            raise UsageError(
+                f"The dataset is too small for the scale. Expected at least "
+                f"{largest('test_size')} test examples. Received: {len(x)} in {data.name}"
+            )
+    if "dataset" in scale.axes or data.name == scale.dataset:
         return scale
     shape = {"features": prod(x.shape[1:]), "classes": data.classes}
     return replace(scale, dataset=data.name, **shape, demonstration=True)

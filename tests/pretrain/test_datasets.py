@@ -295,7 +295,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_folder_is_not_ignored(tmp_path):
-    with pytest.raises(ValueError, match="`folder` is for fashion_mnist, cifar10, covertype only"):
+    with pytest.raises(
+        ValueError, match="`folder` is for fashion_mnist, cifar10, covertype, photographs only"
+    ):
         load("mnist", folder=tmp_path)
 
 

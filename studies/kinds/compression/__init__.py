@@ -159,11 +159,15 @@ def filters(trial: CompressionTrial) -> tuple[int, int]:
 def autoencoder_flops(trial: CompressionTrial, arm: Codec, features: int) -> int:
     """FLOPs of training an autoencoder, layer by layer and then all layers together.
 
-    A decoder mirrors its encoder; a step of training counts as three forward passes.
+    A step of training counts as three forward passes.
     """
-    forward = 2 * sum(layer_flops(trial, arm, features))
-    codes = forward // 2 * trial.train_size if trial.greedy_epochs else 0
-    return 3 * forward * examples(trial) * (trial.epochs + trial.greedy_epochs) + codes
+    encoder = layer_flops(trial, arm, features)
+    # A decoder undoes the stride of 2 first, and so has four times the positions of a convolution.
+    more = [4, 4, 1] if arm.convolutional else [1] * len(encoder)
+    decoder = [n * flops for n, flops in zip(more, encoder, strict=True)]
+    codes = sum(encoder) * trial.train_size if trial.greedy_epochs else 0
+    epochs = trial.epochs + trial.greedy_epochs
+    return 3 * sum(encoder + decoder) * examples(trial) * epochs + codes
 
 
 KIND = Compression()

@@ -140,11 +140,22 @@ def _chunks(content: bytes, place: int, header: str, checksum: int) -> Iterator[
 _PAYLOADS = {"jpeg": _jpeg_payload, "png": _png_payload, "webp": _webp_payload}
 
 
+# Matches of zlib cost more than they save where symbols are independent, and a byte says which
+# strategy was taken.
+_STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY)
+
+
+def _deflated(content: bytes, strategy: int) -> int:
+    coder = zlib.compressobj(9, wbits=-15, memLevel=9, strategy=strategy)
+    return len(coder.compress(content) + coder.flush())
+
+
 def _quantized(
     codes: np.ndarray, step: np.ndarray, decode: Callable, decoder: int
 ) -> tuple[int, int, np.ndarray]:
     symbols = np.clip(np.rint(codes / step), -127, 127).astype("int8")
     # A unit's symbols stand together, since they are alike. A unit of zeros costs a bit.
     used = symbols.any(axis=0)
-    coded = len(zlib.compress(np.packbits(used).tobytes() + symbols[:, used].T.tobytes(), 9))
+    content = np.packbits(used).tobytes() + symbols[:, used].T.tobytes()
+    coded = 1 + min(_deflated(content, strategy) for strategy in _STRATEGIES)
     return coded, coded + decoder, np.clip(decode(symbols * step), 0, 1)

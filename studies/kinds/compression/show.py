@@ -62,10 +62,12 @@ _COUNTS = {"bits": "images only", "file_bits": "whole files"}
 
 
 def _curve(ax: Axes, look: dict, runs: pd.DataFrame, bits: str, dataset: str) -> None:
-    if runs.empty:
+    # A record without its curves has nothing to draw.
+    held = [c for c in runs.get("curves", ()) if c and f"mse_{dataset}" in c]
+    if not held:
         return
     x, mse = (
-        np.mean([np.array(c[f"{name}_{dataset}"], float) for c in runs["curves"]], axis=0)
+        np.mean([np.array(c[f"{name}_{dataset}"], float) for c in held], axis=0)
         for name in (bits, "mse")
     )
     ax.plot(x, [psnr(each) for each in mse], **look | {"markersize": 4, "linewidth": 1.2})
@@ -157,7 +159,7 @@ def _strip(ax: Axes, shown: list[np.ndarray], labels: list[str]) -> None:
 class CompressionShow(Show):
     """Signal-to-noise ratios at three rates, on the images that a codec was trained on."""
 
-    title = f"PSNR at {RATES['middle']:g} bits per pixel (dB)"
+    title = f"Signal-to-noise ratio (PSNR) at {RATES['middle']:g} bits per pixel (dB)"
     metrics = (
         *(f"psnr_{name}" for name in ("middle", "low", "high", "files")),
         *("ssim_middle", "squared_error", "decoder"),
