@@ -1,6 +1,7 @@
 """How results of codecs are shown: error against bit rate, on every kind of images."""
 
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,13 +21,18 @@ _TITLES = {name: name.replace("_", "-") for name in IMAGES}
 _BPP = "bits per pixel"
 
 
-def _trained_on(scale: Scale) -> list[str]:
-    return list(scale.axes.get("dataset", (scale.dataset,)))
+def _trained_on(scale: Scale) -> dict[str, dict[str, Any]]:
+    """The combinations of axis values, by the images of each in words, and any other axis."""
+    found = {}
+    for values in scale.combinations:
+        others = {axis: value for axis, value in values.items() if axis != "dataset"}
+        words = [_TITLES[values.get("dataset", scale.dataset)], figures.combination_label(others)]
+        found[", ".join(filter(None, words))] = {"dataset": scale.dataset} | values
+    return found
 
 
-def _of(frame: pd.DataFrame, arm: str, dataset: str) -> pd.DataFrame:
-    runs = reported(frame)
-    return runs[(runs["arm"] == arm) & (runs["dataset"] == dataset) & (runs["status"] == "done")]
+def _of(frame: pd.DataFrame, arm: str, values: dict[str, Any]) -> pd.DataFrame:
+    return figures.at(reported(frame), {"arm": arm, "status": "done"} | values)
 
 
 @figure(
@@ -38,20 +44,20 @@ def _of(frame: pd.DataFrame, arm: str, dataset: str) -> pd.DataFrame:
     metric="psnr_middle",
 )
 def rate_distortion(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    names, styles = _trained_on(scale), figures.looks(scale)
-    drawing = Drawing(figsize=(3 * len(names) + 0.5, 6.8), layout="constrained")
-    panels = drawing.subplots(2, len(names), sharex=True, sharey="col", squeeze=False)
+    columns, styles = _trained_on(scale), figures.looks(scale)
+    drawing = Drawing(figsize=(3 * len(columns) + 0.5, 6.8), layout="constrained")
+    panels = drawing.subplots(2, len(columns), sharex=True, sharey="col", squeeze=False)
     for row, (bits, words) in zip(panels, _COUNTS.items(), strict=True):
-        for ax, dataset in zip(row, names, strict=True):
+        for ax, values in zip(row, columns.values(), strict=True):
             for arm in scale.arm_names:
-                _curve(ax, styles[arm], _of(frame, arm, dataset), bits, dataset)
+                _curve(ax, styles[arm], _of(frame, arm, values), bits, values["dataset"])
             for rate in RATES.values():
                 ax.axvline(rate, color="gray", linewidth=1, linestyle=":")
             ax.set_xscale("log")
             figures.ticks(ax.xaxis, [0.03, 0.1, 0.3, 1, 3, 10])
         row[0].set_ylabel(f"{words}\nPSNR (dB)")
-    for ax, dataset in zip(panels[0], names, strict=True):
-        ax.set_title(_TITLES[dataset])
+    for ax, title in zip(panels[0], columns, strict=True):
+        ax.set_title(title)
     drawing.supxlabel(_BPP, fontsize="medium")
     handles = [Line2D([], [], **styles[arm]) for arm in scale.arm_names]
     drawing.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -81,20 +87,20 @@ def _curve(ax: Axes, look: dict, runs: pd.DataFrame, bits: str, dataset: str) ->
     metric="psnr_middle",
 )
 def matrix(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    names, arms = _trained_on(scale), scale.arms
+    trained, arms = _trained_on(scale), scale.arms
     columns = min(3, len(arms))
     rows = -(-len(arms) // columns)
-    size = (3.1 * columns + 0.6, (0.75 + 0.5 * len(names)) * rows + 0.8)
+    size = (3.1 * columns + 0.6, (0.75 + 0.5 * len(trained)) * rows + 0.8)
     drawing = Drawing(figsize=size, layout="constrained")
     axes = drawing.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    values = {arm.name: _tested(frame, arm.name, names) for arm in arms}
+    values = {arm.name: _tested(frame, arm.name, list(trained.values())) for arm in arms}
     known = np.concatenate([each[np.isfinite(each)] for each in values.values()])
     limits = {"vmin": known.min(), "vmax": known.max()} if len(known) else {}
     for ax, arm in zip(axes.flat, arms, strict=False):
         _heat(ax, values[arm.name], limits)
         ax.set_title(fill(arm.label, 30))
         ax.set_xticks(range(len(IMAGES)), [fill(_TITLES[name], 8) for name in IMAGES])
-        ax.set_yticks(range(len(names)), [_TITLES[name] for name in names])
+        ax.set_yticks(range(len(trained)), list(trained))
     for ax in axes.flat[len(arms) :]:
         ax.set_visible(False)
     drawing.supxlabel("tested on", fontsize="medium")
@@ -102,8 +108,8 @@ def matrix(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
-def _tested(frame: pd.DataFrame, arm: str, names: list[str]) -> np.ndarray:
-    rows = [_of(frame, arm, dataset) for dataset in names]
+def _tested(frame: pd.DataFrame, arm: str, trained: list[dict]) -> np.ndarray:
+    rows = [_of(frame, arm, values) for values in trained]
     return np.array([[runs[f"psnr_on_{name}"].mean() for name in IMAGES] for runs in rows])
 
 
@@ -125,25 +131,25 @@ def _heat(ax: Axes, values: np.ndarray, limits: dict) -> None:
     seeds=1,
 )
 def pictures(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    names = _trained_on(scale)
-    drawing = Drawing(
-        figsize=(7.5, (0.55 * len(scale.arms) + 1) * len(names)), layout="constrained"
-    )
-    panels = drawing.subplots(len(names), 1, squeeze=False)[:, 0]
-    for ax, dataset in zip(panels, names, strict=True):
-        shown, labels = [], []
-        for arm in scale.arms:
-            runs = _of(frame, arm.name, dataset)
-            held = [r for r in runs.itertuples() if r.arrays and "pictures" in r.arrays]
-            for run in held[:1]:
-                original, decoded = run.arrays["pictures"]
-                if not shown:
-                    shown, labels = [original], ["original"]
-                shown.append(decoded)
-                labels.append(f"{arm.label}, {run.shown_bits:.2f}")
-        _strip(ax, shown, labels)
-        ax.set_title(_TITLES[dataset])
+    trained = _trained_on(scale)
+    size = 7.5, (0.55 * len(scale.arms) + 1) * len(trained)
+    drawing = Drawing(figsize=size, layout="constrained")
+    panels = drawing.subplots(len(trained), 1, squeeze=False)[:, 0]
+    for ax, (title, values) in zip(panels, trained.items(), strict=True):
+        found = {arm.label: _pictures(_of(frame, arm.name, values)) for arm in scale.arms}
+        held = {label: run for label, run in found.items() if run}
+        originals = [run.arrays["pictures"][0] for run in list(held.values())[:1]]
+        decoded = {
+            f"{n}, {run.shown_bits:.2f}": run.arrays["pictures"][1] for n, run in held.items()
+        }
+        _strip(ax, [*originals, *decoded.values()], ["original"] * len(originals) + list(decoded))
+        ax.set_title(title)
     return drawing
+
+
+def _pictures(runs: pd.DataFrame) -> Any:
+    """The first run that holds pictures, if any does."""
+    return next((r for r in runs.itertuples() if r.arrays and "pictures" in r.arrays), None)
 
 
 def _strip(ax: Axes, shown: list[np.ndarray], labels: list[str]) -> None:
