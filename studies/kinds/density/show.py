@@ -144,7 +144,7 @@ def samples(frame: pd.DataFrame, scale: Scale) -> Drawing:
     panels = drawing.subplots(rows, columns, squeeze=False).ravel()
     for ax, (place, images) in zip(panels, found.items(), strict=False):
         side = int(len(images) ** 0.5)
-        _mosaic(ax, images[: side**2].reshape(side, side, *images.shape[1:]))
+        figures.mosaic(ax, images[: side**2].reshape(side, side, *images.shape[1:]))
         ax.set_title(figures.place_label(place, scale) + _suffix(scale))
     for ax in panels[len(found) :]:
         ax.set_visible(False)
@@ -162,7 +162,7 @@ def latent_grid(frame: pd.DataFrame, scale: Scale) -> Drawing:
     ax = drawing.subplots()
     if grids := _arrays(frame, scale, "latent_grid"):
         # The first variable goes to the right and the second upward, like the axes of a plot.
-        _mosaic(ax, np.flip(np.swapaxes(next(iter(grids.values())), 0, 1), 0))
+        figures.mosaic(ax, np.flip(np.swapaxes(next(iter(grids.values())), 0, 1), 0))
     ax.set(xlabel="first latent variable, quantiles", ylabel="second latent variable, quantiles")
     return drawing
 
@@ -185,16 +185,6 @@ def _arrays(frame: pd.DataFrame, scale: Scale, name: str) -> dict[tuple, np.ndar
         if held:
             found[place] = held[0]
     return found
-
-
-def _mosaic(ax: Axes, images: np.ndarray) -> None:
-    """Images of shape (rows, columns, height, width, 1), or without the last axis, as one."""
-    rows, columns = images.shape[:2]
-    images = images.reshape(rows, columns, *images.shape[2:4])
-    joined = images.transpose(0, 2, 1, 3).reshape(rows * images.shape[2], -1)
-    ax.imshow(joined, cmap="gray_r", interpolation="nearest", vmin=0, vmax=255)
-    ax.set(xticks=[], yticks=[])
-    ax.grid(visible=False)
 
 
 class DensityShow(Show):
