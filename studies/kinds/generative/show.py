@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
 
 from studies.engine.scale import Scale
 from studies.kinds.generative import COVERED
@@ -83,7 +84,8 @@ def precision_recall(frame: pd.DataFrame, scale: Scale) -> Drawing:
         look = styles[place] | {"linestyle": "", "alpha": 0.7}
         ax.plot(100 * runs["precision"], 100 * runs["recall"], **look)
     ax.set(xlabel="precision (%)", ylabel="recall (%)", xlim=(0, 100), ylim=(0, 100))
-    ax.legend(**figures.BESIDE)
+    handles = [Line2D([], [], **look | {"linestyle": ""}) for look in styles.values()]
+    ax.legend(handles=handles, **figures.BESIDE)
     return drawing
 
 
@@ -106,7 +108,9 @@ def frechet_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
         ax.plot([values.median()] * 2, [y - 0.35, y + 0.35], color="black", linewidth=1)
     ax.set_yticks(range(len(places)), [figures.place_label(place, scale) for place in places])
     ax.set_ylim(len(places) - 0.5, -0.5)
-    ax.set(xlabel="Frechet distance", xscale="log")
+    ax.set_xlabel("Frechet distance")
+    if reported(frame)["frechet"].notna().any():
+        ax.set_xscale("log")
     return drawing
 
 
