@@ -58,7 +58,8 @@ def rate_distortion(frame: pd.DataFrame, scale: Scale) -> Drawing:
         row[0].set_ylabel(f"{words}\nPSNR (dB)")
     for ax, title in zip(panels[0], columns, strict=True):
         ax.set_title(title)
-    drawing.supxlabel(_BPP, fontsize="medium")
+    for ax in panels[-1]:
+        ax.set_xlabel(_BPP)
     handles = [Line2D([], [], **styles[arm]) for arm in scale.arm_names]
     drawing.legend(handles=handles, loc="outside lower center", ncols=2)
     return drawing
@@ -99,7 +100,8 @@ def matrix(frame: pd.DataFrame, scale: Scale) -> Drawing:
     for ax, arm in zip(axes.flat, arms, strict=False):
         _heat(ax, values[arm.name], limits)
         ax.set_title(fill(arm.label, 30))
-        ax.set_xticks(range(len(IMAGES)), [fill(_TITLES[name], 8) for name in IMAGES])
+        ax.set_xticks(range(len(IMAGES)), [n.replace("-", "-\n") for n in _TITLES.values()])
+        ax.tick_params(axis="x", labelsize="small")
         ax.set_yticks(range(len(trained)), list(trained))
     for ax in axes.flat[len(arms) :]:
         ax.set_visible(False)
@@ -132,7 +134,7 @@ def _heat(ax: Axes, values: np.ndarray, limits: dict) -> None:
 )
 def pictures(frame: pd.DataFrame, scale: Scale) -> Drawing:
     trained = _trained_on(scale)
-    size = 7.5, (0.55 * len(scale.arms) + 1) * len(trained)
+    size = 7.5, (0.36 * len(scale.arms) + 0.8) * len(trained) + 0.5
     drawing = Drawing(figsize=size, layout="constrained")
     panels = drawing.subplots(len(trained), 1, squeeze=False)[:, 0]
     for ax, (title, values) in zip(panels, trained.items(), strict=True):
@@ -142,7 +144,8 @@ def pictures(frame: pd.DataFrame, scale: Scale) -> Drawing:
         decoded = {
             f"{n}, {run.shown_bits:.2f}": run.arrays["pictures"][1] for n, run in held.items()
         }
-        _strip(ax, [*originals, *decoded.values()], ["original"] * len(originals) + list(decoded))
+        labels = [fill(label, 32) for label in decoded]
+        _strip(ax, [*originals, *decoded.values()], ["original"] * len(originals) + labels)
         ax.set_title(title)
     return drawing
 
