@@ -46,7 +46,7 @@ def code_curve(
     steps: np.ndarray,
     decode: Callable[[np.ndarray], np.ndarray],
     images: np.ndarray,
-    decoder: int = 0,
+    decoder: Callable[[int], int] = lambda used: 0,
 ) -> Curve:
     """The curve of codes (n, units) that are quantized in steps and coded by zlib.
 
@@ -55,7 +55,8 @@ def code_curve(
         steps: Widths of the steps (qualities, units).
         decode: From quantized codes to images.
         images: The images.
-        decoder: Bytes of the decoder, which are shared by all images.
+        decoder: Bytes of the decoder, which all images share, if so many units are used: at
+            coarse qualities, many units are 0 for every image.
     """
     return _curve(images, (_quantized(codes, step, decode, decoder) for step in steps))
 
@@ -151,11 +152,11 @@ def _deflated(content: bytes, strategy: int) -> int:
 
 
 def _quantized(
-    codes: np.ndarray, step: np.ndarray, decode: Callable, decoder: int
+    codes: np.ndarray, step: np.ndarray, decode: Callable, decoder: Callable[[int], int]
 ) -> tuple[int, int, np.ndarray]:
     symbols = np.clip(np.rint(codes / step), -127, 127).astype("int8")
     # A unit's symbols stand together, since they are alike. A unit of zeros costs a bit.
     used = symbols.any(axis=0)
     content = np.packbits(used).tobytes() + symbols[:, used].T.tobytes()
     coded = 1 + min(_deflated(content, strategy) for strategy in _STRATEGIES)
-    return coded, coded + decoder, np.clip(decode(symbols * step), 0, 1)
+    return coded, coded + decoder(int(used.sum())), np.clip(decode(symbols * step), 0, 1)

@@ -162,7 +162,7 @@ def _of_autoencoder(trial, data: Dataset, load: Load, deep: DeepAutoencoder) -> 
     curves, more = {}, {"decoder": size}
     for name, images in _tests(trial, load):
         codes = deep.encode(images.reshape(-1, *shape).astype("float32"))
-        curves[name] = code_curve(codes, steps, decode, images, size)
+        curves[name] = code_curve(codes, steps, decode, images, lambda used: size)
         if name == trial.dataset:
             more["squared_error"] = _squared_error(np.clip(decode(codes), 0, 1), images)
     return curves, more
@@ -173,11 +173,15 @@ def _of_components(trial, data: Dataset, load: Load) -> tuple[Curves, dict]:
     x = data.train[0].reshape(len(data.train[0]), -1).astype("float64")
     mean = x.mean(axis=0)
     _, axes = np.linalg.eigh(np.cov(x.T))
-    size = _BYTES * (axes.size + mean.size)
+
+    def size(used: int) -> int:
+        """Of the components that are used, and of the mean."""
+        return _BYTES * (used + 1) * mean.size
+
     steps = np.multiply.outer(STEPS, np.ones(len(axes)))
     # As many components as an autoencoder has units of its code.
     few = axes[:, -trial.code :]
-    curves, more = {}, {"decoder": size}
+    curves, more = {}, {"decoder": size(len(axes))}
     for name, images in _tests(trial, load):
         flat = images.reshape(len(images), -1) - mean
 
