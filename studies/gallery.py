@@ -1,10 +1,12 @@
 """When does pretraining pay? Comparisons on common data: `python -m studies.gallery all`.
 
-Without an argument, the pages are made of the records again, without training.
+Without an argument, the pages are made of the records again, without training. The data need
+scikit-learn, and a folder with Fashion-MNIST and Covertype (`--data-folder`) where Keras cannot
+download these.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +124,7 @@ EXAMPLES = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Make the comparisons that are named, and write the pages of all that have been made."""
     parser = argparse.ArgumentParser(prog="python -m studies.gallery", description=__doc__)
     parser.add_argument(
@@ -130,7 +132,7 @@ def main() -> None:
     )
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--data-folder", type=Path, help="where Fashion-MNIST and Covertype lie")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     named = list(EXAMPLES) if args.examples == ["all"] else args.examples
     if unknown := set(named) - set(EXAMPLES):
         parser.error(f"expected any of {', '.join(EXAMPLES)}. Received: {', '.join(unknown)}")

@@ -17,6 +17,7 @@ import pytest
 
 import studies
 from pretrain import DenoisingAutoencoder, Masking, datasets, networks
+from studies import gallery
 from studies.commands import main
 from studies.comparison import arms as ways
 from studies.comparison import budget, call, data, survey, verdict
@@ -489,3 +490,33 @@ def test_the_driver_of_a_comparison_imports_no_keras(files):
     root = str(Path(studies.__file__).parents[1])
     found = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": root})
     assert found.returncode == 0
+
+
+# The gallery
+
+
+@pytest.mark.slow
+def test_the_gallery_is_made_of_records(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn")
+    settings = {"seeds": 3, "epochs": 2, "pretraining_epochs": 1, "selection_seeds": 1}
+    grids = {"learning_rates": (0.003,), "pretraining_rates": (0.003,)}
+    example = replace(gallery.EXAMPLES["wine"], settings=settings | grids)
+    monkeypatch.setattr(gallery, "EXAMPLES", {"wine": example})
+    page = tmp_path / "gallery.md"
+    gallery.main(["all", "--results", str(tmp_path)])
+    made = page.read_text()
+    sentence = next(line for line in made.splitlines() if line.startswith("Denoising"))
+    assert sentence in capsys.readouterr().out and "3 pairs" in sentence
+    (link,) = re.findall(r"\]\(([^)]*README.md)\)", made)
+    (tmp_path / link).unlink()
+    page.unlink()
+    # Without an argument, nothing is trained.
+    monkeypatch.setattr(studies, "compare", None)
+    gallery.main(["--results", str(tmp_path)])
+    assert page.read_text() == made and (tmp_path / link).exists()
+
+
+def test_an_example_that_the_gallery_lacks_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        gallery.main(["iris"])
+    assert "Received: iris" in capsys.readouterr().err
