@@ -67,7 +67,7 @@ def _convolutions() -> list:
     import keras
 
     kl = keras.layers
-    hidden = [kl.Conv2D(n, 3, strides=2, padding="same", activation="relu") for n in (16, 32)]
+    hidden = [kl.Conv2D(n, 3, strides=2, padding="same", activation="relu") for n in (8, 16)]
     return [kl.Input((28, 28, 1)), *hidden, kl.Flatten(), kl.Dense(10)]
 
 
@@ -115,10 +115,10 @@ EXAMPLES = {
         {"train_size": 2_000, "validation_size": 1_000, "test_size": 10_000},
     ),
     "fashion_mnist": Example(
-        "A small convolutional network on 2,000 images of Fashion-MNIST",
+        "A small convolutional network on 1,000 images of Fashion-MNIST",
         _convolutions,
         lambda: "fashion_mnist",
-        {"train_size": 2_000, "validation_size": 1_000, "test_size": 2_000},
+        {"train_size": 1_000, "validation_size": 500, "test_size": 1_000},
     ),
     "rows": Example("Two LSTM layers on the rows of handwritten digits", _recurrent, _rows),
 }
