@@ -102,6 +102,8 @@ def convnet(
     depth: int = 4,
     filters: int | Sequence[int] = 32,
     kernel_size: int = 3,
+    pooling: Sequence[int] | None = None,
+    global_pooling: bool = True,
     activation: str | Callable | None = "relu",
     normalization: str | None = None,
     shortcut: str | None = None,
@@ -113,11 +115,12 @@ def convnet(
 ) -> keras.Model:
     """Build a convolutional network.
 
-    The convolutions have stride 1 and keep the image's size. A 2x2 max pooling follows every second
-    convolution as long as the image is at least 4 pixels high and wide. Global average pooling and
-    a Dense classifier follow the last convolution. The output is logits: compile the model with
-    `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`. Layer i's initial weights depend
-    on `seed` and i alone, so layers 1..d are the same in a deeper and a shallower network.
+    The convolutions have stride 1 and keep the image's size. By default, a 2x2 max pooling follows
+    every second convolution as long as the image is at least 4 pixels high and wide, and global
+    average pooling and a Dense classifier follow the last convolution. The output is logits:
+    compile the model with `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`. Layer i's
+    initial weights depend on `seed` and i alone, so layers 1..d are the same in a deeper and a
+    shallower network.
 
     Example:
 
@@ -132,6 +135,10 @@ def convnet(
         depth: Number of convolutions, at least 1.
         filters: Channels of the convolutions, or one number per layer.
         kernel_size: Height and width of the kernels in pixels.
+        pooling: Numbers of the convolutions that a 2x2 max pooling follows, from 1 on. Numbers
+            above `depth` have no effect, so that networks of all depths can have the same pooling.
+        global_pooling: Whether the classifier reads the mean of each channel. If not, it reads all
+            pixels of all channels, as in the networks of LeCun et al. (1998).
         normalization: As in `mlp`; layer normalization is over the channels.
         shortcut: As in `mlp`, with convolutions in the place of matrices.
         activation, initializer, head_initializer, kernel_regularizer, dropout, seed: As in `mlp`.
@@ -147,6 +154,7 @@ def convnet(
     """
     _check_shape(input_shape, rank=3)
     positive("kernel_size", kernel_size)
+    _check_pooling(pooling)
     widths = _widths("filters", filters, depth, shortcut)
     channels_last = {"data_format": "channels_last"}
     project = partial(layers.Conv2D, kernel_size=kernel_size, padding="same", **channels_last)
@@ -158,10 +166,13 @@ def convnet(
     inputs = hidden = keras.Input(tuple(input_shape))
     for layer, width in enumerate(widths, start=1):
         hidden = stack.layer(hidden, layer, width)
-        if layer % 2 == 0 and min(hidden.shape[1:3]) >= 4:
-            pooling = layers.MaxPooling2D(2, **channels_last, name=f"pooling_{layer}")
-            hidden = pooling(hidden)
-    hidden = layers.GlobalAveragePooling2D(**channels_last, name="global_pooling")(hidden)
+        alternating = layer % 2 == 0 and min(hidden.shape[1:3]) >= 4
+        if alternating if pooling is None else layer in pooling:
+            hidden = layers.MaxPooling2D(2, **channels_last, name=f"pooling_{layer}")(hidden)
+    if global_pooling:
+        hidden = layers.GlobalAveragePooling2D(**channels_last, name="global_pooling")(hidden)
+    else:
+        hidden = layers.Flatten(name="flatten")(hidden)
     return keras.Model(inputs, stack.head(hidden, classes, head_initializer), name="convnet")
 
 
@@ -299,6 +310,15 @@ def _widths(name: str, value: int | Sequence[int], depth: int, shortcut: str | N
             f"layer's input to its output. Received: {name}={value!r}"
         )
     return widths
+
+
+def _check_pooling(pooling: Any) -> None:
+    listed = isinstance(pooling, Sequence) and not isinstance(pooling, str)
+    if pooling is not None and not (listed and all(map(is_count, pooling))):
+        raise ValueError(
+            "`pooling` must hold numbers of convolutions, from 1 on, or be None. "
+            f"Received: pooling={pooling!r}"
+        )
 
 
 def _check_shape(input_shape: Any, rank: int | None = None) -> None:

@@ -239,6 +239,14 @@ def test_pools_after_every_second_layer_while_the_image_is_large(shape, depth, s
     assert [model.get_layer(name).output.shape[1] for name in pools] == sizes
 
 
+def test_the_caller_chooses_where_pooling_stands_and_what_the_classifier_reads():
+    model = convnet((12, 8, 1), depth=3, filters=2, pooling=(1, 2, 5), global_pooling=False)
+    assert named(model, "pooling") == ["pooling_1", "pooling_2"]
+    assert named(model, "global") == []
+    assert model.get_layer("head").kernel.shape == (3 * 2 * 2, 10)
+    assert named(convnet((8, 8, 1), pooling=()), "pooling") == []
+
+
 def test_images_are_flattened_and_vectors_are_not():
     assert named(mlp((4, 5, 3)), "flatten") == ["flatten"]
     assert mlp((4, 5, 3)).get_layer("hidden_1").kernel.shape == (60, 200)

@@ -137,6 +137,7 @@ RECIPES = [
     {"schedule": "cosine"},
     {"noise": "masking"},
     {"noise": "dropout"},
+    {"noise": "shifts"},
     {"optimizer": "momentum"},
     {"optimizer": "adamw"},
 ]
@@ -167,7 +168,7 @@ def test_a_schedule_ends_near_zero_and_the_first_epoch_has_the_whole_rate():
 
 
 def test_masking_sets_inputs_to_zero_and_leaves_the_others():
-    masking = train_module._InputMasking(0.25, seed=0)
+    masking = train_module._Masking(seed=0)
     masked = keras.ops.convert_to_numpy(masking(np.ones((50, 400)), training=True))
     assert set(np.unique(masked)) == {0, 1}
     assert abs((masked == 0).mean() - 0.25) < 0.02

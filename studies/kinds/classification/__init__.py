@@ -10,6 +10,7 @@ from typing import Any
 from studies.arms import Arm
 from studies.engine.scale import Scale
 from studies.engine.trial import Cell, Trial
+from studies.kinds.classification.layers import CONVOLUTIONAL, DENSE, codes, image, projections
 from studies.kinds.kind import NETWORK_FIELDS, Kind, Metric
 
 # The deepest plain network that was ever trained (Xiao et al. 2018).
@@ -19,6 +20,8 @@ NUMBERS = 1
 # A net that names the same class for every image can be lucky, if that class is frequent: a run is
 # at chance unless it beats chance by more than this margin, or a tenth of chance that rarely errs.
 CHANCE_MARGIN = 0.05
+# Where few images have labels, an epoch of training repeats them until it has as many examples.
+LEAST_EPOCH = 2_000
 
 # Training NLLs in nats at which validation NLLs are compared: nets that learn pass by them slowly.
 LEVELS = (0.1, 0.03)
@@ -55,19 +58,29 @@ class ClassificationTrial(Trial):
             along half a cosine, to nearly 0 in the last epoch (Loshchilov and Hutter 2016).
         noise: What training with labels does to the net: `"none"`; `"masking"` sets a quarter of
             the inputs to 0, as denoising pretraining does; `"dropout"` drops a quarter of the units
-            of every hidden layer.
+            of every hidden layer; `"shifts"` moves every image by up to 2 pixels, up or down and to
+            the left or to the right.
         optimizer: The optimizer of training with labels; empty for that of the arm.
         top_width: Units of the last hidden layer; 0 for as many as in every hidden layer.
+        network: `"dense"`; or `"convolutional"`, whose hidden layers are convolutions of 3 x 3
+            pixels, with a max pooling of 2 x 2 pixels behind the first and behind the second.
+        filters: Filters of every convolution.
+        labeled: How many of the training images have labels, the first; 0 for all of them.
+            Pretraining sees all training images. An epoch of training with labels repeats the
+            labeled images until it has at least 2,000 examples.
     """
 
     schedule: str = "constant"
     noise: str = "none"
     optimizer: str = ""
     top_width: int = 0
+    network: str = DENSE
+    filters: int = 8
+    labeled: int = 0
 
 
 class Classification(Kind):
-    """Supervised training of an MLP, or of the network that an arm builds, pretrained or not.
+    """Supervised training of a dense or convolutional net, or of one that an arm builds.
 
     Attributes:
         choices: What the fields of a trial that are words can be.
@@ -75,12 +88,18 @@ class Classification(Kind):
 
     name = "classification"
     trial = ClassificationTrial
-    choices = {"schedule": ("constant", "cosine"), "noise": ("none", "masking", "dropout")}
+    choices = {
+        "schedule": ("constant", "cosine"),
+        "noise": ("none", "masking", "dropout", "shifts"),
+        "network": (DENSE, CONVOLUTIONAL),
+    }
     arm_fields = NETWORK_FIELDS
     labels = {
         "depth": "depth (hidden layers)",
         "width": "units per layer",
         "top_width": "units of the last layer",
+        "filters": "filters per convolution",
+        "labeled": "training images with labels",
         "sigmoid": "sigmoid units",
         "relu": "rectified linear units",
     }
@@ -167,6 +186,7 @@ class Classification(Kind):
                     f"Expected {axis} among {', '.join(choices)}. "
                     f"Received: {axis}={sorted(unknown)}"
                 )
+        self._check_examples(scale)
         for arm in scale.arms:
             if arm.noise not in self.choices["noise"]:
                 raise ValueError(
@@ -196,6 +216,21 @@ class Classification(Kind):
                     f"Received: {depths}"
                 )
 
+    def _check_examples(self, scale: Scale) -> None:
+        least = min(scale.axes.get("train_size", (scale.train_size,)))
+        if (most := max(scale.axes.get("labeled", (0,)))) > least:
+            raise ValueError(
+                f"Expected at most {least} images with labels, which is the number of training "
+                f"images. Received: labeled={most}"
+            )
+        sets = scale.axes.get("dataset", (scale.dataset,))
+        flat = [each for each in sets if not image(scale.shape(each)[0])]
+        if CONVOLUTIONAL in scale.axes.get("network", ()) and flat:
+            raise ValueError(
+                "A convolutional network needs square images, gray or in color. "
+                f"Received: dataset={flat[0]!r}"
+            )
+
     def stack(self, scale: Scale, arm: Arm, trial: Trial) -> Trial | None:
         if not arm.objective:
             return None
@@ -204,14 +239,10 @@ class Classification(Kind):
         # last layer of each depth has a width of its own.
         depth = trial.depth if trial.top_width else max(depths)
         # What training with labels varies, pretraining does not know.
-        later = {name: getattr(self.trial, name) for name in ("schedule", "noise", "optimizer")}
+        names = ("schedule", "noise", "optimizer", "labeled")
+        later = {name: getattr(self.trial, name) for name in names}
         epochs = scale.pretraining_epochs
         return replace(trial, role="pretraining", depth=depth, epochs=epochs, **later)
-
-
-def widths(trial: Trial) -> list[int]:
-    """Units of each hidden layer; a trial of another kind has none of its own in the last layer."""
-    return [trial.width] * (trial.depth - 1) + [getattr(trial, "top_width", 0) or trial.width]
 
 
 # Analytic cost: 2 FLOPs per multiply-add, training 3 times the forward pass.
@@ -225,16 +256,15 @@ def layer_flops(trial: Trial, arm: Arm, features: int) -> list[int]:
     if arm.flops:
         return list(arm.flops[:-1])
     gate = arm.shortcut == "highway"
-    units = widths(trial)
-    sizes = zip([features, *units[:-1]], units, strict=True)
-    return [2 * n * m * (2 if gate and i else 1) for i, (n, m) in enumerate(sizes)]
+    return [n * (2 if gate and i else 1) for i, n in enumerate(projections(trial, features))]
 
 
 def finetuning_flops(trial: Trial, arm: Arm, epochs: int, features: int, classes: int) -> int:
     """FLOPs of `epochs` epochs of supervised training."""
-    output = arm.flops[-1] if arm.flops else 2 * widths(trial)[-1] * classes
+    output = arm.flops[-1] if arm.flops else 2 * codes(trial, features)[-1] * classes
     forward = sum(layer_flops(trial, arm, features)) + output
-    return 3 * forward * examples(trial) * epochs
+    labeled, times = labels_of(trial)
+    return 3 * forward * examples(replace(trial, train_size=labeled * times)) * epochs
 
 
 def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int:
@@ -247,7 +277,7 @@ def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int
     # A decoder mirrors its layer, and the head of a supervised stage reads the layer's output.
     objective = arm.source.objective
     classes = objective.get("classes", 0) if isinstance(objective, dict) else 0
-    heads = [2 * n * classes for n in widths(trial)[: len(forward)]]
+    heads = [2 * n * classes for n in codes(trial, features)[: len(forward)]]
     companions = sum(heads if classes else forward)
     seen = replace(trial, train_size=trial.train_size + trial.unlabeled)
     codes = sum(forward) * seen.train_size
@@ -260,6 +290,13 @@ def equal_cost_epochs(
     """Epochs of `trial` that cost as much as `epochs` epochs of pretraining an arm's layers."""
     pretraining = pretraining_flops(trial, pretrained, epochs, features)
     return math.ceil(pretraining / finetuning_flops(trial, arm, 1, features, classes))
+
+
+def labels_of(trial: Trial) -> tuple[int, int]:
+    """How many training images have labels, and how often an epoch shows each of them."""
+    labeled = getattr(trial, "labeled", 0)
+    times = math.ceil(LEAST_EPOCH / labeled) if labeled else 1
+    return labeled or trial.train_size, times
 
 
 def examples(trial: Trial) -> int:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 
 from studies.engine.scale import Scale
+from studies.kinds.classification.layers import CONVOLUTIONAL
 from studies.report import figures as common
 from studies.report.figures import figure
 from studies.report.frame import by_place, reported
@@ -145,6 +146,53 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
     _flops_axis(common.shared(panels))
     _percent_axis(common.shared(panels), selection["validation_error"])
     return drawing
+
+
+@figure(
+    "Filters of the first convolution",
+    "The filters after training, of the first seed. Gray is 0, black and white are the least and "
+    "the greatest of a filter's weights of either sign. A panel is missing where there is no "
+    "convolution.",
+    needs=lambda scale: CONVOLUTIONAL in scale.axes.get("network", ()),
+    seeds=1,
+)
+def filters(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    names, combinations = scale.arm_names, scale.combinations
+    drawing = Drawing(figsize=(7.5, 0.9 * len(names) + 0.6), layout="constrained")
+    panels = drawing.subplots(len(names), len(combinations), squeeze=False)
+    found = _filters(frame, scale)
+    for row, name in zip(panels, names, strict=True):
+        for ax, values in zip(row, combinations, strict=True):
+            if kept := found.get((name, *values.values())):
+                common.mosaic(ax, _framed(kept[0]))
+            else:
+                ax.set_axis_off()
+        row[0].set_axis_on()
+        row[0].set(xticks=[], yticks=[])
+        label = fill(scale.arm(name).label, 18)
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+    for ax, values in zip(panels[0], combinations, strict=True):
+        varied = {axis: value for axis, value in values.items() if axis in scale.varied}
+        ax.set_title(common.combination_label(varied))
+    return drawing
+
+
+def _filters(frame: pd.DataFrame, scale: Scale) -> dict[tuple, list[np.ndarray]]:
+    """The filters that are kept, by place."""
+    return {
+        place: [each["filters"] for each in runs["arrays"] if each and "filters" in each]
+        for place, runs in common.filled(reported(frame), scale)
+        if "arrays" in runs
+    }
+
+
+def _framed(filters: np.ndarray) -> np.ndarray:
+    """Filters of shape `(n, height, width, channels)` as two rows of gray images with a margin."""
+    means = filters.astype("float64").mean(axis=-1)
+    greatest = np.abs(means).max(axis=(1, 2), keepdims=True)
+    gray = 127.5 * (1 - means / np.where(greatest > 0, greatest, 1))
+    padded = np.pad(gray, [(0, len(gray) % 2), (1, 1), (1, 1)], constant_values=np.nan)
+    return padded.reshape(2, -1, *padded.shape[1:])
 
 
 def against_axis(

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 
 from studies.engine.scale import Scale
+from studies.kinds.classification import LEAST_EPOCH
 from studies.kinds.classification import figures as draw
 from studies.kinds.classification.correctness import unpacked
+from studies.kinds.classification.layers import CONVOLUTIONAL, DENSE, KERNEL
 from studies.report import fairness, statistics, tables
 from studies.report.figures import combination_label, told
 from studies.report.forest import forest
@@ -30,6 +32,7 @@ class ClassificationShow(Show):
         draw.error_against_cost,
         draw.rate_sensitivity,
         draw.tuning_budget,
+        draw.filters,
     )
     columns = (
         "*error %*: the error at the epoch of the lowest validation error; *last epoch %*: the "
@@ -80,12 +83,10 @@ class ClassificationShow(Show):
             {"sgd": "plain SGD"}.get(a.optimizer, a.optimizer.capitalize()) for a in scale.arms
         ]
         optimizers = " or ".join(dict.fromkeys(names))
-        # A study that varies no depth says nothing of it, and then has the depth of its trials.
-        depth = told(scale, "depth") if "depth" in scale.axes else scale.kind.trial.depth
         return (
-            f"Networks: {depth} hidden layers of {told(scale, 'width')} units. Training: "
+            f"Networks: {_network_words(scale)}. Training: "
             f"{told(scale, 'epochs')} epochs of {optimizers}, batches of "
-            f"{told(scale, 'batch_size')}.{pretraining_words(scale)}"
+            f"{told(scale, 'batch_size')}.{_label_words(scale)}{pretraining_words(scale)}"
         )
 
     def caveats(self, table: pd.DataFrame, scale: Scale) -> list[str]:
@@ -146,6 +147,31 @@ def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
         "trains": _trains(cell, scale),
         "flops": runs["flops"].mean(),
     }
+
+
+def _network_words(scale: Scale) -> str:
+    # A study that does not vary a field of its trials says nothing of it: they have the default.
+    depth, filters = (
+        told(scale, name) if name in scale.axes else getattr(scale.kind.trial, name)
+        for name in ("depth", "filters")
+    )
+    words = {
+        DENSE: f"{depth} hidden layers of {told(scale, 'width')} units",
+        CONVOLUTIONAL: f"{depth} convolutions of {filters} filters of {KERNEL} x {KERNEL} pixels, "
+        "with a max pooling of 2 x 2 pixels behind the first and behind the second",
+    }
+    return ", or ".join(words[each] for each in scale.axes.get("network", (DENSE,)))
+
+
+def _label_words(scale: Scale) -> str:
+    """How nets are trained with few labels, as sentences; empty if all images have labels."""
+    if "labeled" not in scale.axes:
+        return ""
+    return (
+        f" Of the training images, {told(scale, 'labeled')} have labels, and pretraining sees all "
+        f"of them. An epoch repeats few labeled images until it has {LEAST_EPOCH:,} examples, so "
+        "that nets make as many updates with few labels as with more."
+    )
 
 
 def _both(errors: pd.Series, controls: pd.Series) -> tuple:

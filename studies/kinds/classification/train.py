@@ -33,8 +33,9 @@ from pretrain.report import Report
 from pretrain.seeds import derive
 from studies.arms import Arm, functions
 from studies.engine.trial import Cell, Trial
-from studies.kinds.classification import finetuning_flops, pretraining_flops, widths
+from studies.kinds.classification import finetuning_flops, labels_of, pretraining_flops
 from studies.kinds.classification.correctness import packed
+from studies.kinds.classification.layers import KERNEL, POOLED, is_convolutional, widths
 from studies.kinds.classification.prediction import Prediction, prediction
 
 # The curves whose values at the best epoch are results.
@@ -45,6 +46,8 @@ _COSTS = ("pretraining_flops", "finetuning_flops", "flops")
 _OPTIMIZERS = {"momentum": {"class_name": "SGD", "config": {"momentum": 0.9}}}
 # The share of inputs or units that noise sets to 0: as much as denoising pretraining masks.
 _NOISE = 0.25
+# How far the noise that shifts images moves an image, in pixels.
+_SHIFT = 2
 # Penalty of the linear probe, for each example.
 _RIDGE = 1e-3
 # Examples that layer-sequential unit-variance initialization measures variances on.
@@ -73,7 +76,7 @@ def train(cell: Cell, cache: Path, load: Load, watch: Watch = lambda *_: {}) -> 
 def build(trial: Trial, arm: Arm, data: Dataset, dropout: float = 0.0) -> keras.Model:
     """Build the network of an arm, of which a density model uses the hidden layers."""
     own = functions(arm)
-    build = partial(_built, own["build"]) if arm.build else partial(_mlp, arm, dropout)
+    build = partial(_built, own["build"]) if arm.build else partial(_network, arm, dropout)
     model = build(trial, data)
     if arm.initializer == "lsuv":
         lsuv(model, data.train[0][:_LSUV], seed=trial.seed)
@@ -91,13 +94,12 @@ def _built(function: Callable, trial: Trial, data: Dataset) -> keras.Model:
     return function(trial.seed) if parameters else function()
 
 
-def _mlp(arm: Arm, dropout: float, trial: Trial, data: Dataset) -> keras.Model:
+def _network(arm: Arm, dropout: float, trial: Trial, data: Dataset) -> keras.Model:
     by_data = arm.initializer == "lsuv"
-    return networks.mlp(
+    return _architecture(trial)(
         data.train[0].shape[1:],
         data.classes,
         depth=trial.depth,
-        units=widths(trial),
         activation=arm.activation,
         normalization=arm.normalization,
         shortcut=arm.shortcut,
@@ -109,26 +111,70 @@ def _mlp(arm: Arm, dropout: float, trial: Trial, data: Dataset) -> keras.Model:
     )
 
 
-class _InputMasking(keras.layers.Layer):
-    """Sets a share of the inputs to 0 in training, and does not scale up the others.
+def _architecture(trial: Trial) -> Callable[..., keras.Model]:
+    if not is_convolutional(trial):
+        return partial(networks.mlp, units=widths(trial))
+    return partial(
+        networks.convnet,
+        filters=trial.filters,
+        kernel_size=KERNEL,
+        pooling=POOLED,
+        global_pooling=False,
+    )
+
+
+class _InputNoise(keras.layers.Layer):
+    """Changes the inputs at random in training, by a function of the inputs and a seed.
 
     The random numbers are those of denoising pretraining. With Keras's own, which are slow for many
     inputs within a compiled loop, an epoch of a small net takes some ten times as long.
     """
 
-    def __init__(self, rate: float, seed: int, **kwargs: Any) -> None:
+    def __init__(self, seed: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.rate, self.seed = rate, seed
+        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def get_config(self) -> dict:
-        return super().get_config() | {"rate": self.rate, "seed": self.seed}
+        return super().get_config() | {"seed": self.seed}
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        if not training:
-            return inputs
-        kept = uniform(tuple(inputs.shape), self.seed_generator.next()) >= self.rate
+        return self.changed(inputs, self.seed_generator.next()) if training else inputs
+
+    def changed(self, inputs: Any, seed: Any) -> Any:
+        raise NotImplementedError
+
+
+class _Masking(_InputNoise):
+    """Sets a share of the inputs to 0, and does not scale up the others."""
+
+    def changed(self, inputs: Any, seed: Any) -> Any:
+        kept = uniform(tuple(inputs.shape), seed) >= _NOISE
         return inputs * keras.ops.cast(kept, inputs.dtype)
+
+
+class _Shifts(_InputNoise):
+    """Moves each image by whole pixels, up to `_SHIFT` along each axis; zeros fill the margin."""
+
+    def changed(self, inputs: Any, seed: Any) -> Any:
+        places = keras.ops.floor(uniform((2, inputs.shape[0]), seed) * (2 * _SHIFT + 1))
+        return _shifted(_shifted(inputs, places[0], axis=1), places[1], axis=2)
+
+
+def _shifted(images: Any, places: Any, axis: int) -> Any:
+    """Cut images out of their padded images, each at a place of its own along an axis."""
+    margins = [(_SHIFT, _SHIFT) if i == axis else (0, 0) for i in range(len(images.shape))]
+    padded, size = keras.ops.pad(images, margins), images.shape[axis]
+    total = 0
+    # A sum over the few places: to gather pixels is slow within a compiled loop.
+    for place in range(2 * _SHIFT + 1):
+        window = (slice(None),) * axis + (slice(place, place + size),)
+        chosen = keras.ops.cast(places == place, images.dtype)
+        total += padded[window] * keras.ops.reshape(chosen, (-1,) + (1,) * (len(images.shape) - 1))
+    return total
+
+
+_INPUT_NOISE = {"masking": _Masking, "shifts": _Shifts}
 
 
 def _started(trial: Trial, arm: Arm, data: Dataset, stack: Stack) -> keras.Model:
@@ -140,10 +186,10 @@ def _started(trial: Trial, arm: Arm, data: Dataset, stack: Stack) -> keras.Model
         initializers.histogram(model, pretrained, seed=trial.seed)
     else:
         _fill(model, stack, arm.pretrained_layers)
-    if trial.noise != "masking":
+    if trial.noise not in _INPUT_NOISE:
         return model
-    masking = _InputMasking(_NOISE, seed=derive("masking", trial.seed), name="masking")
-    return keras.Sequential([keras.Input(model.input_shape[1:]), masking, model])
+    noise = _INPUT_NOISE[trial.noise](derive(trial.noise, trial.seed), name=trial.noise)
+    return keras.Sequential([keras.Input(model.input_shape[1:]), noise, model])
 
 
 def _optimizer(name: str) -> keras.optimizers.Optimizer:
@@ -275,8 +321,17 @@ def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
             features,
             data.classes,
         )
+        | _filters(trial, population.member(i))
         for i, (trial, data) in enumerate(zip(cell.trials, sets, strict=True))
     ]
+
+
+def _filters(trial: Trial, model: keras.Model) -> dict:
+    """The filters of the first convolution of a trained net, which are kept of the first seed."""
+    if not (is_convolutional(trial) and trial.role == "report" and trial.seed == 0):
+        return {}
+    kernel = keras.ops.convert_to_numpy(model.trainable_variables[0])
+    return {"arrays": {"filters": np.moveaxis(kernel, -1, 0).astype("float16")}}
 
 
 def _train(
@@ -298,7 +353,7 @@ def _train(
     note(0)
     held_out = _columns([data.validation for data in sets])
     for epoch in population.epochs(
-        *_columns([data.train for data in sets]),
+        *_columns([_labeled(first, data) for data in sets]),
         epochs=first.epochs,
         batch_size=first.batch_size,
         optimizer=_optimizer(first.optimizer or cell.arm.optimizer),
@@ -327,6 +382,14 @@ def _train(
 
 def _cosine(epochs: int, epoch: int, rate: float) -> float:
     return rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def _labeled(trial: Trial, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The examples of an epoch of training with labels."""
+    if not trial.labeled:
+        return data.train
+    labeled, times = labels_of(trial)
+    return tuple(np.concatenate([array[:labeled]] * times) for array in data.train)
 
 
 def _columns(sets: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list, list]:
