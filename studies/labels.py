@@ -6,8 +6,8 @@ labels? Do better initial weights, batch normalization, noise in training or shi
 same?
 
 Expected: the gain of pretraining is large with few labels and shrinks as labels grow; with labels
-for all images, it is gone, and shifted images gain more (Masci et al. 2011; Paine et al. 2014). He's
-start makes the gain smaller, and leaves some of it with few labels.
+for all images, it is gone, and shifted images gain more (Masci et al. 2011; Paine et al. 2014).
+With He's start, some of the gain remains with few labels.
 
 Refuted if: the gain does not depend on the number of labels, or nets with 100 labels gain nothing
 at equal cost.
@@ -123,7 +123,7 @@ CLAIMS = (
             f"Pretraining helps {network} nets with few labels; its gain shrinks as labels grow, "
             "and is gone if all images have labels.",
             "Paine et al. 2014, of convolutional nets",
-            f"he_denoising is below he with 100 labels; its gain on he is less with 5,000 labels "
+            "he_denoising is below he with 100 labels; its gain on he is less with 5,000 labels "
             "than with 100, and less than 0.25 points with 5,000.",
             (
                 _by("he_denoising", "he", network, _FEWEST),
@@ -205,10 +205,10 @@ FIGURES = ("gain_against_{axis}", "error_against_{axis}", "error_over_seeds", "r
 DEVIATIONS = (
     "Rates and epochs are chosen on 1,000 validation images with labels, at every number of "
     "training labels. Somebody with 100 labels has no such images.",
-    "The first of the training images have labels; classes are as frequent among them as chance "
-    "makes them.",
-    "Masci et al. and Paine et al. train nets with 96 to 250 filters, Paine et al. on color images. "
-    "Convolutional nets here have 8 filters of 3 x 3 pixels in each of 3 convolutions.",
+    "The first of the training images have labels. How many images of a class are among them is "
+    "left to chance.",
+    "Masci et al. and Paine et al. train nets with 96 to 250 filters, Paine et al. on color "
+    "images. Convolutional nets here have 8 filters of 3 x 3 pixels in each of 3 convolutions.",
     "The pretraining rate is chosen with 1,000 labels and serves all numbers of labels.",
     "Pseudo-labels (Lee 2013) are not compared.",
 )

@@ -10,7 +10,7 @@ from typing import Any
 from studies.arms import Arm
 from studies.engine.scale import Scale
 from studies.engine.trial import Cell, Trial
-from studies.kinds.classification.layers import CONVOLUTIONAL, DENSE, codes, image, projections
+from studies.kinds.classification.layers import CONVOLUTIONAL, DENSE, code_sizes, image, projections
 from studies.kinds.kind import NETWORK_FIELDS, Kind, Metric
 
 # The deepest plain network that was ever trained (Xiao et al. 2018).
@@ -261,7 +261,7 @@ def layer_flops(trial: Trial, arm: Arm, features: int) -> list[int]:
 
 def finetuning_flops(trial: Trial, arm: Arm, epochs: int, features: int, classes: int) -> int:
     """FLOPs of `epochs` epochs of supervised training."""
-    output = arm.flops[-1] if arm.flops else 2 * codes(trial, features)[-1] * classes
+    output = arm.flops[-1] if arm.flops else 2 * code_sizes(trial, features)[-1] * classes
     forward = sum(layer_flops(trial, arm, features)) + output
     labeled, times = labels_of(trial)
     return 3 * forward * examples(replace(trial, train_size=labeled * times)) * epochs
@@ -277,7 +277,7 @@ def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int
     # A decoder mirrors its layer, and the head of a supervised stage reads the layer's output.
     objective = arm.source.objective
     classes = objective.get("classes", 0) if isinstance(objective, dict) else 0
-    heads = [2 * n * classes for n in codes(trial, features)[: len(forward)]]
+    heads = [2 * n * classes for n in code_sizes(trial, features)[: len(forward)]]
     companions = sum(heads if classes else forward)
     seen = replace(trial, train_size=trial.train_size + trial.unlabeled)
     codes = sum(forward) * seen.train_size

@@ -31,7 +31,7 @@ def image(features: int) -> tuple[int, int] | None:
     return None
 
 
-def codes(trial: Trial, features: int) -> list[int]:
+def code_sizes(trial: Trial, features: int) -> list[int]:
     """How many numbers each hidden layer puts out for an example of so many features."""
     if not is_convolutional(trial):
         return widths(trial)
