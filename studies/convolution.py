@@ -50,9 +50,8 @@ _STANDARD = Scale(
     axes={"network": (CONVOLUTIONAL,), "depth": _DEPTHS},
     only_at={
         **dict.fromkeys(("random_longer", "he_longer", "batch_norm_longer"), {"depth": (4, 8)}),
-        **dict.fromkeys(
-            ("he", "he_denoising", "batch_norm", "batch_norm_denoising"), {"depth": (2, 4, 8)}
-        ),
+        **dict.fromkeys(("he", "he_denoising"), {"depth": (4, 8)}),
+        **dict.fromkeys(("batch_norm", "batch_norm_denoising"), {"depth": (2, 4, 8)}),
         **dict.fromkeys(
             ("residual_batch_norm", "residual_longer", "residual_denoising"), {"depth": (8,)}
         ),
@@ -60,9 +59,9 @@ _STANDARD = Scale(
     train_size=2_000,
     validation_size=1_000,
     test_size=10_000,
-    epochs=12,
+    epochs=10,
     learning_rates=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
-    pretraining_epochs=10,
+    pretraining_epochs=8,
     pretraining_rates={"sgd": (0.001, 0.003, 0.01, 0.03), "adam": (0.0003, 0.001, 0.003, 0.01)},
     reference={"depth": 4},
     selection_seeds=1,
@@ -72,11 +71,12 @@ _STANDARD = Scale(
 SCALES = {
     "quick": replace(
         _STANDARD,
-        arms=("random", _stacked(4), "he", "batch_norm"),
+        arms=("random", _stacked(4), "batch_norm"),
         axes={"network": (CONVOLUTIONAL,), "depth": (2, 4)},
         only_at={},
         train_size=1_000,
         validation_size=500,
+        test_size=2_000,
         epochs=12,
         learning_rates=(0.1, 1.0, 3.0),
         pretraining_epochs=8,

@@ -73,7 +73,7 @@ _STANDARD = Scale(
     test_size=10_000,
     epochs=10,
     learning_rates=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
-    pretraining_epochs=8,
+    pretraining_epochs=6,
     pretraining_rates={"sgd": (0.03, 0.1, 0.3, 1.0), "adam": (0.0003, 0.001, 0.003, 0.01)},
     reference={"labeled": 1_000},
     selection_seeds=1,
@@ -83,11 +83,12 @@ _STANDARD = Scale(
 SCALES = {
     "quick": replace(
         _STANDARD,
-        arms=("he", "he_denoising", "batch_norm"),
+        arms=("he", "he_denoising"),
         axes={"network": _NETWORKS, "depth": (3,), "labeled": (100, 2_000)},
         only_at={},
         train_size=2_000,
         validation_size=500,
+        test_size=2_000,
         epochs=5,
         learning_rates=(0.03, 0.1, 0.3),
         pretraining_epochs=6,

@@ -20,6 +20,8 @@ NUMBERS = 1
 # A net that names the same class for every image can be lucky, if that class is frequent: a run is
 # at chance unless it beats chance by more than this margin, or a tenth of chance that rarely errs.
 CHANCE_MARGIN = 0.05
+# The noise that moves images.
+SHIFTS = "shifts"
 # Where few images have labels, an epoch of training repeats them until it has as many examples.
 LEAST_EPOCH = 2_000
 
@@ -90,7 +92,7 @@ class Classification(Kind):
     trial = ClassificationTrial
     choices = {
         "schedule": ("constant", "cosine"),
-        "noise": ("none", "masking", "dropout", "shifts"),
+        "noise": ("none", "masking", "dropout", SHIFTS),
         "network": (DENSE, CONVOLUTIONAL),
     }
     arm_fields = NETWORK_FIELDS
@@ -225,10 +227,11 @@ class Classification(Kind):
             )
         sets = scale.axes.get("dataset", (scale.dataset,))
         flat = [each for each in sets if not image(scale.shape(each)[0])]
-        if CONVOLUTIONAL in scale.axes.get("network", ()) and flat:
+        noises = (*scale.axes.get("noise", ()), *(arm.noise for arm in scale.arms))
+        if flat and (CONVOLUTIONAL in scale.axes.get("network", ()) or SHIFTS in noises):
             raise ValueError(
-                "A convolutional network needs square images, gray or in color. "
-                f"Received: dataset={flat[0]!r}"
+                "A convolutional network, or noise that shifts images, needs square images, gray "
+                f"or in color. Received: dataset={flat[0]!r}"
             )
 
     def stack(self, scale: Scale, arm: Arm, trial: Trial) -> Trial | None:

@@ -33,7 +33,7 @@ from pretrain.report import Report
 from pretrain.seeds import derive
 from studies.arms import Arm, functions
 from studies.engine.trial import Cell, Trial
-from studies.kinds.classification import finetuning_flops, labels_of, pretraining_flops
+from studies.kinds.classification import SHIFTS, finetuning_flops, labels_of, pretraining_flops
 from studies.kinds.classification.correctness import packed
 from studies.kinds.classification.layers import KERNEL, POOLED, is_convolutional, widths
 from studies.kinds.classification.prediction import Prediction, prediction
@@ -174,7 +174,7 @@ def _shifted(images: Any, places: Any, axis: int) -> Any:
     return total
 
 
-_INPUT_NOISE = {"masking": _Masking, "shifts": _Shifts}
+_INPUT_NOISE = {"masking": _Masking, SHIFTS: _Shifts}
 
 
 def _started(trial: Trial, arm: Arm, data: Dataset, stack: Stack) -> keras.Model:
