@@ -50,6 +50,10 @@ _SHIFTED = replace(
     look=("#3a93c9", "D"),
 )
 
+_BATCH_NORM = [
+    replace(ARMS[name], family="batch_norm") for name in ("batch_norm", "batch_norm_denoising")
+]
+
 _LABELS = (100, 300, 1_000, 5_000)
 _FEWEST, _ALL = _LABELS[0], _LABELS[-1]
 _NETWORKS = (DENSE, CONVOLUTIONAL)
@@ -60,7 +64,7 @@ _STANDARD = Scale(
     arms=(
         *("random", "denoising"),
         *("he", "he_longer", _MASKED, _SHIFTED, "he_denoising"),
-        *("batch_norm", "batch_norm_denoising"),
+        *_BATCH_NORM,
     ),
     axes={"network": _NETWORKS, "depth": (3,), "labeled": _LABELS},
     only_at={

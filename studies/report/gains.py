@@ -18,35 +18,48 @@ _LINEAR = 1
 _TICKS = (-100, -30, -10, -3, -1, -0.5, 0, 0.5, 1, 3, 10, 30, 100)
 
 
-def _groups(scale: Scale) -> tuple[list[Arm], list[Arm]]:
-    """The pretrained arms of a scale, and the arms that pretraining is compared with."""
-    return tuple([arm for arm in scale.arms if arm.pretrained is each] for each in (True, False))
+def _compared(scale: Scale) -> dict[str, list[Arm]]:
+    """The arms of its family that each pretrained arm is compared with, by the arm's name."""
+    others = [arm for arm in scale.arms if not arm.pretrained]
+    found = {
+        arm.name: [other for other in others if other.family == arm.family]
+        for arm in scale.arms
+        if arm.pretrained
+    }
+    return {name: arms for name, arms in found.items() if arms}
 
 
 @figure(
     "Gain of pretraining against {axis}",
-    "How much better a pretrained net is than the net in the legend, seed by seed. Means over "
-    "seeds with their 95 % t intervals; where a run failed, medians with their bootstrap "
-    "intervals. The dots are seeds. Above the line at 0, pretraining helps. Beyond a gain of 1, "
-    "the axis is logarithmic.",
+    "How much better a pretrained net is than the nets of its family in the legend, seed by seed. "
+    "Means over seeds with their 95 % t intervals; where a run failed, medians with their "
+    "bootstrap intervals. The dots are seeds. Above the line at 0, pretraining helps. Beyond a "
+    "gain of 1, the axis is logarithmic.",
     name="gain_against_{axis}",
     # With a third axis, there would be too many panels.
-    needs=lambda scale: all(_groups(scale)) and len(scale.varied) < 3,
+    needs=lambda scale: bool(_compared(scale)) and len(scale.varied) < 3,
 )
 def gain_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
-    combinations, (pretrained, others) = figures.beside(scale, axis), _groups(scale)
-    shape = len(pretrained), len(combinations)
-    size = (max(3.2 * shape[1], 6.4), 3.2 * shape[0] + 0.5 + 0.17 * len(others))
+    combinations, compared = figures.beside(scale, axis), _compared(scale)
+    shape = len(compared), len(combinations)
+    lines = len({other.name for others in compared.values() for other in others})
+    size = (max(3.2 * shape[1], 6.4), 3.2 * shape[0] + 0.5 + 0.17 * lines)
     drawing = Drawing(figsize=size, layout="constrained")
     panels = drawing.subplots(*shape, sharex=True, sharey=True, squeeze=False)
     panels[0, 0].set_yscale("symlog", linthresh=_LINEAR)
-    for row, arm in zip(panels, pretrained, strict=True):
+    for row, (name, others) in zip(panels, compared.items(), strict=True):
+        arm, ran = scale.arm(name), scale.combinations_of(name)
         for ax, values in zip(row, combinations, strict=True):
             _panel(ax, figures.at(reported(frame), values), scale, axis, (arm, others))
             ax.set_title(figures.combination_label(values))
+            # An arm need not be run everywhere.
+            ax.set_visible(any(values.items() <= each.items() for each in ran))
         row[0].set_ylabel(f"{arm.label}:\ngain ({_unit(scale)})")
     figures.ticks(panels[0, 0].yaxis, _TICKS)
-    drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center")
+    found = {}
+    for ax in panels[:, 0]:
+        found |= {text: line for line, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    drawing.legend(found.values(), found, loc="outside lower center")
     return drawing
 
 

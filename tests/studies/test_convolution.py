@@ -143,6 +143,13 @@ TINY = Scale(
     ("changes", "message"),
     [
         ({"axes": {"labeled": (10, 21)}}, "at most 20 images with labels.*Received: labeled=21"),
+        (
+            {
+                "axes": {"labeled": (10,)},
+                "arms": (replace(ARMS["he"], objective={"name": "X", "classes": 10}),),
+            },
+            "without labels.*labeled=10 and the arm 'he'",
+        ),
         ({"axes": {"network": ("recurrent",)}}, r"Expected network among dense.*\['recurrent'\]"),
         ({"axes": {"network": ("convolutional",)}, "dataset": "covertype"}, "square images"),
         ({"axes": {"noise": ("shifts",)}, "dataset": "covertype"}, "square images"),

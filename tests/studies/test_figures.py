@@ -312,7 +312,9 @@ def test_the_bar_of_an_arm_that_is_not_run_everywhere_stands_at_its_dots():
 
 
 def test_gain_is_the_mean_of_what_a_pretrained_net_is_better_by_seed_by_seed():
-    scale = replace(SMALL, arms=("random", "glorot", "denoising"), axes={"width": (50, 100)})
+    # The rectifiers are another family, which the pretrained sigmoid nets are not compared with.
+    arms = ("random", "glorot", "he", "denoising")
+    scale = replace(SMALL, arms=arms, axes={"width": (50, 100)})
     results = frame(synthetic(scale), scale)
     (ax,) = drawn("gain_against_width", results, scale).axes
     errors = results[results["role"] == "report"].pivot_table(
@@ -327,7 +329,15 @@ def test_gain_is_the_mean_of_what_a_pretrained_net_is_better_by_seed_by_seed():
             at = errors.loc[width]
             found = stats.ttest_rel(at[control], at["denoising"]).confidence_interval()
             np.testing.assert_allclose(segment[:, 1], [100 * found.low, 100 * found.high])
-    assert "gain_against_depth" not in offered(replace(SMALL, arms=("random", "he")))
+    for arms in (("random", "he"), ("denoising", "he")):
+        assert "gain_against_depth" not in offered(replace(SMALL, arms=arms))
+
+
+def test_the_gain_of_an_arm_has_no_panel_where_the_arm_is_not_run():
+    arms, axes = ("random", "denoising"), {"depth": (1, 2), "width": (50, 100)}
+    scale = replace(SMALL, arms=arms, axes=axes, only_at={"denoising": {"width": (50,)}})
+    panels = drawn("gain_against_depth", frame(synthetic(scale), scale), scale).axes
+    assert [ax.get_visible() for ax in panels] == [True, False]
 
 
 def test_a_published_number_is_a_line_and_named():

@@ -104,6 +104,8 @@ class Classification(Kind):
         "labeled": "training images with labels",
         "sigmoid": "sigmoid units",
         "relu": "rectified linear units",
+        "batch_norm": "ReLU + batch norm",
+        "residual": "residual + batch norm",
     }
     judged_by = {
         "pretraining": "validation_ratio",
@@ -225,6 +227,12 @@ class Classification(Kind):
                 f"Expected at most {least} images with labels, which is the number of training "
                 f"images. Received: labeled={most}"
             )
+        taught = [a.name for a in scale.arms if _classes(a)]
+        if most and taught:
+            raise ValueError(
+                "Pretraining sees all training images, so that it must do without labels where "
+                f"only some of them have labels. Received: labeled={most} and the arm {taught[0]!r}"
+            )
         sets = scale.axes.get("dataset", (scale.dataset,))
         flat = [each for each in sets if not image(scale.shape(each)[0])]
         noises = (*scale.axes.get("noise", ()), *(arm.noise for arm in scale.arms))
@@ -278,13 +286,18 @@ def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int
     """
     forward = layer_flops(trial, arm, features)[: arm.pretrained_layers]
     # A decoder mirrors its layer, and the head of a supervised stage reads the layer's output.
-    objective = arm.source.objective
-    classes = objective.get("classes", 0) if isinstance(objective, dict) else 0
+    classes = _classes(arm)
     heads = [2 * n * classes for n in code_sizes(trial, features)[: len(forward)]]
     companions = sum(heads if classes else forward)
     seen = replace(trial, train_size=trial.train_size + trial.unlabeled)
     codes = sum(forward) * seen.train_size
     return 3 * (sum(forward) + companions) * examples(seen) * epochs + codes
+
+
+def _classes(arm: Arm) -> int:
+    """How many classes the heads of an arm's stages name; 0 if pretraining does without labels."""
+    objective = arm.source.objective
+    return objective.get("classes", 0) if isinstance(objective, dict) else 0
 
 
 def equal_cost_epochs(

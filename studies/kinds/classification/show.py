@@ -168,9 +168,10 @@ def _label_words(scale: Scale) -> str:
     if "labeled" not in scale.axes:
         return ""
     return (
-        f" Of the training images, {told(scale, 'labeled')} have labels, and pretraining sees all "
-        f"of them. An epoch repeats few labeled images until it has {LEAST_EPOCH:,} examples, so "
-        "that nets make as many updates with few labels as with more."
+        f" Of the training images, {told(scale, 'labeled')} have labels. Training with fewer than "
+        f"{LEAST_EPOCH:,} labels repeats the labeled images until an epoch has at least "
+        f"{LEAST_EPOCH:,} examples, so that an epoch has about as many updates. Pretraining sees "
+        "all training images."
     )
 
 
