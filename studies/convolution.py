@@ -38,20 +38,21 @@ def _stacked(depth: int) -> Arm:
     )
 
 
-def _family(name: str, *arms: str) -> list[Arm]:
-    """Arms that have panels of their own."""
-    return [replace(ARMS[arm], family=name) for arm in arms]
-
-
-_BATCH_NORM = _family("batch_norm", "batch_norm", "batch_norm_longer", "batch_norm_denoising")
-_RESIDUAL = _family("residual", "residual_batch_norm", "residual_longer", "residual_denoising")
+# These arms have panels of their own.
+_NORMALIZED = [
+    replace(ARMS[name], family="batch_norm")
+    for name in (
+        *("batch_norm", "batch_norm_longer", "batch_norm_denoising"),
+        *("residual_batch_norm", "residual_longer", "residual_denoising"),
+    )
+]
 _DEPTHS = (2, 4, 6, 8)
 
 _STANDARD = Scale(
     arms=(
         *("random", longer(ARMS["random"], "stacked", "X"), _stacked(max(_DEPTHS))),
         *("he", "he_longer", "he_denoising"),
-        *(*_BATCH_NORM, *_RESIDUAL),
+        *_NORMALIZED,
     ),
     axes={"network": (CONVOLUTIONAL,), "depth": _DEPTHS},
     only_at={
@@ -77,7 +78,7 @@ _STANDARD = Scale(
 SCALES = {
     "quick": replace(
         _STANDARD,
-        arms=("random", _stacked(4), _BATCH_NORM[0]),
+        arms=("random", _stacked(4), _NORMALIZED[0]),
         axes={"network": (CONVOLUTIONAL,), "depth": (2, 4)},
         only_at={},
         train_size=1_000,
@@ -200,7 +201,6 @@ CLAIMS = (
 
 FIGURES = (
     "error_against_{axis}",
-    "gain_against_{axis}",
     "filters",
     "error_over_seeds",
     "nll_trajectories",

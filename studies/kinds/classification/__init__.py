@@ -104,8 +104,7 @@ class Classification(Kind):
         "labeled": "training images with labels",
         "sigmoid": "sigmoid units",
         "relu": "rectified linear units",
-        "batch_norm": "ReLU + batch norm",
-        "residual": "residual + batch norm",
+        "batch_norm": "batch normalization",
     }
     judged_by = {
         "pretraining": "validation_ratio",

@@ -151,8 +151,8 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
 @figure(
     "Filters of the first convolution",
     "The filters after training, of the first seed. Gray is 0, black and white are the least and "
-    "the greatest of a filter's weights of either sign. A panel is missing where there is no "
-    "convolution.",
+    "the greatest of a filter's weights of either sign. A place is empty where no convolutional "
+    "net was trained.",
     needs=lambda scale: CONVOLUTIONAL in scale.axes.get("network", ()),
     seeds=1,
 )
@@ -163,13 +163,11 @@ def filters(frame: pd.DataFrame, scale: Scale) -> Drawing:
     found = _filters(frame, scale)
     for row, name in zip(panels, names, strict=True):
         for ax, values in zip(row, combinations, strict=True):
-            if kept := found.get((name, *values.values())):
-                common.mosaic(ax, _framed(kept[0]))
-            else:
-                ax.set_axis_off()
-        row[0].set_axis_on()
-        row[0].set(xticks=[], yticks=[])
-        label = fill(scale.arm(name).label, 18)
+            ax.spines[:].set_visible(False)
+            ax.set(xticks=[], yticks=[])
+            for kept in found.get((name, *values.values()), []):
+                common.mosaic(ax, _framed(kept))
+        label = fill(scale.arm(name).label, 16)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
     for ax, values in zip(panels[0], combinations, strict=True):
         varied = {axis: value for axis, value in values.items() if axis in scale.varied}
