@@ -24,14 +24,14 @@ from studies.report.claims import AtChance, Claim, Condition, difference, equiva
 KIND = classification.KIND
 
 
-def _stacked(depth: int) -> Arm:
+def _stacked(name: str, depth: int) -> Arm:
     """Stacked convolutional autoencoders, for nets of at most so many convolutions."""
     plain = ARMS["denoising"].objective
     # Masci et al. keep only the maxima, each in its place; what has no pooling has no places.
     switched = plain | {"unpooling": "switches"}
     return replace(
         ARMS["denoising"],
-        name="stacked",
+        name=name,
         title="sigmoid, pretrained by convolutional autoencoders",
         paper="Masci et al. 2011",
         objective=tuple(switched if i in POOLED else plain for i in range(1, depth + 1)),
@@ -50,7 +50,7 @@ _DEPTHS = (2, 4, 6, 8)
 
 _STANDARD = Scale(
     arms=(
-        *("random", longer(ARMS["random"], "stacked", "X"), _stacked(max(_DEPTHS))),
+        *("random", longer(ARMS["random"], "stacked", "X"), _stacked("stacked", max(_DEPTHS))),
         *("he", "he_longer", "he_denoising"),
         *_NORMALIZED,
     ),
@@ -78,7 +78,7 @@ _STANDARD = Scale(
 SCALES = {
     "quick": replace(
         _STANDARD,
-        arms=("random", _stacked(4), _NORMALIZED[0]),
+        arms=("random", _stacked("stacked_4", 4), _NORMALIZED[0]),
         axes={"network": (CONVOLUTIONAL,), "depth": (2, 4)},
         only_at={},
         train_size=1_000,
