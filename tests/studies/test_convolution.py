@@ -196,7 +196,7 @@ def test_the_protocol_tells_the_networks_and_the_labels():
             "labels",
             ("3 hidden layers of 200 units, or 3 convolutions of 8 filters of 3 x 3 pixels",),
         ),
-        ("labels", ("100 or 2,000 have labels", "until it has 2,000 examples")),
+        ("labels", ("100 or 2,000 have labels", "until an epoch has at least 2,000 examples")),
         ("convolution", ("Networks: 2 or 4 convolutions of 8 filters",)),
     ):
         scale = STUDIES[name].scales["quick"]
