@@ -165,7 +165,7 @@ def filters(frame: pd.DataFrame, scale: Scale) -> Drawing:
         for ax, values in zip(row, combinations, strict=True):
             ax.spines[:].set_visible(False)
             ax.set(xticks=[], yticks=[])
-            for kept in found.get((name, *values.values()), []):
+            for kept in found.get((name, *values.values()), [])[:1]:
                 common.mosaic(ax, _framed(kept))
         label = fill(scale.arm(name).label, 16)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
