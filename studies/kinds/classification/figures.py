@@ -164,7 +164,8 @@ def filters(frame: pd.DataFrame, scale: Scale) -> Drawing:
     for row, name in zip(panels, names, strict=True):
         for ax, values in zip(row, combinations, strict=True):
             ax.spines[:].set_visible(False)
-            ax.set(xticks=[], yticks=[])
+            # Images shrink a panel, and the labels of empty panels stand with the others'.
+            ax.set(xticks=[], yticks=[], anchor="W")
             for kept in found.get((name, *values.values()), [])[:1]:
                 common.mosaic(ax, _framed(kept))
         label = fill(scale.arm(name).label, 16)
