@@ -158,14 +158,14 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
 )
 def filters(frame: pd.DataFrame, scale: Scale) -> Drawing:
     names, combinations = scale.arm_names, scale.combinations
-    drawing = Drawing(figsize=(7.5, 0.9 * len(names) + 0.6), layout="constrained")
+    # Images have an aspect of their own, which this layout leaves room for labels beside.
+    drawing = Drawing(figsize=(7.5, 0.9 * len(names) + 0.6), layout="compressed")
     panels = drawing.subplots(len(names), len(combinations), squeeze=False)
     found = _filters(frame, scale)
     for row, name in zip(panels, names, strict=True):
         for ax, values in zip(row, combinations, strict=True):
             ax.spines[:].set_visible(False)
-            # Images shrink a panel, and the labels of empty panels stand with the others'.
-            ax.set(xticks=[], yticks=[], anchor="W")
+            ax.set(xticks=[], yticks=[])
             for kept in found.get((name, *values.values()), [])[:1]:
                 common.mosaic(ax, _framed(kept))
         label = fill(scale.arm(name).label, 16)
