@@ -131,7 +131,7 @@ CLAIMS = (
         "A GAN covers fewer classes than a variational autoencoder (mode collapse).",
         "Goodfellow 2016; folklore",
         "gan covers fewer of the ten classes than vae, on digits and on fashion images.",
-        _everywhere("gan", "vae", "classes", below=0),
+        _everywhere("gan", "vae", "classes_covered", below=0),
     ),
     Claim(
         "gan-is-more-precise-than-vae",

@@ -259,7 +259,7 @@ def _words(path):
 
 # What every record has, of any kind.
 # What every kind may have, and what arms and scales call their own.
-COMMON = {"flops", "noise", "optimizer", "rule"}
+COMMON = {"dataset", "flops", "noise", "optimizer", "rule"}
 
 
 @pytest.mark.parametrize("folder", ["engine", "report"])

@@ -53,7 +53,7 @@ class Generative(Kind):
         _on_test("frechet", "Frechet distance"),
         _on_test("precision", "precision", "%", "points", 100, lower_is_better=False),
         _on_test("recall", "recall", "%", "points", 100, lower_is_better=False),
-        Metric("classes", "classes covered", difference="classes", lower_is_better=False),
+        Metric("classes_covered", "classes covered", difference="classes", lower_is_better=False),
         _on_test("novelty", "distance to training images, over that of test images"),
     )
 

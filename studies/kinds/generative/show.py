@@ -118,7 +118,7 @@ class GenerativeShow(Show):
     """Distances of samples from real images, and how much of the images the samples cover."""
 
     title = "Samples compared with test images"
-    metrics = ("frechet", "precision", "recall", "classes", "novelty")
+    metrics = ("frechet", "precision", "recall", "classes_covered", "novelty")
     columns = (
         "*Frechet distance*: between the normal densities of samples and of test images, in the "
         "features of a classifier that was trained here; that of training images is what sampling "

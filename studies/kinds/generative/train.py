@@ -116,7 +116,7 @@ def _tested(trial: GenerativeTrial, data: Dataset, judge: keras.Model, sample: S
         "frechet": frechet(ours, real),
         "precision": inside(ours, real),
         "recall": inside(real, ours),
-        "classes": covered(classes, data.classes, COVERED),
+        "classes_covered": covered(classes, data.classes, COVERED),
         "novelty": float(np.median(near) / np.median(usual)),
     }
     if trial.seed == 0:
