@@ -1,9 +1,13 @@
 """How results of generative models are shown: numbers of samples, and the samples themselves."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from studies.engine.scale import Scale
 from studies.kinds.generative import COVERED
@@ -78,40 +82,49 @@ def interpolations(frame: pd.DataFrame, scale: Scale) -> Drawing:
     metric="recall",
 )
 def precision_recall(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    drawing = Drawing(figsize=(6.4, 4.2), layout="constrained")
-    ax, styles = drawing.subplots(), figures.place_looks(scale)
-    for place, runs in figures.filled(reported(frame), scale):
-        look = styles[place] | {"linestyle": "", "alpha": 0.7}
-        ax.plot(100 * runs["precision"], 100 * runs["recall"], **look)
-    ax.set(xlabel="precision (%)", ylabel="recall (%)", xlim=(0, 100), ylim=(0, 100))
+    styles, panels, drawing = figures.looks(scale), *_panels(scale, 3.6)
+    for ax, values in panels:
+        for name, look in styles.items():
+            runs = figures.at(reported(frame), {"arm": name} | values)
+            points = look | {"linestyle": "", "alpha": 0.7}
+            ax.plot(100 * runs["precision"], 100 * runs["recall"], **points)
+        ax.set(xlabel="precision (%)", ylabel="recall (%)", xlim=(-3, 103), ylim=(-3, 103))
     handles = [Line2D([], [], **look | {"linestyle": ""}) for look in styles.values()]
-    ax.legend(handles=handles, **figures.BESIDE)
+    drawing.legend(handles=handles, loc="outside lower center", ncols=2)
     return drawing
 
 
 @figure(
     "Frechet distance of every seed",
-    "A dot is a seed, and the bar is the median. Lower is better.",
+    "A marker is a seed, and the bar is the median. Lower is better.",
     column="frechet",
     metric="frechet",
 )
 def frechet_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    places = scale.places
-    drawing = Drawing(figsize=(7.5, 0.8 + 0.38 * len(places)), layout="constrained")
-    ax, styles = drawing.subplots(), figures.place_looks(scale)
-    for y, place in enumerate(places):
-        runs = figures.at(reported(frame), dict(zip(("arm", *scale.axes), place, strict=True)))
-        values = runs["frechet"].dropna()
-        shift = np.linspace(-0.25, 0.25, max(len(values), 1))
-        look = {name: styles[place][name] for name in ("color", "marker")}
-        ax.plot(values, y + shift[: len(values)], linestyle="", alpha=0.6, **look)
-        ax.plot([values.median()] * 2, [y - 0.35, y + 0.35], color="black", linewidth=1)
-    ax.set_yticks(range(len(places)), [figures.place_label(place, scale) for place in places])
-    ax.set_ylim(len(places) - 0.5, -0.5)
-    ax.set_xlabel("Frechet distance")
-    if reported(frame)["frechet"].notna().any():
-        ax.set_xscale("log")
+    styles, panels, drawing = figures.looks(scale), *_panels(scale, 0.8 + 0.4 * len(scale.arms))
+    for ax, values in panels:
+        for y, (name, look) in enumerate(styles.items()):
+            found = figures.at(reported(frame), {"arm": name} | values)["frechet"].dropna()
+            shift = np.linspace(-0.25, 0.25, max(len(found), 1))[: len(found)]
+            ax.plot(found, y + shift, **look | {"linestyle": "", "alpha": 0.6})
+            ax.plot([found.median()] * 2, [y - 0.35, y + 0.35], color="black", linewidth=1)
+        ax.set_yticks(range(len(styles)), [look["label"] for look in styles.values()])
+        ax.set_ylim(len(styles) - 0.5, -0.5)
+        ax.set_xlabel("Frechet distance")
+        if reported(frame)["frechet"].notna().any():
+            ax.set_xscale("log")
+            figures.ticks(ax.xaxis, LogLocator(subs=(1, 3)))
     return drawing
+
+
+def _panels(scale: Scale, height: float) -> tuple[list[tuple[Axes, dict[str, Any]]], Drawing]:
+    """A panel for every combination of axis values, and the values of each."""
+    combinations = scale.combinations
+    drawing = Drawing(figsize=(3.6 * max(len(combinations), 2), height), layout="constrained")
+    axes = drawing.subplots(1, len(combinations), sharex=True, sharey=True, squeeze=False)[0]
+    for ax, values in zip(axes, combinations, strict=True):
+        ax.set_title(figures.combination_label({a: values[a] for a in scale.varied}))
+    return list(zip(axes, combinations, strict=True)), drawing
 
 
 class GenerativeShow(Show):
