@@ -6,13 +6,14 @@ download these.
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pretrain.files import replacing
-from studies.comparison.verdict import answer
+from studies.comparison.verdict import ENDS, answer, verdict
 from studies.engine.study import load
 from studies.report import tables
 from studies.report.pages import Results
@@ -26,6 +27,10 @@ What `studies.compare` says of small networks on common data, with denoising pre
 all settings at their defaults: `python -m studies.gallery all`. Nothing was tuned for these data
 but the rates, by the comparison itself. The page of a comparison has all of its numbers.
 """
+_COUNTS = (
+    "Of {} comparisons, pretraining is worth it in {}, it is not worth it in {}, and ten pairs of "
+    "seeds cannot tell in {}."
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def _compared(name: str, results: Path, data_folder: Path | None) -> Any:
 
 def write(results: Path) -> None:
     """Write the page of each comparison, and the gallery's, from the records."""
-    study, parts = load("compare"), [_HEADER]
+    study, parts, ends = load("compare"), [], Counter()
     folders = study.folders(results / _FOLDER)
     for name, example in EXAMPLES.items():
         for scale_name, folder in folders.items():
@@ -168,8 +173,11 @@ def write(results: Path) -> None:
                 found, _ = results_of(folder, study, scale_name)
                 link = (folder / PAGE).relative_to(results).as_posix()
                 parts += _section(example.title, found, link)
+                ends.update(verdict(each) for each in found.judgments)
+    counts = _COUNTS.format(ends.total(), *(ends[end] for end in ENDS))
+    page = "\n\n".join(part.strip() for part in (_HEADER, counts, *parts))
     with replacing(results / _PAGE) as file:
-        file.write(("\n\n".join(part.strip() for part in parts) + "\n").encode())
+        file.write(f"{page}\n".encode())
 
 
 def _section(title: str, found: Results, link: str) -> list[str]:

@@ -9,7 +9,7 @@ from studies.report.verdicts import FAILS, HOLDS, Judgment
 
 # Points of error. A gain that is surely smaller is not worth the trouble, even if there is a gain.
 WORTH = 0.5
-WORTH_IT, NOT_WORTH_IT, CANNOT_TELL = "worth it", "not worth it", "cannot tell"
+ENDS = WORTH_IT, NOT_WORTH_IT, CANNOT_TELL = "worth it", "not worth it", "cannot tell"
 
 
 def answer(found: Numbers) -> str:
