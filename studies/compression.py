@@ -22,14 +22,14 @@ from studies.report.claims import Claim, Condition, Difference, difference, samp
 KIND = compression.KIND
 
 _AUTOENCODER = {"name": "Autoencoder", "reduction": "sum"}
-_SIGMOID = {"family": "sigmoid", "activation": "sigmoid", "initializer": "historical"}
-_RELU = {"family": "relu", "activation": "relu", "initializer": "he_normal"}
+_SIGMOID = {"activation": "sigmoid", "initializer": "historical"}
+_RELU = {"activation": "relu", "initializer": "he_normal"}
 
 _CODECS = (
-    Codec("jpeg", "JPEG", "codec", codec="jpeg", rates=False, look=("#000000", "o")),
-    Codec("webp", "WebP", "codec", codec="webp", rates=False, look=("#882255", "s")),
-    Codec("png", "PNG, without loss", "codec", codec="png", rates=False, look=("#999933", "D")),
-    Codec("pca", "principal components", "codec", codec="pca", rates=False, look=("#cc79a7", "P")),
+    Codec("jpeg", "JPEG", codec="jpeg", rates=False, look=("#000000", "o")),
+    Codec("webp", "WebP", codec="webp", rates=False, look=("#882255", "s")),
+    Codec("png", "PNG, without loss", codec="png", rates=False, look=("#999933", "D")),
+    Codec("pca", "principal components", codec="pca", rates=False, look=("#cc79a7", "P")),
 )
 _AUTOENCODERS = (
     Codec(

@@ -168,17 +168,6 @@ CLAIMS = (
         "chance.",
         tuple(_at_chance(arm, below=0.5) for arm in ("he", "batch_norm", "residual_batch_norm")),
     ),
-    Claim(
-        "normalization-beats-pretraining",
-        "At equal cost, batch normalization lowers the error of deep convolutional nets more than "
-        "pretraining does.",
-        "folklore after Ioffe and Szegedy 2015",
-        "batch_norm_longer is below stacked at 4 and 8 convolutions, in the median.",
-        tuple(
-            Condition(difference("batch_norm_longer", "stacked", "median", depth=depth), below=0)
-            for depth in (4, 8)
-        ),
-    ),
     _nothing("he", "he_denoising", "he_longer", "He's start", "He et al. 2015", 4, 8),
     _nothing(
         "batch-norm",

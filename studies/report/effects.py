@@ -271,6 +271,8 @@ def _difference_words(effect: said.Difference, estimate: float, scale: Scale) ->
 
 def _ratios(least: float) -> Callable[..., Interval]:
     """The interval of a ratio of spreads, of which none is taken to be below a least spread."""
+    # A resample may hold a single seed, which has no spread, of a metric without a resolution.
+    least = max(least, np.finfo(float).tiny)
 
     def logarithm(wide: np.ndarray, narrow: np.ndarray) -> np.ndarray:
         spreads = [statistics.interquartile_range(each) for each in (wide, narrow)]

@@ -262,7 +262,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_runs(tmp_
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["run", "breadth"], "Expected one of: choosing, compare, depth.* Received: breadth"),
+        (["run", "breadth"], "Expected one of: choosing, compare, compression.* Received: breadth"),
         (["report", "breadth"], "Received: breadth"),
         (["status", "breadth"], "Received: breadth"),
         (["run", "depth", "--scale", "huge"], "one of: quick, standard. Received: --scale huge"),
@@ -404,7 +404,7 @@ def test_every_axis_has_an_option(study, capsys):
     axes = {name for name in axes if not name.startswith("headline")} | load(study).kind.axes.keys()
     flags = {f"--{name.replace('_', '-')}" for name in axes - {"report_seeds"}} | {"--seeds"}
     assert not [flag for flag in flags if f"{flag} " not in text]
-    assert ("--latent " in text) == (study == "vae_latent")
+    assert ("--latent " in text) == (study in ("vae_latent", "generative"))
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(results, capsys):

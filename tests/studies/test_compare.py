@@ -299,7 +299,10 @@ def test_probabilities_and_logits_are_one_prediction(outputs):
 
 def surveyed(build, tmp_path, *arms):
     source = data.source((X, NUMBERS), tmp_path)
-    return survey.surveyed(ways.made(build, arms or ("denoising",), "adam", "adam"), source.path)
+    found, _ = survey.surveyed(
+        ways.made(build, arms or ("denoising",), "adam", "adam"), source.path
+    )
+    return found
 
 
 def test_a_survey_counts_the_flops_of_layers_and_knows_a_network_by_its_meaning(tmp_path):
