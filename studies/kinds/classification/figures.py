@@ -45,8 +45,9 @@ def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
 def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
     families = common.families(scale)
     columns = max(map(len, families.values()))
-    size = (1.9 * columns + 0.8, 2.6 * len(families))
-    drawing = Drawing(figsize=size, layout="constrained")
+    many = len(scale.combinations)
+    wide, high = max(1.9, 0.17 * many), 3.4 if many > _STANDING else 2.6
+    drawing = Drawing((wide * columns + 0.8, high * len(families)), layout="constrained")
     axes = drawing.subplots(len(families), columns, sharex=True, sharey=True, squeeze=False)
     for row, (family, names) in zip(axes, families.items(), strict=True):
         for ax, arm in zip(row, names, strict=False):
@@ -245,6 +246,10 @@ def _percent_axis(ax: Axes, errors: pd.Series) -> None:
     common.ticks(ax.yaxis, locator, lambda error, _: f"{100 * error:g}")
 
 
+# So many labels of places have room side by side; more stand on end.
+_STANDING = 8
+
+
 def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
     # Imported only here: seaborn takes two seconds to import.
     from seaborn import stripplot
@@ -265,6 +270,9 @@ def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
         middle = rows["test_error"].median()
         ax.hlines(middle, x - 0.35, x + 0.35, color="black", linewidth=1, zorder=3)
     ax.set(title=fill(scale.arm(arm).label, 20), xlabel="", ylabel="")
+    if len(cells) > _STANDING:
+        labels = [label.replace("\n", ", ") for label in cells]
+        ax.set_xticks(range(len(cells)), labels, rotation=90, fontsize="small")
 
 
 @contextmanager
