@@ -62,7 +62,8 @@ def compare(
         seeds: Number of pairs, at least 1. Below three, there are no intervals; below six, no
             verdicts.
         minutes: The time to keep to: epochs, training examples and seeds are reduced before the
-            comparison starts, by the speed of this machine. `None` for no limit.
+            comparison starts, by the speed of this machine, and the seeds once more after the rates
+            are chosen. `None` for no limit.
         results: A folder for records and a page. Called again with the same arguments, the
             comparison goes on there. By default, both are lost in the end.
         workers: Number of processes; `build` must be importable then. By default, all runs in this

@@ -1,6 +1,7 @@
 """What a comparison can do in its time: sizes are chosen by speed, before there are results."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from studies.engine.plan import flops, groups
@@ -68,6 +69,29 @@ def fitted(scale: Scale, speed: Speed, limit: float, workers: int) -> Scale:
     if (needed := minutes(smaller, speed, workers)) > limit:
         remark += f" At the speed of this machine, even this takes {needed:.0f} minutes."
     return replace(smaller, remarks=(*scale.remarks, remark))
+
+
+def shortened(scale: Scale, records: Iterable[dict], limit: float, workers: int) -> Scale:
+    """The scale with as many seeds as the time allows that tuning has left of `limit` minutes.
+
+    A wider grid, or other work of the machine, may have made tuning longer than was expected. The
+    speed is that of tuning, which has compiled programs, too.
+    """
+    tuning = [r for r in records if r["role"] != "report" and r.get("seconds")]
+    spent = sum(r["seconds"] / r["members"] for r in tuning) / workers
+    work = sum(scale.kind.computed(r) for r in tuning if r.get("flops"))
+    wanted = [g for g in groups(scale, tuning) if g.trials[0].role == "report"]
+    needed = sum(flops(scale, g.arm, g.trials) for g in wanted) * spent / max(work, 1)
+    left = 60 * limit - spent
+    least = min(MIN_VALUES, scale.report_seeds)
+    seeds = max(least, int(scale.report_seeds * left / needed)) if needed > left else math.inf
+    if seeds >= scale.report_seeds:
+        return scale
+    remark = (
+        f"Tuning took longer than expected, so that there are {seeds} seeds instead of "
+        f"{scale.report_seeds}."
+    )
+    return replace(scale, report_seeds=seeds, remarks=(*scale.remarks, remark))
 
 
 def _reductions(scale: Scale) -> Iterator[Scale]:

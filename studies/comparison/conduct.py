@@ -71,7 +71,12 @@ def conduct(
         if outcome.failures or wider == run.scale:
             break
         run = replace(run, scale=wider)
-    return run, outcome if outcome.failures else execute(run, run_cell, executor, workers)
+    if outcome.failures:
+        return run, outcome
+    if settings.minutes is not None:
+        fewer = budget.shortened(run.scale, run.records, settings.minutes, workers)
+        run = replace(run, scale=fewer)
+    return run, execute(run, run_cell, executor, workers)
 
 
 def _surveyed(*arguments: Any) -> tuple[list[Arm], float | None]:

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from studies_synthetic import records as synthetic
 
 import studies
 from pretrain import DenoisingAutoencoder, Masking, datasets, networks
@@ -356,6 +357,17 @@ SCALE = Scale(
     dataset="own-1",
     kind=KIND,
 )
+
+
+@pytest.mark.parametrize(("minutes", "seeds"), [(1e9, 10), (1e-9, 3)])
+def test_what_tuning_has_left_of_the_time_bounds_the_seeds(minutes, seeds):
+    tuning = [r for r in synthetic(SCALE) if r["role"] != "report"]
+    tuning = [r | {"seconds": 60.0, "members": 1, "flops": 1_000_000} for r in tuning]
+    found = budget.shortened(SCALE, tuning, minutes, 1)
+    assert found.report_seeds == seeds
+    assert len(found.remarks) == (seeds < 10)
+    # Called again, as after an interruption, the scale stays as it is.
+    assert budget.shortened(found, tuning, minutes, 1) == found
 
 
 def test_a_comparison_is_made_as_large_as_its_time_allows():
