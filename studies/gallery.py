@@ -28,8 +28,7 @@ all settings at their defaults: `python -m studies.gallery all`. Nothing was tun
 but the rates, by the comparison itself. The page of a comparison has all of its numbers.
 """
 _COUNTS = (
-    "Of {} comparisons, pretraining is worth it in {}, it is not worth it in {}, and ten pairs of "
-    "seeds cannot tell in {}."
+    "Pretraining is worth it in {} of the {} comparisons, and not worth it in {}; {} cannot tell."
 )
 
 
@@ -174,7 +173,8 @@ def write(results: Path) -> None:
                 link = (folder / PAGE).relative_to(results).as_posix()
                 parts += _section(example.title, found, link)
                 ends.update(verdict(each) for each in found.judgments)
-    counts = _COUNTS.format(ends.total(), *(ends[end] for end in ENDS))
+    worth, *others = (ends[end] for end in ENDS)
+    counts = _COUNTS.format(worth, ends.total(), *others)
     page = "\n\n".join(part.strip() for part in (_HEADER, counts, *parts))
     with replacing(results / _PAGE) as file:
         file.write(f"{page}\n".encode())

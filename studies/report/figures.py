@@ -413,11 +413,11 @@ def draw_rates(
         ax.tick_params(axis="x", rotation=45 if len(rates) > 4 else 0)
 
 
-def mosaic(ax: Axes, images: np.ndarray) -> None:
+def mosaic(ax: Axes, images: np.ndarray, colors: str = "gray_r") -> None:
     """Images of shape (rows, columns, height, width, 1), or without the last axis, as one."""
     rows, columns = images.shape[:2]
     images = images.reshape(rows, columns, *images.shape[2:4])
     joined = images.transpose(0, 2, 1, 3).reshape(rows * images.shape[2], -1)
-    ax.imshow(joined, cmap="gray_r", interpolation="nearest", vmin=0, vmax=255)
+    ax.imshow(joined, cmap=colors, interpolation="nearest", vmin=0, vmax=255)
     ax.set(xticks=[], yticks=[])
     ax.grid(visible=False)

@@ -235,13 +235,16 @@ def _axis_panel(
 
 
 def _percent_axis(ax: Axes, errors: pd.Series) -> None:
-    """Show errors, fractions, in percent; on a logarithmic axis if they span a factor of 3."""
+    """Show errors, fractions, in percent; on a logarithmic axis if they span a factor of 3.
+
+    An error of 0, which has no place on a logarithmic axis, makes the axis linear.
+    """
     if errors.empty:
         return
-    low, high = max(errors.min(), 1e-4), errors.max()
-    wide = high > 3 * low
+    low, high = errors.min(), errors.max()
+    wide = low > 0 and high > 3 * low
     ax.set_yscale("log" if wide else "linear")
-    ax.set_ylim(0.93 * low, 1.07 * high)
+    ax.set_ylim(0.93 * low if low > 0 else -0.03 * high, 1.07 * high or 1)
     locator = LogLocator(subs=(1, 1.5, 2, 3, 5, 7)) if wide else MaxNLocator(5)
     common.ticks(ax.yaxis, locator, lambda error, _: f"{100 * error:g}")
 

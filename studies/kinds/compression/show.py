@@ -156,13 +156,10 @@ def _pictures(runs: pd.DataFrame) -> Any:
 
 
 def _strip(ax: Axes, shown: list[np.ndarray], labels: list[str]) -> None:
-    ax.set_xticks([])
-    ax.grid(visible=False)
-    if not shown:
-        return
-    side = shown[0].shape[1]
-    ax.imshow(np.vstack([np.hstack(list(row)) for row in shown]), cmap="gray", vmin=0, vmax=255)
-    ax.set_yticks([side * (i + 0.5) for i in range(len(labels))], labels)
+    if shown:
+        figures.mosaic(ax, np.stack(shown), "gray")
+        side = shown[0].shape[1]
+        ax.set_yticks([side * (i + 0.5) for i in range(len(labels))], labels)
 
 
 class CompressionShow(Show):
