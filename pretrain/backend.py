@@ -79,11 +79,15 @@ class Compiled:
 
     def _each_vectorized(self, members: list[tuple], shared: tuple) -> list:
         axes = (0,) * len(members[0]) + (None,) * len(shared)
-        if axes not in self._vectorized:
-            self._vectorized[axes] = jax.jit(jax.vmap(self._function, in_axes=axes))
-        stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *members)
-        results = self._vectorized[axes](*stacked, *shared)
-        return [jax.tree.map(lambda leaf, i=i: leaf[i], results) for i in range(len(members))]
+
+        def vectorized(members, shared):
+            stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *members)
+            results = jax.vmap(self._function, in_axes=axes)(*stacked, *shared)
+            return [jax.tree.map(lambda leaf, i=i: leaf[i], results) for i in range(len(members))]
+
+        # To stack members outside of the program would take a call for every weight of every one.
+        program = self._vectorized.setdefault(axes, jax.jit(vectorized))
+        return jax.block_until_ready(program(members, shared))
 
 
 def _compile(function: Callable) -> Callable:
@@ -104,6 +108,16 @@ def on_processor() -> bool:
 def accelerated() -> bool:
     """Whether members are vectorized: on JAX, where the device is not a processor."""
     return not (_TENSORFLOW or on_processor())
+
+
+def accelerator() -> str | None:
+    """Name of the device that programs run on; `None` for the processor."""
+    if on_processor():
+        return None
+    if not _TENSORFLOW:
+        return jax.devices()[0].device_kind
+    (device, *_) = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(device).get("device_name", "GPU")
 
 
 def value_and_gradients(function: Callable, variables: list) -> tuple:

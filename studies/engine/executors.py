@@ -270,6 +270,8 @@ def _prepare(log: Path) -> None:
     # A bar would take a lock between processes, which a process that is killed cannot give back.
     tqdm.set_lock(threading.RLock())
     use_one_thread()
+    # JAX would reserve most of an accelerator's memory for the first of several workers.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     _redirect_output(log)
 
 

@@ -164,12 +164,14 @@ def _provenance() -> dict:
     # A kind that trains nothing has not imported Keras.
     keras = sys.modules.get("keras")
     backend = keras.backend.backend() if keras else None
+    accelerator = sys.modules["pretrain.backend"].accelerator() if keras else None
     packages = [p for p in ("keras", "numpy", "pretrain", backend) if p and _version(p)]
     return {
         "backend": backend,
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
         "commit": _commit(),
         "processor": processor(),
+        **({"accelerator": accelerator} if accelerator else {}),
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
     }
 

@@ -111,7 +111,8 @@ def _alike(provenance: dict, dataset: str) -> Iterator[tuple[str, object]]:
         clean, changed, _ = commit.partition("-dirty")
         yield "commit", clean + " with changes that were not committed" * bool(changed)
     if processor := provenance.get("processor"):
-        yield "processor", processor
+        accelerator = provenance.get("accelerator")
+        yield "processor", f"{processor} with {accelerator}" if accelerator else processor
     if digest := provenance.get("data"):
         yield f"test set of {dataset}", digest
     yield from (provenance.get("versions") or {}).items()

@@ -94,11 +94,12 @@ def test_written_twice_is_the_same_bytes(tmp_path, quick_rows):
 
 def test_a_page_says_in_what_its_records_differ(tmp_path, quick_rows):
     place = {"commit": "a1", "processor": "P", "versions": {"keras": "3.10"}, "data": "d1"}
-    other = place | {"versions": {"keras": "3.15"}, "data": "d2"}
+    other = place | {"versions": {"keras": "3.15"}, "data": "d2", "accelerator": "A"}
     rows = [{**row, "provenance": other if i else place} for i, row in enumerate(quick_rows)]
     write_scale(store(tmp_path, rows), STUDY, "quick")
     page = (tmp_path / "depth" / "quick" / PAGE).read_text()
-    assert "They differ in: keras 3.10, 3.15; test set of mnist d1, d2.\n" in page
+    differences = "keras 3.10, 3.15; processor P, P with A; test set of mnist d1, d2"
+    assert f"They differ in: {differences}.\n" in page
 
 
 def test_incomplete_scale_says_what_is_missing(tmp_path, quick_rows):
