@@ -72,7 +72,8 @@ class Compiled:
         Returns:
             The results, one for each member.
         """
-        if accelerated():
+        # A member alone may have no variable to vectorize.
+        if accelerated() and len(members) > 1:
             return self._each_vectorized(members, shared)
         with ThreadPoolExecutor(min(len(members), concurrency())) as pool:
             return list(pool.map(lambda member: self(*member, *shared), members))

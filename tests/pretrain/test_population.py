@@ -1015,10 +1015,12 @@ def test_vectorized_members_are_trained_alike(accelerated, x, y, own_data, weigh
     assert_close(*accelerated(run))
 
 
-@pytest.mark.parametrize("kind", ["convolution", "residual"])
+@pytest.mark.parametrize("kind", ["convolution", "residual", "flattened"])
 @pytest.mark.parametrize("objective", [None, Autoencoder(tied=True)], ids=str)
 def test_vectorized_members_are_pretrained_alike(accelerated, kind, objective):
-    build, x = KINDS[kind]
+    # The first operation has no variables, and the examples are the same for all members.
+    others = {"flattened": (lambda s: networks.mlp((2, 3), 3, seed=s), gaussian(N, 2, 3))}
+    build, x = (KINDS | others)[kind]
 
     def run():
         population = Population(build, [3, 5])
