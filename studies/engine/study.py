@@ -44,7 +44,7 @@ class Study:
         claims: `CLAIMS` of the file, if it has any.
         figures: `FIGURES` of the file: names of figures, or `Figure`s of the study's own, the
             headline first; by default, all figures that the kind offers.
-        corrections: `CORRECTIONS` of the file: what is known to be wrong with the results.
+        earlier_runs: `EARLIER_RUNS` of the file: what was wrong with runs that are superseded.
         answer: `answer` of the file, if it has one: a function of the numbers of a scale (a
             `studies.report.answers.Numbers`), which returns what the study found, in a sentence or
             two.
@@ -61,7 +61,7 @@ class Study:
     scales: dict[str, Scale]
     claims: tuple = ()
     figures: tuple = ()
-    corrections: tuple[str, ...] = ()
+    earlier_runs: tuple[str, ...] = ()
     answer: Callable[[Any], str] | None = None
     published: tuple = ()
     deviations: tuple[str, ...] = ()
@@ -153,7 +153,7 @@ def load(name: str) -> Study:
         scales=scales,
         claims=getattr(module, "CLAIMS", ()),
         figures=getattr(module, "FIGURES", ()),
-        corrections=getattr(module, "CORRECTIONS", ()),
+        earlier_runs=getattr(module, "EARLIER_RUNS", ()),
         answer=getattr(module, "answer", None),
         published=getattr(module, "PUBLISHED", ()),
         deviations=getattr(module, "DEVIATIONS", ()),

@@ -48,7 +48,7 @@ How the hidden layers of each arm were pretrained, and the rate that was chosen 
 _PUBLISHED = """\
 A number of a paper beside our mean, and the interval in which a single run of ours lies in 95 % of
 cases."""
-_WRONG = "Known to be wrong"
+_EARLIER = "Earlier runs"
 _EFFECTS = """\
 - *interval*: the interval of the effect at the claim's level, which Holm's procedure adjusts for
   the number of claims. A mean has Student's t interval, a geometric mean that of the logarithms, a
@@ -126,7 +126,7 @@ def scale_page(found: Results) -> str:
     parts = [
         f"# {tables.escaped(found.study.question)}",
         *_state(found),
-        *_warning(found.study, ""),
+        *_superseded(found.study, ""),
         *_answer(found),
         *figures[:1],
         f"## {show.title}",
@@ -150,8 +150,8 @@ def scale_page(found: Results) -> str:
             [*demonstration, *show.caveats(found.table, found.scale), *_differences(found)]
         ),
         *(
-            [f"## {_WRONG}", tables.listed(found.study.corrections)]
-            if found.study.corrections
+            [f"## {_EARLIER}", tables.listed(found.study.earlier_runs)]
+            if found.study.earlier_runs
             else []
         ),
         *([f"## {AFTERWORD.strip()}", tried.strip()] if tried else []),
@@ -300,10 +300,10 @@ def _listed(origins: dict[str, list[str]]) -> str:
     return "; ".join(f"{name} {', '.join(each)}" for name, each in origins.items())
 
 
-def _warning(study: Study, page: str) -> list[str]:
-    """Where it stands what is known to be wrong with a study's results, if anything is."""
-    link = f"[{_WRONG.lower()}]({page}#{_WRONG.lower().replace(' ', '-')})"
-    return [f"**Read first what is {link}.**"] if study.corrections else []
+def _superseded(study: Study, page: str) -> list[str]:
+    """Where it stands what was wrong with earlier runs of a study, if there were any."""
+    link = f"[What was wrong with an earlier run]({page}#{_EARLIER.lower().replace(' ', '-')})"
+    return [f"{link}, and what was changed."] if study.earlier_runs else []
 
 
 def _in_short(entries: list[Entry]) -> list[str]:
@@ -431,7 +431,7 @@ def _section(entry: Entry) -> list[str]:
     links = ", ".join(f"[{name}]({page})" for name, page in pages.items())
     return [
         f"## {tables.escaped(entry.study.question)}",
-        *_warning(entry.study, pages[found.name]),
+        *_superseded(entry.study, pages[found.name]),
         # The answer in words stands at the top of the page.
         *([_sentence(found.judgments)] if found.judgments else _answer(found) or _summary(found)),
         f"[![{seen}]({folder}/{quote(found.figures[0].name)}.png)]({folder}/README.md)",

@@ -368,14 +368,14 @@ def test_markup_becomes_html(tmp_path):
 def test_the_page_ends_with_what_was_tried(tmp_path, quick_rows):
     text = "Question: which?\n\nWhat was tried\n\nThis and that."
     folder = store(tmp_path, quick_rows)
-    write_scale(folder, replace(STUDY, text=text, corrections=("It is wrong.",)), "quick")
+    write_scale(folder, replace(STUDY, text=text, earlier_runs=("It was wrong.",)), "quick")
     page = (folder / PAGE).read_text()
     headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
-    last = ["Caveats", "Known to be wrong", "What was tried", "Making it again"]
+    last = ["Caveats", "Earlier runs", "What was tried", "Making it again"]
     assert headings[-4:] == last
     assert "## What was tried\n\nThis and that.\n\n## Making it again" in page
-    assert "## Known to be wrong\n\n- It is wrong." in page
-    assert page.index("known to be wrong](#known-to-be-wrong)") < page.index("## ")
+    assert "## Earlier runs\n\n- It was wrong." in page
+    assert page.index("an earlier run](#earlier-runs)") < page.index("## ")
 
 
 def test_a_page_answers_first_and_explains_its_arms(tmp_path, judged):
