@@ -11,6 +11,9 @@ measured what the choice costs. If it costs as much as pretraining gains, then p
 reconstruction have measured their rule, and not pretraining.
 
 Refuted if: all rules end within a quarter of a point of each other.
+
+What would change the answer: another optimizer of pretraining than Adam and SGD, or deeper stacks
+than three layers, whose rates may be harder to choose.
 """
 
 from dataclasses import replace

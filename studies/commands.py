@@ -106,7 +106,7 @@ def _add_machines(run: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_count,
         help="cells that are trained at the same time; default: one per core for which there is "
-        "memory, or one per worker of the cluster; for a GPU, give 1",
+        "memory, or one per worker of the cluster; on a GPU, 1 or as many as share it by MPS",
     )
     run.add_argument(
         "--dask",

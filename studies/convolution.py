@@ -11,6 +11,9 @@ or residual connections, deep nets train without pretraining, and pretraining ad
 
 Refuted if: nets of 8 convolutions train from the historical start or do not train if they are
 pretrained, or if pretraining still lowers the error of today's nets at equal cost.
+
+What would change the answer: more filters and more images than the small budget of this study
+allows, or unlabeled images beyond the training images.
 """
 
 from dataclasses import replace

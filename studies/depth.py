@@ -9,6 +9,10 @@ are not pretrained, and does not grow if nets are pretrained (Erhan et al. 2010;
 
 Refuted if: pretrained sigmoid nets are no better than unpretrained sigmoid nets at equal cost, or
 pretraining still lowers the error of today's nets.
+
+What would change the answer: other data, so that the claims are also judged on Fashion-MNIST and
+Covertype; noise in training and a schedule of the rate, of which `modern` asks; few labels, of
+which `labels` asks.
 """
 
 from dataclasses import replace

@@ -12,6 +12,19 @@ stable, too, and make sharper images.
 
 Refuted if: seeds of the GAN differ no more than seeds of the VAE and cover all classes, or the
 VAE's samples are as precise as those of GAN and diffusion model.
+
+What would change the answer: convolutional networks, a much larger budget, or measures that rest on
+other features than those of a small classifier.
+
+What was tried
+
+In the first demonstration, with 3,000 updates, all seeds of the GAN made noise, at a Frechet
+distance of 1.9. Its networks started with outputs so large that the pixels were saturated, and no
+unit of its discriminator was dropped, as Goodfellow et al. (2014) do. With a smaller start of all
+models and a centered input and dropped units of the discriminator, the distances of two seeds on
+validation images are 0.42 and 0.57, and without dropped units 0.67 and 0.72, at the better of two
+rates. Most images still resemble a 4 or a 9: whether more updates spread them, the standard run
+says. The claims were not changed.
 """
 
 from dataclasses import replace

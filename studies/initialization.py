@@ -10,6 +10,9 @@ at a lower error at equal cost. What pretraining gives is more than the distribu
 
 Refuted if: pretrained nets end at a lower error than nets with a good initialization that are
 trained to the same total cost, or train at depths where no initialization does.
+
+What would change the answer: a start that nobody has tried yet for deep sigmoid nets, more epochs,
+since the deepest nets are still learning, or wider layers.
 """
 
 from dataclasses import replace

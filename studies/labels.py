@@ -11,6 +11,9 @@ With He's start, some of the gain remains with few labels.
 
 Refuted if: the gain does not depend on the number of labels, or nets with 100 labels gain nothing
 at equal cost.
+
+What would change the answer: many more unlabeled images, other ways to use them, such as pseudo-
+labels and contrastive learning, or shifts and masks in all arms at once.
 """
 
 from dataclasses import replace

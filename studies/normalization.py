@@ -11,6 +11,9 @@ nets train, and pretraining adds less than half of what it adds without normaliz
 Refuted if: normalized nets take more than a third of the updates, or pretraining adds as much to
 them as to nets without normalization.
 
+What would change the answer: a task that takes more than some thousand updates, where being faster
+matters more, or batches so small that their statistics are noise.
+
 What was tried
 
 A pilot run of one seed, with 10,000 images, 10 epochs and three layers, ended at validation errors

@@ -11,6 +11,9 @@ smaller region (Erhan et al. 2010, figures 5 and 6).
 Refuted if: pretrained nets are no nearer to each other than to nets without pretraining, or no
 nearer than two halves of one group; or if this is so at equal training NLL only.
 
+What would change the answer: nets that are so large or trained so long that all of them answer
+alike, or a view of the outputs in more than two dimensions that parts the groups.
+
 What was tried
 
 A demonstration with 8 nets of each group preceded the standard run. Silhouettes were among three

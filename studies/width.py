@@ -8,6 +8,9 @@ spare for features that tell nothing of the class. The deeper the net, the wider
 pretraining to help (Erhan et al. 2010, figure 8).
 
 Refuted if: pretraining helps the narrowest nets, too, or helps no more at the greatest width.
+
+What would change the answer: other objectives than denoising, unlabeled images beyond the training
+images, or data whose classes need fewer features than digits.
 """
 
 from dataclasses import replace

@@ -62,7 +62,10 @@ def test_the_prediction_interval_of_the_tutorials_network_follows_from_its_recor
     records = pd.read_json(ROOT / "results/tutorial_sda/standard/records.jsonl", lines=True)
     wanted = load("tutorial_sda").scales["standard"]
     keys = [
-        trial.key for group in groups(wanted, records.to_dict("records")) for trial in group.trials
+        trial.key
+        for group in groups(wanted, records.to_dict("records"))
+        for trial in group.trials
+        if trial.arm == "tutorial"
     ]
     errors = 100 * records[records["key"].isin(keys)]["test_error"].dropna()
     n = len(errors)

@@ -27,6 +27,10 @@ _LONGEST_NAME = 60
 _FOLDER = Path(__file__).parents[1]
 
 
+# Begins the paragraph of a docstring that the front page shows, too.
+_WOULD_CHANGE = "What would change the answer: "
+
+
 class StudyError(Exception):
     """There is no such study, or its file lacks what the file of a study needs."""
 
@@ -66,6 +70,12 @@ class Study:
     published: tuple = ()
     deviations: tuple[str, ...] = ()
     file: Path | None = None
+
+    @property
+    def would_change(self) -> str:
+        """What would change the answer, as the docstring says; empty if it does not say."""
+        found = re.search(rf"^{_WOULD_CHANGE}(.+?)(?:\n\n|\Z)", self.text, re.DOTALL | re.MULTILINE)
+        return " ".join(found[1].split()) if found else ""
 
     @property
     def arms(self) -> dict[str, Arm]:

@@ -310,11 +310,15 @@ def _in_short(entries: list[Entry]) -> list[str]:
     """What every study found, in its own words, with a link to its page, if no number lacks."""
     found = [next(iter(entry.found.values())) for entry in entries if entry.found]
     lines = [
-        f"{_told(each)} ([{each.study.name}]({quote(each.folder)}/README.md))"
+        f"{_told(each)} ([{each.study.name}]({quote(each.folder)}/README.md)){_open(each.study)}"
         for each in found
         if each.study.answer and NO_RUNS not in _told(each)
     ]
     return [tables.listed(lines)] if lines else []
+
+
+def _open(study: Study) -> str:
+    return f" *What would change this:* {study.would_change}" if study.would_change else ""
 
 
 def _told(found: Results) -> str:

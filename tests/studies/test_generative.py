@@ -70,17 +70,18 @@ def test_the_gradient_of_a_critic_is_that_of_finite_differences():
 
 def test_each_network_of_a_gan_learns_from_its_own_loss_alone():
     gan = layer("gan")
+    gan._dropped = lambda x: x
     noise = np.random.RandomState(2).normal(size=(7, 3)).astype("float32")
     gan._normal = lambda like, units: noise
     discriminator = gan.discriminator.trainable_variables
     generator = gan.generator.trainable_variables
 
     def fake():
-        return ops.sigmoid(gan.generator(noise))
+        return 2 * ops.sigmoid(gan.generator(noise)) - 1
 
     def judged():
         return ops.mean(
-            ops.softplus(-gan.discriminator(X)) + ops.softplus(gan.discriminator(fake()))
+            ops.softplus(-gan.discriminator(2 * X - 1)) + ops.softplus(gan.discriminator(fake()))
         )
 
     def fooled():
@@ -90,6 +91,12 @@ def test_each_network_of_a_gan_learns_from_its_own_loss_alone():
     expected = gradients(judged, discriminator) + gradients(fooled, generator)
     for ours, theirs in zip(whole, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_discriminator_drops_units_and_keeps_their_mean():
+    dropped = ops.convert_to_numpy(layer("gan")._dropped(np.ones((200, 100), "float32")))
+    assert (dropped == 0).mean() == pytest.approx(models._DROPPED, abs=0.02)
+    assert dropped.mean() == pytest.approx(1, abs=0.02)
 
 
 def test_the_loss_of_a_variational_autoencoder_is_the_negative_bound():

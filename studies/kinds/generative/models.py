@@ -6,6 +6,7 @@ weights constant.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -19,6 +20,8 @@ from studies.kinds.generative import TIME, GenerativeTrial, sizes
 _STEPS, _OFFSET = 100, 0.008
 # Weight of the penalty of a critic's gradient (Gulrajani et al. 2017).
 _PENALTY = 10.0
+# Share of a discriminator's hidden units that a step drops.
+_DROPPED = 0.3
 # Slope of units below 0, as in Radford et al. (2016).
 _SLOPE = 0.2
 _COMPONENTS = 20
@@ -41,15 +44,21 @@ class _Perceptron(keras.layers.Layer):
     def build(self, input_shape: tuple) -> None:
         self.kernels, self.biases = [], []
         for i, (n, m) in enumerate(zip(self.units[:-1], self.units[1:], strict=True)):
-            start = keras.initializers.HeNormal(derive(self.name, self.seed, i))
+            # Outputs that start large would saturate the sigmoid units behind them.
+            last = i == len(self.units) - 2
+            start = (keras.initializers.GlorotNormal if last else keras.initializers.HeNormal)(
+                derive(self.name, self.seed, i)
+            )
             self.kernels.append(self.add_weight((n, m), start, name=f"kernel_{i}"))
             self.biases.append(self.add_weight((m,), "zeros", name=f"bias_{i}"))
 
-    def call(self, x: Any, frozen: bool = False) -> Any:
-        """The outputs; with `frozen`, no gradient goes to the weights."""
+    def call(
+        self, x: Any, frozen: bool = False, drop: Callable[[Any], Any] = ops.convert_to_tensor
+    ) -> Any:
+        """The outputs; with `frozen`, no gradient goes to the weights; `drop` drops units."""
         hold = ops.stop_gradient if frozen else ops.convert_to_tensor
         for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
-            x = (ops.leaky_relu(x, _SLOPE) if i else x) @ hold(kernel) + hold(bias)
+            x = (drop(ops.leaky_relu(x, _SLOPE)) if i else x) @ hold(kernel) + hold(bias)
         return x
 
     def input_gradient(self, x: Any) -> Any:
@@ -139,13 +148,22 @@ class VariationalAutoencoder(_Generative):
 
 
 class GAN(_Generative):
-    """A generative adversarial net with the non-saturating loss (Goodfellow et al. 2014)."""
+    """A generative adversarial net with the non-saturating loss (Goodfellow et al. 2014).
+
+    As in the paper, hidden units of the discriminator are dropped in training.
+    """
 
     def call(self, x: Any) -> Any:
         fake = ops.sigmoid(self.generator(self._normal(x, self.units["generator"][0])))
-        real, made = self.discriminator(x), self.discriminator(ops.stop_gradient(fake))
-        judged = ops.softplus(-real) + ops.softplus(made)
-        return judged + ops.softplus(-self.discriminator(fake, frozen=True))
+        real, made = self._judged(x), self._judged(ops.stop_gradient(fake))
+        return ops.softplus(-real) + ops.softplus(made) + ops.softplus(-self._judged(fake, True))
+
+    def _judged(self, x: Any, frozen: bool = False) -> Any:
+        return self.discriminator(2 * x - 1, frozen=frozen, drop=self._dropped)
+
+    def _dropped(self, x: Any) -> Any:
+        kept = keras.random.uniform(ops.shape(x), seed=self.random) >= _DROPPED
+        return ops.where(kept, x / (1 - _DROPPED), 0.0)
 
 
 class WassersteinGAN(_Generative):
