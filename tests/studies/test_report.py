@@ -381,6 +381,7 @@ def test_the_page_ends_with_what_was_tried(tmp_path, quick_rows):
 def test_a_page_answers_first_and_explains_its_arms(tmp_path, judged):
     study = replace(
         JUDGED,
+        text="Question: what?\n\nWhat would change the answer: more data,\nor luck.\n\nMore.",
         answer=lambda found: f"Nets are {found.comparison('denoising', 'random', depth=1)}.",
         published=(Published(7.5, sample("denoising", depth=1), "A paper, table 1"),),
         deviations=("There are 2,000 images.",),
@@ -388,6 +389,7 @@ def test_a_page_answers_first_and_explains_its_arms(tmp_path, judged):
     write_all(tmp_path, study)
     front, page = ((folder / PAGE).read_text() for folder in (tmp_path, judged))
     (answer,) = re.findall(r"^- (Nets are .* points .*\.) \(\[depth\]", front, re.MULTILINE)
+    assert "README.md)) *What would change this:* more data, or luck.\n" in front
     order = [answer, "headline claim", "![Test error against", "## Test error %", "## Claims"]
     order += ["## The arms", "### Pretraining", "## All numbers", "## The question"]
     order += ["## Beside the paper", "| 7.5 ", "- There are 2,000 images."]

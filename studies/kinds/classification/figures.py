@@ -25,7 +25,8 @@ from studies.report.statistics import expected_best, median_interval
     "Test error against {axis}",
     "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Pretrained arms "
     "have solid lines and filled markers, other arms dashed lines and open markers. Arms stand "
-    "side by side, so that none hides another. Here and below, the error axis is logarithmic.",
+    "side by side, so that none hides another. Here and below, the error axis is logarithmic; a "
+    "gray band is a break of the axis, above which runs failed.",
     name="error_against_{axis}",
     column="median",
     metric="test_error",
@@ -237,16 +238,57 @@ def _axis_panel(
 def _percent_axis(ax: Axes, errors: pd.Series) -> None:
     """Show errors, fractions, in percent; on a logarithmic axis if they span a factor of 3.
 
-    An error of 0, which has no place on a logarithmic axis, makes the axis linear.
+    An error of 0, which has no place on a logarithmic axis, makes the axis linear. Where few runs
+    fail, the axis has a break, so that they do not squeeze all others together.
     """
+    errors = errors.dropna()
     if errors.empty:
         return
     low, high = errors.min(), errors.max()
     wide = low > 0 and high > 3 * low
+    if wide and (ends := _gap(errors)):
+        _broken_axis(ax, 0.93 * low, *ends, 1.07 * high)
+        return
     ax.set_yscale("log" if wide else "linear")
     ax.set_ylim(0.93 * low if low > 0 else -0.03 * high, 1.07 * high or 1)
     locator = LogLocator(subs=(1, 1.5, 2, 3, 5, 7)) if wide else MaxNLocator(5)
     common.ticks(ax.yaxis, locator, lambda error, _: f"{100 * error:g}")
+
+
+# Errors that differ by this factor, with none between, are those of nets that train and that fail.
+_GAP = 1.5
+# Where the break of an axis lies, as shares of its height.
+_BREAK = (0.76, 0.8)
+
+
+def _gap(errors: pd.Series) -> tuple[float, float] | None:
+    """The errors on both sides of the widest gap; `None` if it is narrow, or the rest is wide."""
+    found = np.sort(errors.to_numpy(float))
+    ratios = found[1:] / found[:-1]
+    at = int(ratios.argmax())
+    below, above = found[at], found[at + 1]
+    squeezed = np.log(below / found[0]) < 0.4 * np.log(found[-1] / found[0])
+    return (1.07 * below, 0.93 * above) if ratios[at] > _GAP and squeezed else None
+
+
+def _broken_axis(ax: Axes, low: float, below: float, above: float, high: float) -> None:
+    """A logarithmic axis in two parts, with a gray band at the break between them."""
+    knots, heights = np.log([low, below, above, high]), [0, *_BREAK, 1]
+
+    def forward(error: np.ndarray) -> np.ndarray:
+        return np.interp(np.log(np.maximum(error, low / 2)), knots, heights)
+
+    def inverse(height: np.ndarray) -> np.ndarray:
+        return np.exp(np.interp(height, heights, knots))
+
+    ax.set_yscale("function", functions=(forward, inverse))
+    ax.set_ylim(low, high)
+    lower = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(100 * low, 100 * below) / 100
+    where = [error for error in lower if low <= error <= below]
+    where += [error for error in (0.2, 0.5, 0.9) if above <= error <= high]
+    common.ticks(ax.yaxis, where, lambda error, _: f"{100 * error:.3g}")
+    for panel in ax.get_shared_y_axes().get_siblings(ax):
+        panel.axhspan(below, above, color="0.9", linewidth=0, zorder=0)
 
 
 # So many labels of places have room side by side; more stand on end.
