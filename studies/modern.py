@@ -37,10 +37,7 @@ _PLAIN = {"batch_norm": "batch_norm", "residual": "residual_batch_norm"}
 _DEPTHS = (3, 8)
 
 _STANDARD = Scale(
-    arms=(
-        *("batch_norm", "batch_norm_longer", "batch_norm_denoising"),
-        *("residual_batch_norm", "residual_longer", "residual_denoising"),
-    ),
+    arms=("batch_norm", "batch_norm_longer", "batch_norm_denoising"),
     axes={
         "depth": _DEPTHS,
         "schedule": ("constant", "cosine"),
@@ -52,8 +49,8 @@ _STANDARD = Scale(
     test_size=10_000,
     epochs=20,
     learning_rates={
-        "momentum": (0.001, 0.003, 0.01, 0.03, 0.1),
-        "adamw": (0.0001, 0.0003, 0.001, 0.003, 0.01),
+        "momentum": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
+        "adamw": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
     },
     pretraining_epochs=10,
     pretraining_rates={"adam": (0.0001, 0.0003, 0.001, 0.003, 0.01)},
@@ -62,18 +59,14 @@ _STANDARD = Scale(
     report_seeds=10,
 )
 
-# On further data sets, which are smaller: one net, without dropout.
+# On further data sets, which are smaller: without dropout.
 _FURTHER = replace(
-    _STANDARD,
-    arms=("batch_norm", "batch_norm_longer", "batch_norm_denoising"),
-    axes=_STANDARD.axes | {"noise": ("none", "masking")},
-    train_size=2_500,
+    _STANDARD, axes=_STANDARD.axes | {"noise": ("none", "masking")}, train_size=2_500
 )
 
 SCALES = {
     "quick": replace(
         _STANDARD,
-        arms=("batch_norm", "batch_norm_longer", "batch_norm_denoising"),
         axes={
             "depth": (3,),
             "schedule": ("constant", "cosine"),
@@ -91,6 +84,9 @@ SCALES = {
         demonstration=True,
     ),
     "standard": _STANDARD,
+    "residual": replace(
+        _STANDARD, arms=("residual_batch_norm", "residual_longer", "residual_denoising")
+    ),
     "fashion": replace(_FURTHER, dataset="fashion_mnist"),
     "covertype": replace(_FURTHER, dataset="covertype"),
 }

@@ -20,6 +20,7 @@ from studies.report.answers import Numbers
 from studies.report.claims import Claim
 from studies.report.figures import render
 from studies.report.pages import Results
+from studies.report.verdicts import Judgment
 
 PAGE = "README.md"
 # The same page, and its pictures, in a file for a browser.
@@ -96,8 +97,7 @@ def _write_front(
             and "report" in _done(study, name, results / study.name / name)
         }
         judgments = {name: each.judgments for name, each in own.items()}
-        not_run = {pages.FIRST: verdicts.not_run(study.claims)}
-        entries.append(pages.Entry(study, own, judgments or not_run))
+        entries.append(pages.Entry(study, own, judgments | _not_run(study, judgments)))
     beside = [name for name in pages.BESIDE if (results / name).exists()]
     front = pages.front_page(entries, beside)
     behind = {
@@ -116,6 +116,18 @@ def _write_front(
         "claims.csv": tables.to_csv(pages.ledger(entries)),
     }
     _write(results, {name: content.encode() for name, content in contents.items()})
+
+
+def _not_run(study: Study, judgments: dict[str, list[Judgment]]) -> dict[str, list[Judgment]]:
+    """Claims that no scale with results asks, by the first scale that would ask them."""
+    known = {judgment.claim for judged in judgments.values() for judgment in judged}
+    found = {}
+    for name, scale in study.scales.items():
+        if not scale.demonstration and name not in judgments:
+            missing = [c for c in verdicts.asked(study.claims, scale) if c not in known]
+            found |= {name: verdicts.not_run(tuple(missing))} if missing else {}
+            known |= set(missing)
+    return found
 
 
 def _write_scale(folder: Path, study: Study, name: str) -> Results:
@@ -159,14 +171,11 @@ def results_of(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataF
 
 
 def _claims(study: Study, name: str, scale: Scale) -> tuple[Claim, ...]:
-    """The claims that a scale judges: those of its kind, and those of the study.
-
-    The first scale of the study judges all of them, and a further scale those it can.
-    """
+    """The claims that a scale judges: those of its kind, and those of the study that it can."""
     if scale.demonstration:
         return ()
-    asked = study.claims if name == pages.FIRST else verdicts.asked(study.claims, scale)
-    return (asked if name in study.scales else ()) + scale.kind.claims(scale)
+    asked = verdicts.asked(study.claims, scale) if name in study.scales else ()
+    return asked + scale.kind.claims(scale)
 
 
 def _done(study: Study, name: str, folder: Path) -> set[str]:

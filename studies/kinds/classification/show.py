@@ -104,8 +104,15 @@ class ClassificationShow(Show):
         ]
 
 
+# More columns do not fit on a page.
+_MOST_COLUMNS = 8
+
+
 def error_block(table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """Error % by arm (rows) and axis values (columns), as text: mean ± half the interval."""
+    """Error % by arm (rows) and axis values (columns), as text: mean ± half the interval.
+
+    Many axis values are rows, and the arms are columns.
+    """
     rows = []
     for name in scale.arm_names:
         cells = {"arm": scale.arm(name).label}
@@ -114,7 +121,11 @@ def error_block(table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
             cells[label or "error"] = _error_text(row, scale)
         rows.append(cells)
     # An arm need not be run at all axis values.
-    return pd.DataFrame(rows).fillna(tables.NOT_APPLICABLE)
+    block = pd.DataFrame(rows).fillna(tables.NOT_APPLICABLE)
+    if len(block.columns) <= _MOST_COLUMNS + 1:
+        return block
+    turned = block.set_index("arm").T
+    return turned.rename_axis(columns=None).rename_axis("at").reset_index()
 
 
 def _row(cells: dict[tuple, pd.DataFrame], scale: Scale, place: tuple) -> dict:
