@@ -66,6 +66,16 @@ def test_an_arm_that_is_not_run_everywhere_has_no_number_there():
     assert tables.notes(block)
 
 
+def test_many_combinations_are_rows_and_arms_are_columns():
+    scale = replace(SMALL, axes={"depth": tuple(range(1, 11))})
+    table = SHOW.main_table(frame(synthetic(scale), scale), scale)
+    turned, few = error_block(table, scale), error_block(table[table["depth"] <= 2], SMALL)
+    assert list(turned.columns) == ["at", *(arm.title for arm in scale.arms)]
+    assert turned["at"].tolist() == [f"depth {depth}" for depth in range(1, 11)]
+    assert turned.set_index("at").T.loc[ARMS["he"].title, "depth 1"].count("±") == 1
+    assert "arm" in few
+
+
 def test_error_against_hand_computation(rows):
     set_all(rows, "report", "random", 1, test_error=[0.08, 0.09, 0.10])
     found = row(rows, "random", 1)
