@@ -164,7 +164,8 @@ def _provenance() -> dict:
     # A kind that trains nothing has not imported Keras.
     keras = sys.modules.get("keras")
     backend = keras.backend.backend() if keras else None
-    accelerator = sys.modules["pretrain.backend"].accelerator() if keras else None
+    programs = sys.modules.get("pretrain.backend")
+    accelerator = programs.accelerator() if programs else None
     packages = [p for p in ("keras", "numpy", "pretrain", backend) if p and _version(p)]
     return {
         "backend": backend,
