@@ -255,20 +255,21 @@ def _percent_axis(ax: Axes, errors: pd.Series) -> None:
     common.ticks(ax.yaxis, locator, lambda error, _: f"{100 * error:g}")
 
 
-# Errors that differ by this factor, with none between, are those of nets that train and that fail.
-_GAP = 1.5
+# A break needs neighboring errors that differ by this factor.
+_GAP = 1.2
+# A break is made for errors that take less than this share of a logarithmic axis.
+_SQUEEZED = 0.4
 # Where the break of an axis lies, as shares of its height.
 _BREAK = (0.76, 0.8)
 
 
 def _gap(errors: pd.Series) -> tuple[float, float] | None:
-    """The errors on both sides of the widest gap; `None` if it is narrow, or the rest is wide."""
+    """The errors on both sides of the widest gap above squeezed errors; `None` if it is narrow."""
     found = np.sort(errors.to_numpy(float))
-    ratios = found[1:] / found[:-1]
+    ratios, span = found[1:] / found[:-1], np.log(found[-1] / found[0])
+    ratios[np.log(found[:-1] / found[0]) > _SQUEEZED * span] = 0
     at = int(ratios.argmax())
-    below, above = found[at], found[at + 1]
-    squeezed = np.log(below / found[0]) < 0.4 * np.log(found[-1] / found[0])
-    return (1.07 * below, 0.93 * above) if ratios[at] > _GAP and squeezed else None
+    return (1.07 * found[at], 0.93 * found[at + 1]) if ratios[at] > _GAP else None
 
 
 def _broken_axis(ax: Axes, low: float, below: float, above: float, high: float) -> None:
