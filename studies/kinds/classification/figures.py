@@ -25,8 +25,8 @@ from studies.report.statistics import expected_best, median_interval
     "Test error against {axis}",
     "Medians with their 95 % bootstrap intervals over seeds; the dots are seeds. Pretrained arms "
     "have solid lines and filled markers, other arms dashed lines and open markers. Arms stand "
-    "side by side, so that none hides another. Here and below, the error axis is logarithmic; a "
-    "gray band is a break of the axis, above which runs failed.",
+    "side by side, so that none hides another. Here and below, the error axis is logarithmic. "
+    "Above a gray band, the axis is compressed.",
     name="error_against_{axis}",
     column="median",
     metric="test_error",
@@ -235,11 +235,15 @@ def _axis_panel(
         common.draw_line(ax, scale, axis, values, look, median_interval, shift)
 
 
+# Ticks of a logarithmic axis.
+_DIGITS = (1, 1.5, 2, 3, 5, 7)
+
+
 def _percent_axis(ax: Axes, errors: pd.Series) -> None:
     """Show errors, fractions, in percent; on a logarithmic axis if they span a factor of 3.
 
-    An error of 0, which has no place on a logarithmic axis, makes the axis linear. Where few runs
-    fail, the axis has a break, so that they do not squeeze all others together.
+    An error of 0, which has no place on a logarithmic axis, makes the axis linear. High
+    errors that squeeze all others together stand above a break, where the axis is compressed.
     """
     errors = errors.dropna()
     if errors.empty:
@@ -251,7 +255,7 @@ def _percent_axis(ax: Axes, errors: pd.Series) -> None:
         return
     ax.set_yscale("log" if wide else "linear")
     ax.set_ylim(0.93 * low if low > 0 else -0.03 * high, 1.07 * high or 1)
-    locator = LogLocator(subs=(1, 1.5, 2, 3, 5, 7)) if wide else MaxNLocator(5)
+    locator = LogLocator(subs=_DIGITS) if wide else MaxNLocator(5)
     common.ticks(ax.yaxis, locator, lambda error, _: f"{100 * error:g}")
 
 
@@ -284,7 +288,8 @@ def _broken_axis(ax: Axes, low: float, below: float, above: float, high: float) 
 
     ax.set_yscale("function", functions=(forward, inverse))
     ax.set_ylim(low, high)
-    lower = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(100 * low, 100 * below) / 100
+    many = MaxNLocator(6, steps=[1, 2, 5, 10]) if below < 2 * low else LogLocator(subs=_DIGITS)
+    lower = many.tick_values(100 * low, 100 * below) / 100
     where = [error for error in lower if low <= error <= below]
     where += [error for error in (0.2, 0.5, 0.9) if above <= error <= high]
     common.ticks(ax.yaxis, where, lambda error, _: f"{100 * error:.3g}")
