@@ -974,6 +974,13 @@ def test_the_number_of_threads_changes_nothing(x, y, monkeypatch, threads):
 # Members as one vectorized call, as on an accelerator
 
 
+def test_an_accelerator_has_a_name_and_a_processor_is_none(monkeypatch):
+    assert pretrain.backend.accelerator() is None
+    if keras.backend.backend() == "jax":
+        monkeypatch.setattr(pretrain.backend, "on_processor", lambda: False)
+        assert pretrain.backend.accelerator() == "cpu"
+
+
 @pytest.fixture
 def accelerated(monkeypatch):
     """Runs a function as on an accelerator, and as on a processor."""
