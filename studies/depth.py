@@ -115,7 +115,16 @@ SCALES = {
     ),
     "standard": _STANDARD,
     "fashion": replace(_FURTHER, dataset="fashion_mnist"),
-    "covertype": replace(_FURTHER, dataset="covertype"),
+    # Nets with batch normalization chose the lowest rate of the other scales, and sigmoid nets the
+    # highest.
+    "covertype": replace(
+        _FURTHER,
+        dataset="covertype",
+        pretraining_rates={
+            "sgd": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+            "adam": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
+        },
+    ),
     "paper": replace(
         _STANDARD,
         axes={"depth": (1, 2, 3, 4, 5)},

@@ -291,7 +291,7 @@ def _broken_axis(ax: Axes, low: float, below: float, above: float, high: float) 
     many = MaxNLocator(6, steps=[1, 2, 5, 10]) if below < 2 * low else LogLocator(subs=_DIGITS)
     lower = many.tick_values(100 * low, 100 * below) / 100
     where = [error for error in lower if low <= error <= below]
-    where += [error for error in (0.2, 0.5, 0.9) if above <= error <= high]
+    where += [error for error in (0.2 if above <= 0.2 else 0.5, 0.9) if above <= error <= high]
     common.ticks(ax.yaxis, where, lambda error, _: f"{100 * error:.3g}")
     for panel in ax.get_shared_y_axes().get_siblings(ax):
         panel.axhspan(below, above, color="0.9", linewidth=0, zorder=0)
