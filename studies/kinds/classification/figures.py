@@ -261,8 +261,8 @@ def _percent_axis(ax: Axes, errors: pd.Series) -> None:
 
 # A break needs neighboring errors that differ by this factor.
 _GAP = 1.2
-# A break is made for errors that take less than this share of a logarithmic axis.
-_SQUEEZED = 0.4
+# A break is made for errors that take less than this share of a logarithmic axis, if they are most.
+_SQUEEZED, _MOST = 0.4, 0.75
 # Where the break of an axis lies, as shares of its height.
 _BREAK = (0.76, 0.8)
 
@@ -272,6 +272,7 @@ def _gap(errors: pd.Series) -> tuple[float, float] | None:
     found = np.sort(errors.to_numpy(float))
     ratios, span = found[1:] / found[:-1], np.log(found[-1] / found[0])
     ratios[np.log(found[:-1] / found[0]) > _SQUEEZED * span] = 0
+    ratios[: int(_MOST * len(ratios))] = 0
     at = int(ratios.argmax())
     return (1.07 * found[at], 0.93 * found[at + 1]) if ratios[at] > _GAP else None
 
