@@ -142,9 +142,9 @@ SCALES = {
 }
 
 EARLIER_RUNS = (
-    "This is the second run. The first run is superseded, since an independent re-analysis found "
-    "two of its results to be artifacts of the protocol. [Its page](../first-run/README.md) and "
-    "its records are kept.",
+    "This is the second run. The first run, whose records and page are kept in "
+    "`results/depth/first-run`, is superseded: an independent re-analysis found two of its results "
+    "to be artifacts of the protocol.",
     "In the first run, the pretraining rate was chosen by reconstruction. The rate of rectifiers "
     "with He initialization lay at the edge of its grid and left 96 % of the second layer's units "
     "dead, which passed for harm done by pretraining. Now the rate is chosen as every rate is, by "

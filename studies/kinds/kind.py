@@ -120,6 +120,10 @@ class Kind:
     labels: dict[str, str] = {}
     examples: str = "images"
 
+    def examples_of(self, scale: Scale) -> str:
+        """What the examples of a scale's data are called: not all data are images."""
+        return self.examples
+
     def flops(self, trial: Trial, arm: Arm, scale: Scale) -> int:
         """FLOPs that running a trial takes, without its (shared) stack."""
         raise NotImplementedError

@@ -94,7 +94,8 @@ class Figure:
         kind = "demonstration: " if scale.demonstration else f"{told(scale, 'dataset')}, "
         plural = "s" if max(shown) > 1 else ""
         count = " or ".join(map(str, shown))
-        return f"{self.title}\n{kind}{count} seed{plural}, {size} training {scale.kind.examples}"
+        examples = scale.kind.examples_of(scale)
+        return f"{self.title}\n{kind}{count} seed{plural}, {size} training {examples}"
 
     def of(self, scale: Scale) -> list["Figure"]:
         """The figures that the scale has of it: none, the figure itself, or one for every axis."""

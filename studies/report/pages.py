@@ -271,10 +271,10 @@ def _state(found: Results) -> list[str]:
     """Say what keeps the numbers from being results, if anything does."""
     lines = [*found.scale.remarks]
     if found.scale.demonstration:
+        size, examples = told(found.scale, "train_size"), found.scale.kind.examples_of(found.scale)
         lines.append(
-            f"This is a demonstration: {tables.seeds(found.scale.report_seeds)} and "
-            f"{told(found.scale, 'train_size')} training {found.scale.kind.examples} are too "
-            "little to judge a claim by."
+            f"This is a demonstration: {tables.seeds(found.scale.report_seeds)} and {size} "
+            f"training {examples} are too little to judge a claim by."
         )
     if failed := found.counts["error"] + found.counts["killed"]:
         lines.append(f"{failed} trials failed; `python -m studies status` says why.")

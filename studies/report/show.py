@@ -121,7 +121,7 @@ class Show:
             grid = tables.grid_text(scale.learning_rates)
             per = " and ".join(["arm", *(axis.replace("_", " ") for axis in scale.varied)])
             metric, size = self.kind.judge("selection").label, scale.selection_train_size
-            size = f", with {size:,} training {scale.kind.examples}" if size else ""
+            size = f", with {size:,} training {scale.kind.examples_of(scale)}" if size else ""
             tuning = (
                 f" Learning rate: chosen from {grid} per {per}, on the {metric} of "
                 f"{tables.seeds(scale.selection_seeds)}{size}."
@@ -129,7 +129,8 @@ class Show:
         return (
             f"Data: {tables.escaped(told(scale, 'dataset'))}, "
             f"{told(scale, 'train_size')} training, {told(scale, 'validation_size')} validation "
-            f"and {told(scale, 'test_size')} test {scale.kind.examples}. {self.training(scale)}"
+            f"and {told(scale, 'test_size')} test {scale.kind.examples_of(scale)}. "
+            f"{self.training(scale)}"
             f"{tuning} Report: {tables.seeds(scale.report_seeds)}"
             f"{_headline(scale)}, of which none is a selection seed."
         )

@@ -124,7 +124,7 @@ def _not_run(study: Study, judgments: dict[str, list[Judgment]]) -> dict[str, li
     found = {}
     for name, scale in study.scales.items():
         if not scale.demonstration and name not in judgments:
-            missing = [c for c in verdicts.asked(study.claims, scale) if c not in known]
+            missing = [claim for claim in _asked(study, name) if claim not in known]
             found |= {name: verdicts.not_run(tuple(missing))} if missing else {}
             known |= set(missing)
     return found
@@ -171,11 +171,22 @@ def results_of(folder: Path, study: Study, name: str) -> tuple[Results, pd.DataF
 
 
 def _claims(study: Study, name: str, scale: Scale) -> tuple[Claim, ...]:
-    """The claims that a scale judges: those of its kind, and those of the study that it can."""
+    """The claims that a scale judges: those of its kind, and those of the study."""
     if scale.demonstration:
         return ()
-    asked = verdicts.asked(study.claims, scale) if name in study.scales else ()
-    return asked + scale.kind.claims(scale)
+    return (_asked(study, name) if name in study.scales else ()) + scale.kind.claims(scale)
+
+
+def _asked(study: Study, name: str) -> tuple[Claim, ...]:
+    """The study's claims that a scale can judge, and of the first scale those that none can."""
+    can = {
+        each: set(verdicts.asked(study.claims, scale))
+        for each, scale in study.scales.items()
+        if not scale.demonstration
+    }
+    if name == pages.FIRST:
+        can[name] |= set(study.claims) - set().union(*can.values())
+    return tuple(claim for claim in study.claims if claim in can[name])
 
 
 def _done(study: Study, name: str, folder: Path) -> set[str]:

@@ -137,6 +137,11 @@ class Classification(Kind):
         Metric("flops", "cost", "FLOP", roles=("pretraining", "selection", "report")),
     )
 
+    def examples_of(self, scale: Scale) -> str:
+        sets = scale.axes.get("dataset", (scale.dataset,))
+        are_images = all(image(scale.shape(each)[0]) for each in sets)
+        return self.examples if are_images else "examples"
+
     def flops(self, trial: Trial, arm: Arm, scale: Scale) -> int:
         features, classes = scale.shape(trial.dataset)
         if trial.role == "pretraining":

@@ -371,8 +371,10 @@ def _learning_curves(ax: Axes, look: dict, runs: pd.DataFrame) -> None:
 
 def _flops_axis(ax: Axes) -> None:
     ax.set_xscale("log")
+    low, high = ax.get_xlim()
     # Matplotlib's own locator crowds the axis if it spans less than a factor of 5.
-    marks = [digit * 10.0**power for power in range(6, 24) for digit in (1, 2, 5)]
+    digits = (1, 2, 5) if high < 50 * low else (1, 3)
+    marks = [digit * 10.0**power for power in range(6, 24) for digit in digits]
     common.ticks(ax.xaxis, FixedLocator(marks), lambda flops, _: f"{flops / 1e12:g}")
 
 

@@ -94,7 +94,8 @@ class ClassificationShow(Show):
         return [
             "Intervals are over seeds: initial weights, batch order and split. They do not count "
             f"that the test set is a sample: with {scale.test_size:,} test "
-            f"{scale.kind.examples}, an error of 5 % has a standard error of {sampling:.2f} "
+            f"{scale.kind.examples_of(scale)}, an error of 5 % has a standard error of "
+            f"{sampling:.2f} "
             f"points.{_of_differences(table, scale)}",
             "Learning rates are tuned for every arm alike. Of the settings of pretraining, only "
             "the rate is tuned.",
@@ -215,8 +216,9 @@ def _of_differences(table: pd.DataFrame, scale: Scale) -> str:
     low, high = f"{errors.min():.2f}", f"{errors.max():.2f}"
     size = low if low == high else f"{low} to {high}"
     return (
-        f" An arm and its control are tested on the same {scale.kind.examples}, so that their "
-        f"difference has a smaller standard error from the test set, of {size} points."
+        " An arm and its control are tested on the same "
+        f"{scale.kind.examples_of(scale)}, so that their difference has a smaller standard error "
+        f"from the test set, of {size} points."
     )
 
 
