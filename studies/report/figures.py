@@ -408,9 +408,11 @@ def draw_rates(
         ring = {"color": look["color"], "markersize": 11, "markerfacecolor": "none"}
         ax.plot(chosen.index * shift, chosen, "o", **ring)
     rates = sorted(set(selection["learning_rate"]))
+    # The labels of more rates touch.
+    shown = rates if len(rates) <= 7 else rates[::2]
     for ax in panels.values():
         ax.set_xscale("log")
-        ticks(ax.xaxis, rates)
+        ticks(ax.xaxis, shown)
         ax.tick_params(axis="x", rotation=45 if len(rates) > 4 else 0)
 
 
