@@ -130,9 +130,12 @@ def check_code(cell: Cell) -> None:
         )
 
 
+def _roots() -> list[Path]:
+    return [Path(*import_module(name).__path__) for name in ("pretrain", "studies")]
+
+
 def _package() -> Iterator[Path]:
-    for name in ("pretrain", "studies"):
-        (root,) = import_module(name).__path__
+    for root in _roots():
         paths = sorted(Path(root).rglob("*.py"), key=lambda path: path.relative_to(root).parts)
         yield from (p for p in paths if p.relative_to(root).parts[0] not in ("report", "docs"))
 
@@ -185,7 +188,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree, with `-dirty` if it was changed; `None` outside of one."""
+    """The commit of the source tree, with `-dirty` if source changed; `None` outside of one."""
     here = Path(__file__)
     git = functools.partial(
         subprocess.run, cwd=here.parent, capture_output=True, text=True, check=True
@@ -193,6 +196,9 @@ def _commit() -> str | None:
     try:
         # An installed package may lie in a folder of somebody's own repository.
         git(["git", "ls-files", "--error-unmatch", here.name])
-        return git(["git", "describe", "--always", "--dirty", "--exclude=*"]).stdout.strip()
+        commit = git(["git", "describe", "--always", "--exclude=*"]).stdout.strip()
+        # Records that a run writes are in the tree, too, and change no source.
+        changed = git(["git", "status", "--porcelain", "--", *map(str, _roots())]).stdout
+        return commit + "-dirty" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return None
