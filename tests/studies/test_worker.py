@@ -1,5 +1,6 @@
 """The contract that every arm fulfills, trained for real on a few images."""
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from pretrain import datasets, networks, objectives
 from studies.arms import ARMS, Arm
-from studies.engine import journal
+from studies.engine import journal, worker
 from studies.engine.execute import Run, execute
 from studies.engine.executors import LocalExecutor
 from studies.engine.plan import plan
@@ -514,3 +515,20 @@ def test_the_nll_of_a_net_with_a_penalty_does_not_hold_the_penalty(tmp_path):
     (result,) = run_cell(Cell((asked,), own, classification.KIND), tmp_path)
     for name in ("train_nll", "validation_nll", "test_nll"):
         assert result[name] == pytest.approx(np.log(10), rel=0.1)
+
+
+def test_a_commit_is_marked_only_if_source_was_changed(tmp_path, monkeypatch):
+    source, records = tmp_path / "studies" / "worker.py", tmp_path / "results" / "records.jsonl"
+    for path in (source, records):
+        path.parent.mkdir()
+        path.write_text("1\n")
+    identity = ["-c", "user.name=N", "-c", "user.email=n@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "First"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(worker, "__file__", str(source))
+    monkeypatch.setattr(worker, "_roots", lambda: [source.parent])
+    commit = worker._commit()
+    records.write_text("2\n")
+    assert worker._commit() == commit and not commit.endswith("-dirty")
+    source.write_text("2\n")
+    assert worker._commit() == f"{commit}-dirty"
