@@ -72,7 +72,10 @@ _STANDARD = Scale(
     epochs=10,
     learning_rates=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
     pretraining_epochs=8,
-    pretraining_rates={"sgd": (0.001, 0.003, 0.01, 0.03), "adam": (0.0003, 0.001, 0.003, 0.01)},
+    pretraining_rates={
+        "sgd": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
+        "adam": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
+    },
     reference={"depth": 4},
     selection_seeds=1,
     report_seeds=10,

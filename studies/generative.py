@@ -92,7 +92,7 @@ _STANDARD = Scale(
     test_size=5_000,
     epochs=20,
     batch_size=50,
-    learning_rates=(0.0001, 0.0003, 0.001, 0.003),
+    learning_rates=(0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01),
     selection_seeds=1,
     report_seeds=10,
 )

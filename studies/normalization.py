@@ -105,9 +105,9 @@ _STANDARD = Scale(
     validation_size=2_000,
     test_size=10_000,
     epochs=10,
-    learning_rates=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
+    learning_rates=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     pretraining_epochs=10,
-    pretraining_rates={"adam": (0.0003, 0.001, 0.003, 0.01)},
+    pretraining_rates={"adam": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)},
     selection_seeds=2,
     report_seeds=10,
     # The claims of equivalence rest on these.
