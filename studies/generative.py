@@ -25,6 +25,10 @@ models and a centered input and dropped units of the discriminator, the distance
 validation images are 0.42 and 0.57, and without dropped units 0.67 and 0.72, at the better of two
 rates. Most images still resemble a 4 or a 9: whether more updates spread them, the standard run
 says. The claims were not changed.
+
+In the first standard run, the diffusion model predicted the noise, as Ho et al. (2020) prefer, and
+made nothing but noise, at Frechet distances of 7 to 11 at all rates. The noise of 784 pixels does
+not fit through layers of 256 units. Now it predicts the clean image, which Ho et al. tried, too.
 """
 
 from dataclasses import replace
@@ -79,6 +83,7 @@ _ARMS = (
         model="diffusion",
         control="vae",
         optimizer="adam",
+        version=2,
         look=("#009e73", "P"),
     ),
 )

@@ -391,6 +391,10 @@ CASES = {
         lambda s: networks.mlp((8,), shortcut="skip"),
         "`shortcut` must be one of None, 'residual', 'highway'.*Received: shortcut='skip'",
     ),
+    "gate bias as text": (
+        lambda s: networks.mlp((8,), shortcut="highway", gate_bias="-1"),
+        "`gate_bias` must be a number. Received: gate_bias='-1'",
+    ),
     "initializer unknown": (
         lambda s: initializers.get("xavier"),
         "Expected an initializer.*Received: identifier='xavier'",

@@ -204,12 +204,14 @@ def test_the_head_can_have_an_initializer_of_its_own(build, shape):
         np.testing.assert_array_equal(weights(model, name)[0], weights(other, name)[0])
 
 
-def test_biases_start_at_zero_and_gates_closed():
-    model = mlp((9,), depth=3, shortcut="highway", seed=0)
+@pytest.mark.parametrize("build, shape", [(mlp, (9,)), (convnet, (4, 4, 1))])
+@pytest.mark.parametrize("settings, bias", [({}, -1), ({"gate_bias": -3.5}, -3.5)])
+def test_biases_start_at_zero_and_gates_closed(build, shape, settings, bias):
+    model = build(shape, depth=3, shortcut="highway", seed=0, **settings)
     for name in (*named(model, "hidden"), "head"):
         assert not weights(model, name)[1].any()
     for name in named(model, "gate"):
-        assert (weights(model, name)[1] == -1).all()
+        assert (weights(model, name)[1] == bias).all()
 
 
 @pytest.mark.parametrize("build, shape", [(mlp, (9,)), (convnet, (4, 4, 1))])

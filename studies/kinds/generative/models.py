@@ -183,7 +183,10 @@ class WassersteinGAN(_Generative):
 
 
 class Diffusion(_Generative):
-    """A denoising diffusion model (Ho et al. 2020), sampled without noise (Song et al. 2021)."""
+    """A denoising diffusion model (Ho et al. 2020), sampled without noise (Song et al. 2021).
+
+    The network predicts the clean image, one of the choices that Ho et al. name.
+    """
 
     def call(self, x: Any) -> Any:
         n, features = ops.shape(x)[0], self.units["denoiser"][-1]
@@ -191,10 +194,11 @@ class Diffusion(_Generative):
         kept = ops.reshape(ops.take(ops.convert_to_tensor(_kept(), "float32"), time + 1), (-1, 1))
         noise = self._normal(x, features)
         noisy = ops.sqrt(kept) * (2 * x - 1) + ops.sqrt(1 - kept) * noise
-        found = self._noise(noisy, ops.cast(time, "float32"))
-        return ops.sum((found - noise) ** 2, axis=1, keepdims=True)
+        found = self._clean(noisy, ops.cast(time, "float32"))
+        return ops.sum((found - (2 * x - 1)) ** 2, axis=1, keepdims=True)
 
-    def _noise(self, noisy: Any, time: Any) -> Any:
+    def _clean(self, noisy: Any, time: Any) -> Any:
+        # The noise of an image does not fit through layers that are narrower than the image.
         return self.denoiser(ops.concatenate([noisy, _embedded(time)], axis=1))
 
     def latents(self, n: int, seed: int) -> np.ndarray:
@@ -205,10 +209,7 @@ class Diffusion(_Generative):
         kept, x = _kept(), z
         for step in range(_STEPS - 1, -1, -1):
             time = np.full(len(x), step, "float32")
-            noise = ops.convert_to_numpy(self._noise(x, time))
-            clean = np.clip(
-                (x - (1 - kept[step + 1]) ** 0.5 * noise) / kept[step + 1] ** 0.5, -1, 1
-            )
+            clean = np.clip(ops.convert_to_numpy(self._clean(x, time)), -1, 1)
             noise = (x - kept[step + 1] ** 0.5 * clean) / (1 - kept[step + 1]) ** 0.5
             x = (kept[step] ** 0.5 * clean + (1 - kept[step]) ** 0.5 * noise).astype("float32")
         return (np.clip(x, -1, 1) + 1) / 2
