@@ -206,12 +206,18 @@ FIGURES = ("forest", "rate_sensitivity")
 
 
 def answer(found):
+    net = (
+        "residual"
+        if "residual_denoising" in {arm.name for arm in found.scale.arms}
+        else "batch_norm"
+    )
+    words = {"residual": "residual nets", "batch_norm": "nets"}[net]
     bare, full = (
-        found.comparison("batch_norm_denoising", "batch_norm_longer", depth=3, **recipe)
+        found.comparison(f"{net}_denoising", f"{net}_longer", depth=3, **recipe)
         for recipe in (_BARE, _FULL)
     )
     return (
-        "Pretrained nets with batch normalization and 3 layers, compared with nets that are "
+        f"Pretrained {words} with batch normalization and 3 layers, compared with nets that are "
         f"trained to the same total cost, are {bare}, if neither has noise in training or a "
         f"schedule of its rate. With masked inputs and a cosine schedule for both, they are {full}."
     )

@@ -313,12 +313,17 @@ def answer(found):
     at_equal = [
         found.number(arm, level, depth=3, **_FULL) for arm in ("denoising", "glorot_longer")
     ]
+    longer, penalized = (
+        found.comparison("denoising", control, depth=3, **_FULL)
+        for control in ("glorot_longer", "l2_0.0001")
+    )
+    # Further data sets have no penalties.
+    has_penalties = "l2_0.0001" in {arm.name for arm in found.scale.arms}
+    more = f", and with a penalty of L2 at 0.0001 {penalized}" if has_penalties else ""
     return (
         "At a training NLL of 0.1 nats, sigmoid nets with 3 hidden layers have a validation NLL of "
         f"{at_equal[0]} if they are pretrained, and of {at_equal[1]} if they start at the right "
         "scale. At equal cost, the test error of pretrained nets is "
-        f"{found.comparison('denoising', 'glorot_longer', depth=3, **_FULL)}, and with a penalty "
-        f"of L2 at 0.0001 {found.comparison('denoising', 'l2_0.0001', depth=3, **_FULL)}. Nets "
-        "whose inputs are masked in training are "
-        f"{found.comparison('glorot_masked', 'denoising', depth=3, **_FULL)} than pretrained nets."
+        f"{longer}{more}. Compared with pretrained nets, nets whose inputs are masked in training "
+        f"are {found.comparison('glorot_masked', 'denoising', depth=3, **_FULL)}."
     )

@@ -18,6 +18,8 @@ from studies.report.verdicts import NOT_RUN, Judgment
 
 # What stands in the place of a number of which runs are missing.
 NO_RUNS = "(not run)"
+# What stands there if the runs are there, and some lack the metric.
+_LACKING = "(none in some runs)"
 _ENDS = ("estimate", "low", "high")
 
 
@@ -25,7 +27,7 @@ class Numbers:
     """What a scale found, in words: a study's `answer` takes this and returns its sentences.
 
     A number of which runs are missing is said to be not run, so that an answer can be given at any
-    time. In the file of a study:
+    time; a number that some runs lack, to be missing in some runs. In the file of a study:
 
         def answer(found):
             return (
@@ -58,7 +60,7 @@ class Numbers:
         """
         shown, runs = self._metric(metric), self._runs(sample(arm, metric, **place))
         if runs is None:
-            return NO_RUNS
+            return self._lack(sample(arm, metric, **place))
         found = average(runs, shown, self.scale)
         found = replace(found, **{n: shown.factor * getattr(found, n) for n in _ENDS})
         if lost := failed(runs, self.scale.kind.metric(), self.scale).sum():
@@ -79,7 +81,8 @@ class Numbers:
         """
         shown, gain = self._metric(metric), self.gain(arm, control, metric, **place)
         if gain is None:
-            return f"not compared {NO_RUNS}"
+            lacks = [self._lack(sample(name, metric, **place)) for name in (arm, control)]
+            return f"not compared {NO_RUNS if NO_RUNS in lacks else _LACKING}"
         return _compared(gain, shown.difference or shown.unit)
 
     def gain(self, arm: str, control: str, metric: str = "", **place) -> Interval | None:
@@ -142,6 +145,11 @@ class Numbers:
             return None
         place = (of.arm, *(runs[axis].iloc[0] for axis in self.scale.axes))
         return None if len(runs) < len(self.scale.seeds(place)) else runs
+
+    def _lack(self, of: Sample) -> str:
+        """Say whether the runs of a sample are missing, or only its metric."""
+        judged = replace(of, metric=self.scale.kind.metric().name)
+        return NO_RUNS if self._runs(judged) is None else _LACKING
 
 
 def _compared(gain: Interval, unit: str) -> str:

@@ -100,6 +100,18 @@ def measure(claim: Claim, frame: pd.DataFrame, scale: Scale) -> list[Measured] |
     ]
 
 
+def lacking(claim: Claim, frame: pd.DataFrame, scale: Scale) -> tuple[str, ...]:
+    """In words, the metrics that keep a claim from being judged: all runs are there, but not these.
+
+    Nothing if runs are missing.
+    """
+    at = {sample: _finished(sample, frame, scale) for sample in claim.samples}
+    if any(runs is None for runs in at.values()):
+        return ()
+    without = {s: int(runs[_metric(s, scale).name].isna().sum()) for s, runs in at.items()}
+    return tuple(f"{n} of {len(at[s])} runs lack {s}" for s, n in without.items() if n)
+
+
 def place_of(sample: Sample, scale: Scale) -> Place:
     """The place of a sample; an axis that the sample does not name must have a single value."""
     values = dict(sample.place)
@@ -121,9 +133,15 @@ def _drawn(seeds: int, pairs: int) -> np.ndarray:
 
 def _runs(sample: Sample, frame: pd.DataFrame, scale: Scale) -> pd.DataFrame | None:
     """The report runs of a sample by seed; `None` if not all seeds have its metric."""
-    place, metric = place_of(sample, scale), _metric(sample, scale)
+    runs = _finished(sample, frame, scale)
+    lacks = runs is None or runs[_metric(sample, scale).name].isna().any()
+    return None if lacks else runs
+
+
+def _finished(sample: Sample, frame: pd.DataFrame, scale: Scale) -> pd.DataFrame | None:
+    """The report runs of a sample by seed; `None` if not all seeds have been run."""
+    place = place_of(sample, scale)
     runs = at_place(reported(frame), place, scale).set_index("seed").sort_index()
-    runs = runs.dropna(subset=[metric.name])
     complete = place in scale.places and list(runs.index) == list(scale.seeds(place))
     return runs if complete else None
 

@@ -259,6 +259,8 @@ def dodges(panels: dict[tuple, Axes]) -> dict[tuple, float]:
 
 # Panels beside each other in a figure.
 _MOST_COLUMNS = 6
+# Lines of a panel above which a row has half as many panels.
+_CROWD = 8
 
 
 def grid(scale: Scale, xlabel: str, ylabel: str, **look: Any) -> tuple[Drawing, dict[tuple, Axes]]:
@@ -269,7 +271,9 @@ def grid(scale: Scale, xlabel: str, ylabel: str, **look: Any) -> tuple[Drawing, 
     panels by place.
     """
     found, groups, styles = scale.combinations, families(scale), looks(scale)
-    columns = min(len(found), _MOST_COLUMNS)
+    # Many lines need wide panels.
+    crowded = max(map(len, groups.values())) > _CROWD
+    columns = min(len(found), _MOST_COLUMNS // 2 if crowded else _MOST_COLUMNS)
     bands = -(-len(found) // columns)
     width = max(1.75, 7.5 / columns) * columns + 2
     drawing = Drawing(figsize=(width, 2.5 * bands * len(groups) + 0.6), layout="constrained")

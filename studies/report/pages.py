@@ -307,14 +307,20 @@ def _superseded(study: Study, page: str) -> list[str]:
 
 
 def _in_short(entries: list[Entry]) -> list[str]:
-    """What every study found, in its own words, with a link to its page, if no number lacks."""
-    found = [next(iter(entry.found.values())) for entry in entries if entry.found]
-    lines = [
-        f"{_told(each)} ([{each.study.name}]({quote(each.folder)}/README.md)){_open(each.study)}"
-        for each in found
-        if each.study.answer and NO_RUNS not in _told(each)
-    ]
+    """What every study found, in its own words, with links to its pages, if no number lacks."""
+    lines = []
+    for entry in entries:
+        told = [each for each in entry.found.values() if each.study.answer]
+        told = [each for each in told if NO_RUNS not in _told(each)]
+        if told:
+            first, *further = told
+            nested = [f"  - {each.name}: {_linked_answer(each)}" for each in further]
+            lines.append("\n".join([_linked_answer(first) + _open(entry.study), *nested]))
     return [tables.listed(lines)] if lines else []
+
+
+def _linked_answer(found: Results) -> str:
+    return f"{_told(found)} ([{found.study.name}]({quote(found.folder)}/README.md))"
 
 
 def _open(study: Study) -> str:

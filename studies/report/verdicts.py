@@ -16,7 +16,7 @@ estimates of the records for true; it does not say whether they are.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ import pandas as pd
 from studies.engine.scale import Scale
 from studies.report import statistics
 from studies.report.claims import Claim, Condition
-from studies.report.effects import Measured, judged_columns, measure, place_of
+from studies.report.effects import Measured, judged_columns, lacking, measure, place_of
 from studies.report.statistics import Interval
 from studies.report.tables import MISSING
 
@@ -78,7 +78,8 @@ class Judgment:
     verdict that the estimates point to. `pairs_needed` is the least number of pairs that would
     decide an undecided claim with a power of 0.8; it is infinite if no number up to 301 would. Each
     is NaN where it does not apply: all if the claim was not run, the last two if only an edge
-    keeps the claim undecided.
+    keeps the claim undecided. `lacking` says which metrics some of the runs lack, because of which
+    the claim is undecided.
     """
 
     claim: Claim
@@ -87,6 +88,7 @@ class Judgment:
     findings: tuple[Finding, ...]
     power: float = math.nan
     pairs_needed: float = math.nan
+    lacking: tuple[str, ...] = ()
 
     @property
     def decisive(self) -> Finding:
@@ -107,8 +109,8 @@ class Judgment:
             return MISSING
         if self.verdict != UNDECIDED:
             return f"{self.decisive.words}; power {self.power:.2f}"
-        if edges:
-            return "; ".join(edges)
+        if edges or self.lacking:
+            return "; ".join((*edges, *self.lacking))
         if math.isinf(self.pairs_needed):
             return f"even {_PAIRS[-1]} pairs would not decide it"
         return f"{self.pairs_needed:.0f} pairs would decide it"
@@ -117,16 +119,19 @@ class Judgment:
 def judge(claims: tuple[Claim, ...], frame: pd.DataFrame, scale: Scale) -> list[Judgment]:
     """Judge all claims of a study on the results (from `frame.frame`) of a scale.
 
-    A claim of which runs are missing is not run; a claim on fewer than six seeds is undecided. More
-    than 20 claims, or a claim that leaves the value of an axis open, raise `ValueError`.
+    A claim of which runs are missing is not run; a claim on fewer than six seeds, or on a metric
+    that some runs lack, is undecided. More than 20 claims, or a claim that leaves the value of an
+    axis open, raise `ValueError`.
     """
     check(claims)
     lean = judged_columns(frame, scale)
     measured = [measure(claim, lean, scale) for claim in claims]
-    decides = [lambda level, m=m: _verdict(m, level) in (HOLDS, FAILS) for m in measured]
+    decides = [
+        lambda level, m=m: m is not None and _verdict(m, level) in (HOLDS, FAILS) for m in measured
+    ]
     levels = statistics.holm(decides, _ALPHA)
     return [
-        _judgment(claim, found, level)
+        _judgment(claim, found, level) if found else _unjudged(claim, lean, scale)
         for claim, found, level in zip(claims, measured, levels, strict=True)
     ]
 
@@ -216,9 +221,13 @@ def effect_text(finding: Finding) -> str:
     return f"{finding.text}: {interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def _judgment(claim: Claim, measured: list[Measured] | None, level: float) -> Judgment:
-    if measured is None:
-        return not_run((claim,))[0]
+def _unjudged(claim: Claim, frame: pd.DataFrame, scale: Scale) -> Judgment:
+    (judgment,) = not_run((claim,))
+    lacks = lacking(claim, frame, scale)
+    return replace(judgment, verdict=UNDECIDED, lacking=lacks) if lacks else judgment
+
+
+def _judgment(claim: Claim, measured: list[Measured], level: float) -> Judgment:
     verdict = _verdict(measured, level)
     own = level / len(measured) if verdict == FAILS else level
     findings = tuple(_finding(each, 1 - own) for each in measured)
@@ -235,9 +244,7 @@ def _finding(each: Measured, confidence: float) -> Finding:
     return Finding(each.condition, interval, *known)
 
 
-def _verdict(measured: list[Measured] | None, level: float) -> str:
-    if measured is None:
-        return NOT_RUN
+def _verdict(measured: list[Measured], level: float) -> str:
     holds, fails = _outcome(measured, level, lambda each, confidence: each.at(confidence))
     return HOLDS if holds else FAILS if fails else UNDECIDED
 

@@ -6,6 +6,7 @@ from scipy import stats
 from studies_synthetic import STUDIES
 from studies_synthetic import records as synthetic
 
+from studies.kinds.classification import at_training_nll
 from studies.report.answers import Numbers
 from studies.report.claims import sample
 from studies.report.frame import frame
@@ -79,6 +80,15 @@ def test_what_lacks_runs_is_not_run():
     assert partial.number("glorot", depth=1) == partial.number("random", depth=8) == "(not run)"
     published = partial.beside(Published(8.0, sample("random", depth=1), "A paper"))
     assert (published["published"], published["ours"]) == ("8", "X")
+
+
+def test_a_number_that_some_runs_lack_is_said_to_be_missing():
+    records = [r | ({"curves": {}} if r["role"] == "report" else {}) for r in rows()]
+    lacking, metric = numbers(records), at_training_nll(0.1)
+    assert lacking.number("random", metric, depth=1) == "(none in some runs)"
+    comparison = lacking.comparison("denoising", "random", metric, depth=1)
+    assert comparison == "not compared (none in some runs)"
+    assert lacking.comparison("denoising", "glorot", metric, depth=1) == "not compared (not run)"
 
 
 def test_an_axis_that_is_left_open_is_an_error(found):

@@ -13,6 +13,7 @@ from studies_synthetic import records as synthetic
 
 from studies.depth import CLAIMS
 from studies.kinds import classification
+from studies.kinds.classification import at_training_nll
 from studies.kinds.kind import Metric
 from studies.report import verdicts
 from studies.report.claims import (
@@ -412,6 +413,24 @@ def test_a_missing_seed_is_not_run_and_shows_no_number(rows):
     assert judgment.verdict == "not run"
     assert judgment.findings[0].interval is None
     assert judged(rows, Condition(growth("he", "depth", 1, 3), above=0))[0].verdict == "not run"
+
+
+def test_a_metric_that_some_runs_lack_leaves_a_claim_undecided(rows):
+    metric = at_training_nll(0.1)
+    place = {"role": "report", "arm": "random", "depth": 3}
+    changed = []
+    for r in rows:
+        curve = [1, 0.5, 0.05] if r["seed"] or r["arm"] != "random" else [1, 0.9, 0.8]
+        curves = {"train_nll": curve, "validation_nll": [1, 0.4, 0.3]}
+        changed.append(r | {"curves": curves} if place["role"] == r["role"] else r)
+    condition = Condition(difference("denoising", "random", metric=metric, depth=3), below=0)
+    (judgment,) = judged(changed, condition)
+    assert judgment.verdict == "undecided"
+    lacks = f"1 of {N} runs lack {metric.replace('_', ' ')} of random(depth 3)"
+    assert judgment.finding == lacks
+    assert verdicts.ledger([judgment])["effect"][0] == "X"
+    first = next(r for r in changed if all(r[name] == value for name, value in place.items()))
+    assert judged([r for r in changed if r is not first], condition)[0].verdict == "not run"
 
 
 def test_pairs_are_the_seeds_that_both_have(rows):

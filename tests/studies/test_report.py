@@ -378,6 +378,23 @@ def test_the_page_ends_with_what_was_tried(tmp_path, quick_rows):
     assert page.index("an earlier run](#earlier-runs)") < page.index("## ")
 
 
+def test_the_front_page_has_the_answer_of_every_scale(tmp_path, judged, judged_rows):
+    more = replace(EIGHT, dataset="digits")
+    store(tmp_path, synthetic(more), "digits")
+    text = "Question: what?\n\nWhat would change the answer: luck.\n\nMore."
+    study = replace(
+        JUDGED,
+        text=text,
+        scales=JUDGED.scales | {"digits": more},
+        answer=lambda found: f"Nets are {found.comparison('denoising', 'random', depth=1)}.",
+    )
+    write_all(tmp_path, study)
+    front = (tmp_path / PAGE).read_text()
+    (first, further) = re.findall(r"^ *- .*Nets are .*$", front, re.MULTILINE)
+    assert first.endswith("*What would change this:* luck.")
+    assert re.match(r"  - digits: Nets are .*\(\[depth\]\(depth/digits/README.md\)\)$", further)
+
+
 def test_a_page_answers_first_and_explains_its_arms(tmp_path, judged):
     study = replace(
         JUDGED,

@@ -3,6 +3,7 @@
 The figures have the caller's style; `studies.report.figures.render` gives them the project's style.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from textwrap import fill
@@ -66,7 +67,8 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
     "Median validation NLL against median training NLL over seeds, from the first epoch (upper "
     "right) to the last epoch (marker), as the arrow points. The dotted line is the "
     "further way of a control that is trained on to the cost of the pretrained arm. Of two arms at "
-    "one training NLL, the lower arm generalizes better (Erhan et al. 2010, figure 7).",
+    "one training NLL, the lower arm generalizes better (Erhan et al. 2010, figure 7). The axis "
+    "ends at twice the NLL of guessing.",
 )
 def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Drawing:
     drawing, panels = common.grid(scale, "training NLL (nats)", "validation NLL (nats)")
@@ -75,8 +77,12 @@ def nll_trajectories(frame: pd.DataFrame, scale: Scale) -> Drawing:
         _trajectory(panels[place], styles[place[0]], runs)
     ax = common.shared(panels)
     ax.set(xscale="log", yscale="log")
-    common.ticks(ax.xaxis, LogLocator(base=100))
+    low, high = ax.get_xlim()
+    common.ticks(ax.xaxis, LogLocator(base=100) if high > 100 * low else LogLocator(subs=(1, 2, 5)))
     common.ticks(ax.yaxis, LogLocator(subs=(1, 2, 5)))
+    # The first epochs at a high rate would squeeze all others.
+    if (classes := scale.shape(scale.dataset)[1]) > 1:
+        ax.set_ylim(top=min(ax.get_ylim()[1], 2 * math.log(classes)))
     return drawing
 
 
