@@ -276,7 +276,7 @@ def _difference_words(effect: said.Difference, estimate: float, scale: Scale) ->
     """
     unit = f" {_unit(effect, scale)}".rstrip()
     if (len(effect.plus), len(effect.minus)) != (1, 1):
-        return f"{effect} is {estimate:.2f}{unit}"
+        return f"{effect} is {estimate:.{statistics.decimals(estimate)}f}{unit}"
     metric, words = _metric(effect.plus[0], scale), ("lower", "higher")
     pair = effect.plus[0], effect.minus[0]
     if metric == scale.kind.metric():
@@ -284,7 +284,8 @@ def _difference_words(effect: said.Difference, estimate: float, scale: Scale) ->
         words = ("better", "worse") if metric.lower_is_better else ("worse", "better")
     if estimate == 0:
         return f"{pair[0]} is equal to {pair[1]}"
-    return f"{pair[0]} is {words[int(estimate > 0)]} than {pair[1]} by {abs(estimate):.2f}{unit}"
+    size = f"{abs(estimate):.{statistics.decimals(estimate)}f}{unit}"
+    return f"{pair[0]} is {words[int(estimate > 0)]} than {pair[1]} by {size}"
 
 
 def _ratios(least: float) -> Callable[..., Interval]:

@@ -361,7 +361,8 @@ def _estimate(finding: Finding, scale: Scale) -> str:
         return tables.MISSING
     of, *_ = finding.condition.effect.samples
     place = [dict(of.place).get(axis, only[0]) for axis, only in scale.axes.items()]
-    return f"[{finding.interval.estimate:.2f}](#{tables.row_name(of.arm, *place)})"
+    estimate = finding.interval.text("{estimate}")
+    return f"[{estimate}](#{tables.row_name(of.arm, *place)})"
 
 
 def _effect_row(judgment: Judgment, finding: Finding, scale: Scale) -> dict:
@@ -369,7 +370,8 @@ def _effect_row(judgment: Judgment, finding: Finding, scale: Scale) -> dict:
     bounds = pairs = tables.MISSING
     if interval:
         pairs = str(interval.n)
-        bounds = f"{100 * (1 - judgment.level):.2f} %: {interval.low:.2f} to {interval.high:.2f}"
+        ends = interval.text("{low} to {high}")
+        bounds = f"{100 * (1 - judgment.level):.2f} %: {ends}"
     return {
         "claim": judgment.claim.name,
         "effect": finding.text,

@@ -44,6 +44,18 @@ class Interval:
     high: float
     n: int
 
+    def text(self, pattern: str) -> str:
+        """A pattern with the numbers in it: `"{estimate} ({low} to {high})"`."""
+        ends = {"estimate": self.estimate, "low": self.low, "high": self.high}
+        places = decimals(*ends.values())
+        return pattern.format(**{name: f"{end:.{places}f}" for name, end in ends.items()})
+
+
+def decimals(*values: float) -> int:
+    """How many decimals show two digits of the largest of some numbers; at least 2, at most 6."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return 2 if largest >= 0.1 or not largest else min(6, 1 - math.floor(math.log10(largest)))
+
 
 def mean_interval(values, confidence: float = 0.95) -> Interval:
     """Student's t interval for the mean of independent values, finite, of shape `(..., n)`.

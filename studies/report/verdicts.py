@@ -218,7 +218,7 @@ def effect_text(finding: Finding) -> str:
     interval = finding.interval
     if interval is None:
         return MISSING
-    return f"{finding.text}: {interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"{finding.text}: {interval.text('{estimate} [{low}, {high}]')}"
 
 
 def _unjudged(claim: Claim, frame: pd.DataFrame, scale: Scale) -> Judgment:

@@ -7,6 +7,7 @@ from scipy import stats
 
 from studies.report.statistics import (
     MIN_PAIRS,
+    Interval,
     alike_intervals,
     binomial_interval,
     bootstrap_interval,
@@ -24,6 +25,20 @@ from studies.report.statistics import (
     sampling_error,
     sign_flip_test,
 )
+
+
+@pytest.mark.parametrize(
+    "ends, text",
+    [
+        ((1.234, -0.5, 2), "1.23 [-0.50, 2.00]"),
+        ((0.00123, 0.0, 0.0456), "0.001 [0.000, 0.046]"),
+        ((-0.00042, -0.0007, -0.0001), "-0.00042 [-0.00070, -0.00010]"),
+        ((0.0, 0.0, 0.0), "0.00 [0.00, 0.00]"),
+        ((1e-9, math.nan, math.inf), "0.000000 [nan, inf]"),
+    ],
+)
+def test_an_interval_is_told_with_two_digits(ends, text):
+    assert Interval(*ends, 5).text("{estimate} [{low}, {high}]") == text
 
 
 def test_mean_interval_of_a_worked_example():
