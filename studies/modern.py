@@ -206,11 +206,7 @@ FIGURES = ("forest", "rate_sensitivity")
 
 
 def answer(found):
-    net = (
-        "residual"
-        if "residual_denoising" in {arm.name for arm in found.scale.arms}
-        else "batch_norm"
-    )
+    net = "residual" if "residual_denoising" in found.scale.arm_names else "batch_norm"
     words = {"residual": "residual nets", "batch_norm": "nets"}[net]
     bare, full = (
         found.comparison(f"{net}_denoising", f"{net}_longer", depth=3, **recipe)

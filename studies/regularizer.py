@@ -318,7 +318,7 @@ def answer(found):
         for control in ("glorot_longer", "l2_0.0001")
     )
     # Further data sets have no penalties.
-    has_penalties = "l2_0.0001" in {arm.name for arm in found.scale.arms}
+    has_penalties = "l2_0.0001" in found.scale.arm_names
     more = f", and with a penalty of L2 at 0.0001 {penalized}" if has_penalties else ""
     return (
         "At a training NLL of 0.1 nats, sigmoid nets with 3 hidden layers have a validation NLL of "

@@ -231,7 +231,7 @@ def _log_ticks(axis: Axis) -> None:
     """Put ticks on a logarithmic axis: powers of 10, and parts of them if it spans few."""
     low, high = axis.get_view_interval()
     wide = high > 1_000 * low
-    common.ticks(axis, LogLocator(numticks=6) if wide else LogLocator(subs=(1, 2, 5)))
+    common.ticks(axis, LogLocator(numticks=6) if wide else LogLocator(subs=(1, 3)))
 
 
 def _percentiles(ax: Axes, rows: np.ndarray, color: str) -> None:
