@@ -19,7 +19,7 @@ from studies.report.verdicts import NOT_RUN, Judgment
 # What stands in the place of a number of which runs are missing.
 NO_RUNS = "(not run)"
 # What stands there if the runs are there, and some lack the metric.
-_LACKING = "(none in some runs)"
+_LACKING = "(missing in some runs)"
 _ENDS = ("estimate", "low", "high")
 
 

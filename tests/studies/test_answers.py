@@ -85,9 +85,9 @@ def test_what_lacks_runs_is_not_run():
 def test_a_number_that_some_runs_lack_is_said_to_be_missing():
     records = [r | ({"curves": {}} if r["role"] == "report" else {}) for r in rows()]
     lacking, metric = numbers(records), at_training_nll(0.1)
-    assert lacking.number("random", metric, depth=1) == "(none in some runs)"
+    assert lacking.number("random", metric, depth=1) == "(missing in some runs)"
     comparison = lacking.comparison("denoising", "random", metric, depth=1)
-    assert comparison == "not compared (none in some runs)"
+    assert comparison == "not compared (missing in some runs)"
     assert lacking.comparison("denoising", "glorot", metric, depth=1) == "not compared (not run)"
 
 
