@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -24,6 +25,7 @@ from pretrain.population import Population
 from pretrain.report import Report, check_report, warn_of
 from pretrain.stack import Settings, Stack, stream_name
 from pretrain.stage_training import StageTraining
+from pretrain.stages import is_rectified
 from pretrain.unrolling import undoing
 
 
@@ -186,6 +188,8 @@ class DeepLearner(keras.layers.Layer):
         self.parts = parts
         self._objectives = objective.parts
         self._undoing = [undoing(part.stage, parts[0].stage) for part in parts[1:]]
+        pairs = pairwise(part.stage for part in parts)
+        self._rectified = [is_rectified(stage, below) for below, stage in pairs]
         self.built = True
 
     @property
@@ -217,10 +221,14 @@ class DeepLearner(keras.layers.Layer):
 
     def _decode(self, code: Tensor, stages: list[dict], training: bool | None) -> Tensor:
         first, *above = self.parts
-        steps = zip(self._objectives[1:], above, stages[1:], self._undoing, strict=True)
-        for objective, part, outputs, layers in reversed(list(steps)):
+        known = self._objectives[1:], self._rectified, self._undoing
+        steps = zip(above, stages[1:], *known, strict=True)
+        for part, outputs, objective, rectified, layers in reversed(list(steps)):
             code = part.decode(code, outputs, training)
-            code = ops.sigmoid(code) if objective.binary else code
+            if objective.binary:
+                code = ops.sigmoid(code)
+            elif rectified:
+                code = ops.relu(code)
             for layer in layers:
                 code = layer(code)
         return first.decode(code, stages[0], training)

@@ -312,14 +312,25 @@ def in_unit_interval(segments: Sequence[Segment]) -> bool:
 
 def value_range(segments: Sequence[Segment]) -> tuple[int, int] | None:
     """The ends of the range of consecutive segments' output; `None` if no activation bounds it."""
+    names = _activation(segments)
+    return next((_RANGES[name] for name in names if name in _RANGES), None)
+
+
+def is_rectified(stage: "Stage", below: "Stage") -> bool:
+    """Whether a stage reads the output of rectified linear units of the stage below."""
+    segments = [below, stage.preamble] if stage.preamble else [below]
+    return not {"ReLU", "relu"}.isdisjoint(_activation(segments))
+
+
+def _activation(segments: Sequence[Segment]) -> tuple[str, ...]:
+    """Names of what computes the output of consecutive segments: its class and its activation."""
     calls = [call for segment in segments for call in segment.graph.calls]
     kept = (*_RANGE_KEEPING, MarkPadding)
     operations = [call.operation for call in calls if not isinstance(call.operation, kept)]
-    if not operations:
-        return None
+    if not operations or getattr(operations[-1], "negative_slope", 0):
+        return ()
     activation = getattr(operations[-1], "activation", None)
-    names = (type(operations[-1]).__name__, getattr(activation, "__name__", ""))
-    return next((_RANGES[name] for name in names if name in _RANGES), None)
+    return type(operations[-1]).__name__, getattr(activation, "__name__", "")
 
 
 def _cut(flat: Graph, segments: list[list[Call]], head: int) -> list[Stage]:

@@ -20,7 +20,7 @@ from pretrain.objectives import VariationalAutoencoder
 from pretrain.objectives.autoencoder import unpooling_layers
 from pretrain.objectives.decoders import Tied
 from pretrain.report import Report, StageReport, check_report
-from pretrain.stages import Segment, Stage, split_stages
+from pretrain.stages import Segment, Stage, is_rectified, split_stages
 from pretrain.unpooling import MaxUnpooling
 
 _BATCH = 1000
@@ -220,7 +220,8 @@ def unroll(model: keras.Model, report: Report, member: int | None = None) -> Dee
 
     The pretrained stages are the encoder. The stages' decoders, from the last stage to the first,
     are the decoder. A decoder returns the pre-activation of its stage's input; a sigmoid follows
-    where the objective took the input for binary (cross-entropy, Bernoulli). A variational stage
+    where the objective took the input for binary (cross-entropy, Bernoulli), and a rectifier where
+    the input is the output of rectified linear units. A variational stage
     passes on the means of its latent variables and draws nothing, so that fine-tuning minimizes a
     reconstruction loss without the divergence from the prior. The decoder of a stage that was
     pretrained with `unpooling="switches"` reads where the encoder's maxima were; such a deep
@@ -310,7 +311,8 @@ def _up_and_down(
         images += pieces[:-1]
         up += [*pieces, *(_mean(own.heads[member]) if last and _is_variational(own) else [])]
         undone = undoing(stage, stages[0]) if number else []
-        down = _decoding(stage, own, member, last) + undone + down
+        rectified = number > 0 and is_rectified(stage, stages[number - 1])
+        down = _decoding(stage, own, member, last, rectified) + undone + down
     return up, down, images
 
 
@@ -401,13 +403,15 @@ def _is_variational(trained: Any) -> bool:
     return isinstance(trained.objective, VariationalAutoencoder)
 
 
-def _decoding(stage: Stage, trained: StageReport, member: int, last: bool) -> list[keras.Layer]:
+def _decoding(
+    stage: Stage, trained: StageReport, member: int, last: bool, rectified: bool
+) -> list[keras.Layer]:
     """Layers from a stage's output, or its latent variables, to a reconstruction of its input."""
     mean = _mean(trained.heads[member]) if not last and _is_variational(trained) else []
     unpooling = unpooling_layers(trained.objective.pieces(stage))
     decoder = _tied_to(stage, trained.decoders[member])
-    sigmoid = [kl.Activation("sigmoid")] if trained.objective.binary else []
-    return [*mean, *unpooling, decoder, *sigmoid]
+    name = "sigmoid" if trained.objective.binary else "relu" if rectified else None
+    return [*mean, *unpooling, decoder, *([kl.Activation(name)] if name else [])]
 
 
 def _mean(head: keras.Model) -> list[keras.Layer]:

@@ -220,6 +220,44 @@ def test_values_that_are_no_probabilities_are_decoded_without_a_sigmoid():
     np.testing.assert_allclose(report.history["loss"].iloc[0], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("as_layer", [False, True])
+def test_codes_of_rectifiers_are_decoded_by_a_rectifier(as_layer):
+    x = gaussian(48, 6)
+    first = [dense(5, None), layers.ReLU()] if as_layer else [dense(5, "relu")]
+    model = sequential((6,), *first, dense(4, "relu"), layers.Dense(3))
+    report = trained(model, Autoencoder(), Autoencoder(), x=x, optimizer=STILL, epochs=1)
+    codes = keras.Sequential(model.layers[:-1])(x)
+    down = np.maximum(array(report.stages[1].decoders[0](codes)), 0)
+    expected = array(report.stages[0].decoders[0](down))
+    np.testing.assert_allclose(unroll(model, report).reconstruct(x), expected, atol=1e-5)
+    loss = np.square(x - expected).mean()
+    np.testing.assert_allclose(report.history["loss"].iloc[0], loss, rtol=1e-5)
+
+
+def test_leaky_rectifiers_bound_nothing():
+    x = gaussian(48, 6)
+    leaky = layers.LeakyReLU(negative_slope=0.2)
+    model = sequential((6,), dense(5, None), leaky, dense(4, "relu"), layers.Dense(3))
+    report = trained(model, Autoencoder(), Autoencoder(), x=x, optimizer=STILL, epochs=1)
+    code = keras.Sequential(model.layers[:-1])(x)
+    for stage in reversed(report.stages):
+        code = stage.decoders[0](code)
+    np.testing.assert_allclose(unroll(model, report).reconstruct(x), array(code), atol=1e-5)
+
+
+def test_a_deep_autoencoder_of_rectifiers_is_better_than_a_principal_component():
+    angle = np.random.default_rng(0).uniform(-2, 2, (512, 1))
+    x = np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype("float32")
+    x -= x.mean(axis=0)
+    model = sequential((2,), dense(32, "relu"), dense(1, None), layers.Dense(3))
+    report = joint_pretrain(
+        model, x, Autoencoder(), epochs=150, batch_size=32, learning_rate=0.01, verbose=0
+    )
+    component = np.linalg.svd(x, full_matrices=False)[2][:1]
+    best_line = np.square(x - x @ component.T @ component).mean()
+    assert report.history["loss"].iloc[-1] < best_line / 4
+
+
 # After greedy pretraining
 
 
