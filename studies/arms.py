@@ -48,6 +48,8 @@ class Arm:
         regularizer: Config of a Keras regularizer of all kernels, in training with labels.
         noise: What training with labels does to the net, unless an axis of the scale says so:
             `"none"`, `"masking"` or `"dropout"`, as a trial of classification has them.
+        pseudo_labels: Whether training with labels sees the images without labels, too. Their
+            labels are what the net names at that time, if it is sure enough (Lee 2013).
         optimizer: Optimizer that the learning rates are for: Keras's name, or `"momentum"`, which
             is SGD with a momentum of 0.9.
         build: `"module:function"`, a function that builds the network instead of the fields above:
@@ -92,6 +94,7 @@ class Arm:
     flops: tuple[int, ...] = ()
     start: str | Callable | None = None
     noise: str = "none"
+    pseudo_labels: bool = False
     error: str | Callable | None = None
     rates: bool = True
     look: tuple[str, str] | None = None

@@ -49,7 +49,7 @@ NETWORK_FIELDS = (
     *("activation", "initializer", "head_initializer", "normalization", "shortcut"),
     *("objective", "pretraining_optimizer", "stack_of", "pretrained_layers", "histogram"),
     *("regularizer", "optimizer", "build", "flops", "start", "noise", "error"),
-    "total_cost_of",
+    *("total_cost_of", "pseudo_labels"),
 )
 
 

@@ -37,6 +37,7 @@ def explained(arm: Arm) -> str:
         if arm.regularizer
         else "",
         f"noise in training: {arm.noise}" if arm.noise != "none" else "",
+        "images without labels have those that the net is sure of" if arm.pseudo_labels else "",
         f"trained for as long as `{arm.total_cost_of}` costs in all" if arm.total_cost_of else "",
     ]
     return "; ".join(filter(None, parts)) or arm.label

@@ -6,6 +6,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from scipy.special import log_softmax, softmax
 from studies_synthetic import STUDIES
 from studies_synthetic import records as synthetic
 
@@ -17,6 +18,7 @@ from studies.engine.trial import Cell
 from studies.kinds import classification
 from studies.kinds.classification import ClassificationTrial, finetuning_flops, layer_flops
 from studies.kinds.classification import train as train_module
+from studies.kinds.classification.prediction import UNLABELED, prediction, with_pseudo_labels
 from studies.report.frame import frame
 
 RANDOM = np.random.RandomState(0)
@@ -95,11 +97,12 @@ def test_the_first_seed_of_a_report_keeps_the_filters(name, tmp_path):
 
 def test_an_epoch_repeats_few_labeled_images_and_pretraining_sees_all():
     few = ClassificationTrial(labeled=7, train_size=30, batch_size=10)
-    x, y = train_module._labeled(few, DATA)
+    x, y = train_module._seen_with_labels(few, ARMS["he"], DATA)
     assert len(x) == len(y) >= classification.LEAST_EPOCH > len(x) - 7
     np.testing.assert_array_equal(x[7 * 13 : 7 * 14], DATA.train[0][:7])
     np.testing.assert_array_equal(y[:7], y[7:14])
-    assert train_module._labeled(replace(few, labeled=0), DATA) is DATA.train
+    all_labeled = replace(few, labeled=0)
+    assert train_module._seen_with_labels(all_labeled, ARMS["he"], DATA) is DATA.train
 
 
 def test_training_with_few_labels_costs_its_epochs_and_pretraining_costs_all_images():
@@ -126,6 +129,81 @@ def test_one_stack_serves_all_numbers_of_labels():
     assert {trial.labeled for trial in trained} == {100, 2_000}
 
 
+# Labels that the net itself gives
+
+PSEUDO_LABELS = replace(ARMS["he"], name="pseudo", pseudo_labels=True)
+LABELED = ClassificationTrial(
+    arm="pseudo", labeled=7, train_size=30, batch_size=10, depth=1, width=9, epochs=3
+)
+
+
+@pytest.mark.parametrize("logits", [True, False])
+def test_only_labels_that_a_net_is_sure_of_count(logits):
+    head = keras.layers.Dense(CLASSES, activation=None if logits else "softmax")
+    found = with_pseudo_labels(prediction(keras.Sequential([keras.Input((2,)), head]), CLASSES))
+    scores = np.array([[0, 1, 2], [9, 0, 0], [1, 0, 0], [0, 5, 0]], dtype="float32")
+    outputs = scores if logits else softmax(scores, axis=1)
+    # Of the three without labels, the second is sure by 67 %.
+    targets = np.array([1, UNLABELED, UNLABELED, UNLABELED])
+    losses = keras.ops.convert_to_numpy(found.judged["loss"](targets, outputs))
+    expected = -log_softmax(scores, axis=1)[[0, 1, 2, 3], [1, 0, 0, 1]] * [1, 1, 0, 1]
+    np.testing.assert_allclose(losses, expected, atol=1e-5)
+    scored = {}
+    for metric in found.judged["metrics"]:
+        metric.update_state(np.array([[2], [UNLABELED], [1], [1]]), outputs)
+        scored[metric.name] = float(metric.result())
+    nll = -log_softmax(scores, axis=1)[[0, 2, 3], [2, 1, 1]].mean()
+    assert scored == pytest.approx({"accuracy": 2 / 3, "nll": nll}, rel=1e-5)
+
+
+def test_a_net_that_names_no_classes_has_no_pseudo_labels():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match="an output for each class"):
+        with_pseudo_labels(prediction(model, 2))
+
+
+def test_an_epoch_of_pseudo_labels_shows_all_images_and_costs_so():
+    x, y = train_module._seen_with_labels(LABELED, PSEUDO_LABELS, DATA)
+    np.testing.assert_array_equal(x[-23:], DATA.train[0][7:])
+    assert (y[-23:] == UNLABELED).all() and (y[:-23] >= 0).all()
+    costs = [
+        finetuning_flops(LABELED, arm, 1, SIDE**2, CLASSES) for arm in (PSEUDO_LABELS, ARMS["he"])
+    ]
+    # The last batch is left out where it is not full.
+    assert costs[0] / costs[1] == len(x) // 10 / (2_002 // 10)
+
+
+def test_pseudo_labels_train_for_the_cost_of_pretraining():
+    scale = STUDIES["labels"].scales["standard"]
+    kind, pretrained = scale.kind, scale.arm("he_denoising")
+    for values in scale.combinations_of("he_pseudo_labels"):
+        trial = kind.base(scale, scale.arm("he_pseudo_labels"), values)
+        one, cost = (
+            finetuning_flops(trial, scale.arm("he_pseudo_labels"), epochs, 784, 10)
+            for epochs in (1, trial.epochs)
+        )
+        twin = kind.base(scale, pretrained, values)
+        total = finetuning_flops(twin, pretrained, twin.epochs, 784, 10)
+        total += classification.pretraining_flops(twin, pretrained, scale.pretraining_epochs, 784)
+        assert 0 <= cost - total < one
+
+
+def test_images_without_labels_change_what_is_learned():
+    found = {
+        arm.name: train_module.train(
+            Cell((replace(LABELED, arm=arm.name, learning_rate=0.3),), arm, classification.KIND),
+            None,
+            lambda trial: DATA,
+        )[0]
+        for arm in (PSEUDO_LABELS, ARMS["he"])
+    }
+    nlls = {name: result["curves"]["train_nll"] for name, result in found.items()}
+    assert all(result["status"] == "done" for result in found.values())
+    assert nlls["pseudo"] != pytest.approx(nlls["he"], rel=1e-3)
+    # The few images with labels are learned by heart all the same.
+    assert nlls["pseudo"][-1] < 0.1
+
+
 TINY = Scale(
     arms=("he",),
     train_size=20,
@@ -149,6 +227,11 @@ TINY = Scale(
                 "arms": (replace(ARMS["he"], objective={"name": "X", "classes": 10}),),
             },
             "without labels.*labeled=10 and the arm 'he'",
+        ),
+        ({"arms": (PSEUDO_LABELS,)}, "'pseudo' labels images itself.*axis `labeled`"),
+        (
+            {"arms": (PSEUDO_LABELS,), "axes": {"labeled": (10, 20)}},
+            "'pseudo' labels images itself.*leave images without labels",
         ),
         ({"axes": {"network": ("recurrent",)}}, r"Expected network among dense.*\['recurrent'\]"),
         ({"axes": {"network": ("convolutional",)}, "dataset": "covertype"}, "square images"),

@@ -195,6 +195,7 @@ class Classification(Kind):
                     f"Received: {axis}={sorted(unknown)}"
                 )
         self._check_examples(scale)
+        self._check_pseudo_labels(scale)
         for arm in scale.arms:
             if arm.noise not in self.choices["noise"]:
                 raise ValueError(
@@ -246,6 +247,15 @@ class Classification(Kind):
                 f"or in color. Received: dataset={flat[0]!r}"
             )
 
+    def _check_pseudo_labels(self, scale: Scale) -> None:
+        for arm in scale.arms:
+            places = scale.combinations_of(arm.name) if arm.pseudo_labels else []
+            if any(not 0 < each.get("labeled", 0) < scale.train_size for each in places):
+                raise ValueError(
+                    f"The arm {arm.name!r} labels images itself. Expected an axis `labeled`, and "
+                    f"`only_at` values of it that leave images without labels. Received: {places}"
+                )
+
     def stack(self, scale: Scale, arm: Arm, trial: Trial) -> Trial | None:
         if not arm.objective:
             return None
@@ -279,7 +289,8 @@ def finetuning_flops(trial: Trial, arm: Arm, epochs: int, features: int, classes
     output = arm.flops[-1] if arm.flops else 2 * code_sizes(trial, features)[-1] * classes
     forward = sum(layer_flops(trial, arm, features)) + output
     labeled, times = labels_of(trial)
-    return 3 * forward * examples(replace(trial, train_size=labeled * times)) * epochs
+    seen = labeled * times + (trial.train_size - labeled if arm.pseudo_labels else 0)
+    return 3 * forward * examples(replace(trial, train_size=seen)) * epochs
 
 
 def pretraining_flops(trial: Trial, arm: Arm, epochs: int, features: int) -> int:
@@ -307,9 +318,14 @@ def _classes(arm: Arm) -> int:
 def equal_cost_epochs(
     trial: Trial, arm: Arm, pretrained: Arm, epochs: int, features: int, classes: int
 ) -> int:
-    """Epochs of `trial` that cost as much as `epochs` epochs of pretraining an arm's layers."""
+    """Epochs of `trial` that cost as much as `epochs` epochs of pretraining an arm's layers.
+
+    If an epoch costs more than an epoch of the pretrained arm, what all epochs of `trial` cost more
+    is taken off; the number can be below 0.
+    """
     pretraining = pretraining_flops(trial, pretrained, epochs, features)
-    return math.ceil(pretraining / finetuning_flops(trial, arm, 1, features, classes))
+    own, other = (finetuning_flops(trial, a, 1, features, classes) for a in (arm, pretrained))
+    return math.ceil((pretraining - trial.epochs * (own - other)) / own)
 
 
 def labels_of(trial: Trial) -> tuple[int, int]:

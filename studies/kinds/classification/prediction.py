@@ -9,6 +9,11 @@ import numpy as np
 
 from studies.kinds.classification import NUMBERS
 
+# The target of an example without a label.
+UNLABELED = -1
+# The probability above which a network's own label counts.
+_SURE = 0.95
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -91,6 +96,52 @@ def _judged_by(error: str | Callable, found: Prediction) -> Prediction:
     *_, nll = found.judged["metrics"]
     metrics = [keras.metrics.MeanMetricWrapper(per_example(error), "error"), nll]
     return replace(found, judged=found.judged | {"metrics": metrics}, error="error", named=None)
+
+
+def with_pseudo_labels(found: Prediction) -> Prediction:
+    """Let the loss take examples whose target is `UNLABELED`.
+
+    Their target is the class that the network names, where its probability is above `_SURE`; in all
+    other places, their loss is 0 (Lee 2013; the threshold is that of Sohn et al. 2020). The metrics
+    leave these examples out.
+    """
+    if not isinstance(found.judged["loss"], keras.losses.SparseCategoricalCrossentropy):
+        raise ValueError("Pseudo-labels need a network with an output for each class.")
+
+    def loss(targets: Any, outputs: Any) -> Any:
+        targets = keras.ops.reshape(targets, (-1,))
+        probabilities = keras.ops.softmax(outputs) if found.logits else outputs
+        labeled = targets != UNLABELED
+        counted = labeled | (keras.ops.max(probabilities, axis=-1) > _SURE)
+        named = keras.ops.cast(keras.ops.argmax(outputs, axis=-1), targets.dtype)
+        losses = keras.ops.sparse_categorical_crossentropy(
+            keras.ops.where(labeled, targets, named), outputs, from_logits=found.logits
+        )
+        return keras.ops.where(counted, losses, 0.0)
+
+    return replace(found, judged={"loss": loss, "metrics": _of_labeled(found)})
+
+
+def _of_labeled(found: Prediction) -> list[keras.metrics.Metric]:
+    def right(targets: Any, outputs: Any) -> Any:
+        named = keras.ops.argmax(outputs, axis=-1)
+        return keras.ops.cast(named == keras.ops.cast(targets, named.dtype), "float32")
+
+    def nll(targets: Any, outputs: Any) -> Any:
+        return keras.ops.sparse_categorical_crossentropy(
+            keras.ops.maximum(targets, 0), outputs, from_logits=found.logits
+        )
+
+    return [_LabeledMean(right, "accuracy"), _LabeledMean(nll, "nll")]
+
+
+class _LabeledMean(keras.metrics.MeanMetricWrapper):
+    """The mean of a function of targets and outputs over the examples with labels."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        targets = keras.ops.reshape(y_true, (-1,))
+        labeled = keras.ops.cast(targets != UNLABELED, "float32")
+        super().update_state(targets, y_pred, labeled)
 
 
 def per_example(error: str | Callable) -> Callable:

@@ -36,7 +36,12 @@ from studies.engine.trial import Cell, Trial
 from studies.kinds.classification import SHIFTS, finetuning_flops, labels_of, pretraining_flops
 from studies.kinds.classification.correctness import packed
 from studies.kinds.classification.layers import KERNEL, POOLED, is_convolutional, widths
-from studies.kinds.classification.prediction import Prediction, prediction
+from studies.kinds.classification.prediction import (
+    UNLABELED,
+    Prediction,
+    prediction,
+    with_pseudo_labels,
+)
 
 # The curves whose values at the best epoch are results.
 _SCORED = ("train_nll", "validation_nll", "validation_error")
@@ -310,6 +315,8 @@ def _finetune(cell: Cell, cache: Path, load: Load, watch: Watch) -> list[dict]:
     population = Population.from_models(models, [trial.seed for trial in cell.trials])
     error = functions(cell.arm).get("error", cell.arm.error)
     asked = prediction(models[0], sets[0].classes, error)
+    if cell.arm.pseudo_labels:
+        asked = with_pseudo_labels(asked)
     curves, tests = _train(population, cell, sets, asked, watch)
     features = int(np.prod(sets[0].train[0].shape[1:]))
     return [
@@ -353,7 +360,7 @@ def _train(
     note(0)
     held_out = _columns([data.validation for data in sets])
     for epoch in population.epochs(
-        *_columns([_labeled(first, data) for data in sets]),
+        *_columns([_seen_with_labels(first, cell.arm, data) for data in sets]),
         epochs=first.epochs,
         batch_size=first.batch_size,
         optimizer=_optimizer(first.optimizer or cell.arm.optimizer),
@@ -384,12 +391,15 @@ def _cosine(epochs: int, epoch: int, rate: float) -> float:
     return rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-def _labeled(trial: Trial, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The examples of an epoch of training with labels."""
+def _seen_with_labels(trial: Trial, arm: Arm, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The examples of an epoch of training with labels, and their labels."""
     if not trial.labeled:
         return data.train
-    labeled, times = labels_of(trial)
-    return tuple(np.concatenate([array[:labeled]] * times) for array in data.train)
+    (x, y), (labeled, times) = data.train, labels_of(trial)
+    parts = [(x[:labeled], y[:labeled])] * times
+    if arm.pseudo_labels:
+        parts.append((x[labeled:], np.full_like(y[labeled:], UNLABELED)))
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _columns(sets: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list, list]:
