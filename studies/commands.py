@@ -358,7 +358,8 @@ def _on_dataset(scale: Scale, args: argparse.Namespace) -> Scale:
 
 
 def _dry_run(run: Run, workers: int) -> int:
-    known = {r["key"]: r for r in run.records} | results_elsewhere(run)
+    # As in a run, the own result of a trial counts, whatever another study found.
+    known = results_elsewhere(run) | {r["key"]: r for r in run.records}
     records, place = known.values(), processor()
     here = [r for r in records if (r.get("provenance") or {}).get("processor") == place]
     all_of_it = progress(run.scale, records)

@@ -430,6 +430,23 @@ def test_a_dry_run_leaves_out_what_is_recorded_here_or_elsewhere(results, capsys
     assert capsys.readouterr().out.endswith("To do: 0 cells, 0 trials, 0 FLOP\n")
 
 
+def test_a_dry_run_plans_by_the_study_s_own_records_as_a_run_does(results, capsys):
+    run(results)
+    own = journal.read(results / "depth/quick" / journal.FILE)
+    # Another study has the same trials, of which another rate is the best.
+    worse = {"validation_error": 0.9}
+    chosen = {r["learning_rate"] for r in own if r["role"] == "report"}
+    others = [
+        r | (worse if r["role"] == "selection" and r["learning_rate"] in chosen else {})
+        for r in own
+    ]
+    with journal.Journal(results / "depth/standard") as elsewhere:
+        elsewhere.append(others)
+    capsys.readouterr()
+    assert run(results, "--dry-run") == 0
+    assert capsys.readouterr().out.endswith("To do: 0 cells, 0 trials, 0 FLOP\n")
+
+
 # status and report
 
 
