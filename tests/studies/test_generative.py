@@ -151,6 +151,17 @@ def test_a_model_is_trained_judged_and_costs_as_much_as_others(name):
     assert "frechet" not in chosen and "arrays" not in chosen
 
 
+def test_the_classifier_that_judges_knows_the_classes():
+    trial = replace(TRIAL, train_size=1_000, validation_size=500)
+    judge, data = train._judge(load, trial), load(trial)
+    named = judge.predict(data.validation[0], verbose=0).argmax(axis=1)
+    assert (named == data.validation[1].ravel()).mean() > 0.8
+    (real,) = train.train(
+        Cell((replace(trial, arm="real", test_size=1_000),), ARMS["real"], study.KIND), load
+    )
+    assert real["classes_covered"] == 10
+
+
 def test_training_images_are_nearer_to_test_images_than_an_untrained_model():
     (real,) = train.train(Cell((replace(TRIAL, arm="real"),), ARMS["real"], study.KIND), load)
     (made,) = train.train(Cell((replace(TRIAL, arm="gan"),), ARMS["gan"], study.KIND), load)

@@ -167,7 +167,7 @@ def _trained_judge(sizes: tuple, source: _Once) -> keras.Model:
         optimizer="adam",
         **PROTOCOL,
     )
-    return model
+    return population.member(0)
 
 
 def _features(judge: keras.Model, images: np.ndarray) -> np.ndarray:
