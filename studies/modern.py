@@ -103,7 +103,10 @@ SCALES = {
     ),
     "standard": _STANDARD,
     "residual": replace(
-        _STANDARD, arms=("residual_batch_norm", "residual_longer", "residual_denoising")
+        _STANDARD,
+        arms=("residual_batch_norm", "residual_longer", "residual_denoising"),
+        # These nets chose the highest pretraining rate of the other scales.
+        pretraining_rates={"adam": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
     ),
     "fashion": replace(_FURTHER, dataset="fashion_mnist"),
     # Nets with batch normalization chose the lowest pretraining rates in `depth`, too.
