@@ -24,7 +24,7 @@ for five claims, and not for ten.
 On Fashion-MNIST, the first quarter of the trials chose the lowest learning rates. The grids of the
 further data sets got a lower rate, and these trials were thrown away.
 
-Residual nets chose the highest rate of pretraining, so that the claims on them are undecided.
+Residual nets chose the highest rate of pretraining. Two higher rates were tried, and are worse.
 """
 
 from dataclasses import replace
