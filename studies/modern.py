@@ -105,8 +105,10 @@ SCALES = {
     "residual": replace(
         _STANDARD,
         arms=("residual_batch_norm", "residual_longer", "residual_denoising"),
-        # These nets chose the highest pretraining rate of the other scales.
-        pretraining_rates={"adam": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
+        # These nets chose the lowest pretraining rate of the other scales.
+        pretraining_rates={
+            "adam": (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+        },
     ),
     "fashion": replace(_FURTHER, dataset="fashion_mnist"),
     # Nets with batch normalization chose the lowest pretraining rates in `depth`, too.
