@@ -24,7 +24,9 @@ for five claims, and not for ten.
 On Fashion-MNIST, the first quarter of the trials chose the lowest learning rates. The grids of the
 further data sets got a lower rate, and these trials were thrown away.
 
-Residual nets chose the highest rate of pretraining. Two higher rates were tried, and are worse.
+Residual nets chose the lowest rate of pretraining, Adam at 0.0001. Two lower rates were tried with
+the selection seed: the lowest, 0.00001, again has the lowest validation error, by 0.1 points. So
+the claims on residual nets stay undecided: the least pretraining is the best for these nets.
 """
 
 from dataclasses import replace
@@ -105,10 +107,7 @@ SCALES = {
     "residual": replace(
         _STANDARD,
         arms=("residual_batch_norm", "residual_longer", "residual_denoising"),
-        # These nets chose the lowest pretraining rate of the other scales.
-        pretraining_rates={
-            "adam": (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
-        },
+        pretraining_rates={"adam": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
     ),
     "fashion": replace(_FURTHER, dataset="fashion_mnist"),
     # Nets with batch normalization chose the lowest pretraining rates in `depth`, too.
