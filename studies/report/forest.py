@@ -12,8 +12,9 @@ from studies.arms import Arm
 from studies.engine.scale import Scale
 from studies.report.claims import MARGIN
 from studies.report.figures import at, combination_label, figure, looks
-from studies.report.frame import reported
-from studies.report.statistics import Interval, paired_interval
+from studies.report.frame import failed, reported
+from studies.report.statistics import Interval
+from studies.report.tables import average_interval
 
 # By whether the control is trained for longer, to the cost of the arm.
 _LOOKS = {
@@ -31,9 +32,10 @@ def compared(scale: Scale) -> list[Arm]:
 @figure(
     "Difference from the control",
     "A row is a combination of settings. A marker is the mean difference over seeds, arm minus "
-    "control, with its 95 % t interval; an open marker is the difference from a control that is "
-    "trained for longer, to the same cost. On the line at 0 there is no difference. In the gray "
-    "band, a difference in points lies within the margin of equivalence.",
+    "control, with its 95 % t interval; where a run failed, it is the median and its interval. An "
+    "open marker is the difference from a control that is trained for longer, to the same cost. On "
+    "the line at 0 there is no difference. In the gray band, a difference in points lies within "
+    "the margin of equivalence.",
     needs=lambda scale: bool(compared(scale)),
 )
 def forest(frame: pd.DataFrame, scale: Scale) -> Drawing:
@@ -71,14 +73,18 @@ def _rows(ax: Axes, arm: Arm, frame: pd.DataFrame, scale: Scale, first: int) -> 
 
 
 def difference(frame: pd.DataFrame, scale: Scale, arm: str, control: str, values: dict) -> Interval:
-    """The mean difference between an arm and another at axis values, as it is shown."""
+    """The mean difference between an arm and another at axis values, as it is shown.
+
+    It is the median where a run failed, of which a mean says little.
+    """
     metric, runs = scale.kind.metric(), at(reported(frame), values)
+    runs = runs[runs["arm"].isin((arm, control))]
     ours, others = (
         metric.factor * runs[runs["arm"] == name].set_index("seed")[metric.name]
         for name in (arm, control)
     )
     pairs = pd.concat([ours, others], axis=1, join="inner").dropna().to_numpy()
-    return paired_interval(*pairs.T)
+    return average_interval(pairs[:, 0] - pairs[:, 1], failed(runs, metric, scale).any())
 
 
 def _controls(arm: Arm, scale: Scale) -> Iterator[tuple[str, bool]]:

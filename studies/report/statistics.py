@@ -74,11 +74,6 @@ def mean_interval(values, confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def paired_interval(values, controls, confidence: float = 0.95) -> Interval:
-    """Student's t interval for the mean difference of pairs, `values - controls`."""
-    return mean_interval(np.subtract(*_pairs(values, controls)), confidence)
-
-
 def median_interval(values, confidence: float = 0.95) -> Interval:
     """Expanded percentile bootstrap interval for the median of values of shape `(..., n)`.
 

@@ -307,6 +307,24 @@ def test_forest_has_a_row_for_every_difference_from_a_control():
     assert len(marks) == 8
 
 
+def test_forest_shows_medians_where_a_run_failed():
+    scale = replace(SMALL, arms=("random", "denoising"), axes={"depth": (3,)}, report_seeds=9)
+    at_chance = {"role": "report", "arm": "random", "seed": 2}
+    records = [
+        r | ({"test_error": 0.9} if all(r[n] == v for n, v in at_chance.items()) else {})
+        for r in synthetic(scale)
+    ]
+    results = frame(records, scale)
+    (ax,) = drawn("forest", results, scale).axes
+    report = results[results["role"] == "report"]
+    errors = report.pivot_table("test_error", "seed", "arm")
+    differences = 100 * (errors["denoising"] - errors["random"])
+    look = ARMS["denoising"].look[1]
+    (marker,) = [line for line in ax.lines if line.get_marker() == look]
+    assert marker.get_xdata()[0] == pytest.approx(differences.median())
+    assert differences.mean() < differences.median() - 5
+
+
 def test_the_bar_of_an_arm_that_is_not_run_everywhere_stands_at_its_dots():
     scale = replace(SMALL, only_at={"he": {"depth": (5,)}})
     results = frame(synthetic(scale), scale)
