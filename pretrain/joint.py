@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import keras
-from keras import ops
 
 from pretrain.backend import Tensor, subkey
 from pretrain.checks import brief
@@ -26,7 +25,7 @@ from pretrain.report import Report, check_report, warn_of
 from pretrain.stack import Settings, Stack, stream_name
 from pretrain.stage_training import StageTraining
 from pretrain.stages import is_rectified
-from pretrain.unrolling import undoing
+from pretrain.unrolling import decoding_activation, undoing
 
 
 def joint_pretrain(
@@ -225,10 +224,7 @@ class DeepLearner(keras.layers.Layer):
         steps = zip(above, stages[1:], *known, strict=True)
         for part, outputs, objective, rectified, layers in reversed(list(steps)):
             code = part.decode(code, outputs, training)
-            if objective.binary:
-                code = ops.sigmoid(code)
-            elif rectified:
-                code = ops.relu(code)
+            code = keras.activations.get(decoding_activation(objective, rectified))(code)
             for layer in layers:
                 code = layer(code)
         return first.decode(code, stages[0], training)

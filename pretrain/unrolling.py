@@ -410,8 +410,13 @@ def _decoding(
     mean = _mean(trained.heads[member]) if not last and _is_variational(trained) else []
     unpooling = unpooling_layers(trained.objective.pieces(stage))
     decoder = _tied_to(stage, trained.decoders[member])
-    name = "sigmoid" if trained.objective.binary else "relu" if rectified else None
+    name = decoding_activation(trained.objective, rectified)
     return [*mean, *unpooling, decoder, *([kl.Activation(name)] if name else [])]
+
+
+def decoding_activation(objective: Any, rectified: bool) -> str | None:
+    """Name of the activation that follows the decoder of a stage, by what the stage reads."""
+    return "sigmoid" if objective.binary else "relu" if rectified else None
 
 
 def _mean(head: keras.Model) -> list[keras.Layer]:

@@ -16,6 +16,12 @@ ends as low as the pretrained nets.
 
 What would change the answer: other penalties than L1, L2 and masked inputs, or more images with
 labels: a regularizer matters less, the more data there are.
+
+What was tried
+
+When half of the trials of a first run had been seen, nets with an L2 penalty of 0.001 had chosen
+the lowest learning rate. All grids got a lower rate, and the study was run anew. The same nets
+choose the lowest rate again.
 """
 
 from dataclasses import replace

@@ -45,13 +45,17 @@ def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
     metric="test_error",
 )
 def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
-    families = common.families(scale)
-    columns = max(map(len, families.values()))
+    lines = [
+        (family, names[first : first + _PANELS])
+        for family, names in common.families(scale).items()
+        for first in range(0, len(names), _PANELS)
+    ]
+    columns = max(len(names) for _, names in lines)
     many = len(scale.combinations)
     wide, high = max(1.9, 0.17 * many), 3.4 if many > _STANDING else 2.6
-    drawing = Drawing((wide * columns + 0.8, high * len(families)), layout="constrained")
-    axes = drawing.subplots(len(families), columns, sharex=True, sharey=True, squeeze=False)
-    for row, (family, names) in zip(axes, families.items(), strict=True):
+    drawing = Drawing((wide * columns + 0.8, high * len(lines)), layout="constrained")
+    axes = drawing.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
+    for row, (family, names) in zip(axes, lines, strict=True):
         for ax, arm in zip(row, names, strict=False):
             _strips(ax, frame, scale, arm)
         for ax in row[len(names) :]:
@@ -304,6 +308,8 @@ def _broken_axis(ax: Axes, low: float, below: float, above: float, high: float) 
         panel.axhspan(below, above, color="0.9", linewidth=0, zorder=0)
 
 
+# Panels of arms beside each other; more arms of a family take another row.
+_PANELS = 8
 # So many labels of places have room side by side; more stand on end.
 _STANDING = 8
 
