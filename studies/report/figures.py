@@ -259,6 +259,8 @@ def dodges(panels: dict[tuple, Axes]) -> dict[tuple, float]:
 
 # Panels beside each other in a figure.
 _MOST_COLUMNS = 6
+# Single panels above each other.
+_MOST_ROWS = 3
 # Lines of a panel above which a row has half as many panels.
 _CROWD = 8
 
@@ -279,18 +281,28 @@ def grid(scale: Scale, xlabel: str, ylabel: str, **look: Any) -> tuple[Drawing, 
     drawing = Drawing(figsize=(width, 2.5 * bands * len(groups) + 0.6), layout="constrained")
     shape = bands * len(groups), columns
     axes = drawing.subplots(*shape, sharex=True, sharey=True, squeeze=False)
-    panels = {}
+    panels, titles, lefts = {}, {}, {}
     for i, (family, names) in enumerate(groups.items()):
         own = axes[i * bands : (i + 1) * bands]
         own[0, -1].legend(handles=[Line2D([], [], **styles[n] | look) for n in names], **BESIDE)
-        for ax in own[:, 0]:
-            ax.set_ylabel(f"{scale.kind.label(family)}\n{ylabel}")
         for ax, values in zip(own.flat, found, strict=False):
-            panels |= {(name, *values.values()): ax for name in names}
-            if i == 0 or bands > 1:
-                ax.set_title("\n".join(wrap(combination_label(values), 20)))
-        for ax in own.flat[len(found) :]:
-            ax.set_visible(False)
+            ran = [(name, *values.values()) for name in names]
+            panels |= {place: ax for place in ran if place in scale.places}
+            titles[ax] = "\n".join(wrap(combination_label(values), 20))
+            lefts[ax] = f"{scale.kind.label(family)}\n{ylabel}"
+    used = set(panels.values())
+    for ax in set(axes.flat) - used:
+        # A legend beside the panel stays.
+        ax.set_axis_off()
+    for column in axes.T:
+        own = [ax for ax in column if ax in used]
+        for ax in own if bands > 1 else own[:1]:
+            ax.set_title(titles[ax])
+        own[-1].tick_params(labelbottom=True)
+    for row in axes:
+        for ax in [ax for ax in row if ax in used][:1]:
+            ax.set_ylabel(lefts[ax])
+            ax.tick_params(labelleft=True)
     drawing.supxlabel(xlabel, fontsize="medium")
     return drawing, panels
 
@@ -346,15 +358,21 @@ def stack(
 ) -> tuple[Drawing, list[tuple[np.ndarray, pd.DataFrame, dict[str, Any]]]]:
     """Make panels for a figure against an axis: a row for each combination of the other axes.
 
-    There is space for a legend of `entries` lines below the panels.
-    Returns the figure and, for each combination, its panels, its report runs and its axis values.
+    Many combinations of one panel each stand in two columns. There is space for a legend of
+    `entries` lines below the panels. Returns the figure and, for each combination, its panels, its
+    report runs and its axis values.
     """
     combinations = beside(scale, axis)
-    size = (width * columns, 3.6 * len(combinations) + 0.8 + 0.17 * entries)
+    across = 2 if columns == 1 and len(combinations) > _MOST_ROWS else 1
+    lines = -(-len(combinations) // across)
+    size = (width * columns * across, 3.6 * lines + 0.8 + 0.17 * entries)
     drawing = Drawing(figsize=size, layout="constrained")
-    axes = drawing.subplots(len(combinations), columns, sharey=True, squeeze=False)
+    axes = drawing.subplots(lines, columns * across, sharey=True, squeeze=False)
+    panels = axes.reshape(-1, columns)
+    for ax in panels[len(combinations) :].flat:
+        ax.set_visible(False)
     rows = [at(reported(frame), values) for values in combinations]
-    return drawing, list(zip(axes, rows, combinations, strict=True))
+    return drawing, list(zip(panels, rows, combinations, strict=False))
 
 
 def draw_line(

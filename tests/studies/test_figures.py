@@ -369,6 +369,27 @@ def test_the_gain_of_an_arm_has_no_panel_where_the_arm_is_not_run():
     assert [ax.get_visible() for ax in panels] == [True, False]
 
 
+def test_a_family_has_no_panel_where_none_of_its_arms_is_run():
+    scale = replace(SMALL, only_at={"he": {"depth": (5,)}})
+    drawing = drawn("rate_sensitivity", frame(synthetic(scale), scale), scale)
+    drawing.canvas.draw()
+    assert [ax.axison for ax in drawing.axes] == [True, True, False, True]
+    # The panels beside and above the gap take over its labels.
+    (above, _, gap, right) = drawing.axes
+    assert right.get_ylabel() == above.get_ylabel().replace("sigmoid", "rectified linear")
+    assert any(text.get_text() and text.get_visible() for text in above.get_xticklabels())
+    assert gap.get_legend() is None and right.get_legend()
+
+
+@pytest.mark.parametrize(("widths", "columns"), [((25, 50, 100), 1), ((25, 50, 100, 200, 400), 2)])
+def test_many_single_panels_stand_in_two_columns(widths, columns):
+    scale = replace(SMALL, arms=("random", "denoising"), axes={"depth": (1, 2), "width": widths})
+    drawing = drawn("error_against_depth", frame(synthetic(scale), scale), scale)
+    shown = [ax for ax in drawing.axes if ax.get_visible()]
+    assert [ax.get_ylabel().split("\n")[0] for ax in shown] == [f"width {each}" for each in widths]
+    assert len({ax.get_position().x0 for ax in shown}) == columns
+
+
 def test_a_published_number_is_a_line_and_named():
     scale = replace(SMALL, axes={"depth": (1,)})
     published = Published(7.5, sample("he", "validation_error"), "A paper")

@@ -230,8 +230,11 @@ def against_axis(
         panels[0].set_ylabel("\n".join(filter(None, [common.combination_label(values), label])))
     for ax, family in zip(stacked[0][0], families, strict=True):
         ax.set_title(scale.kind.label(family))
-    for ax in panels:
-        ax.legend(**common.BELOW)
+    if len(panels) == 1:
+        drawing.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
+    else:
+        for ax in panels:
+            ax.legend(**common.BELOW)
     return drawing, ax
 
 
