@@ -484,9 +484,10 @@ def test_custom_runs_do_not_overwrite_each_other(results, capsys):
 
 
 def test_a_long_name_is_cut_and_stays_its_own(results):
+    rates = [f"{0.001 * i:g}" for i in range(1, 41)]
     for seeds in ("2", "3"):
-        axes = ["--width", *map(str, range(10, 50)), "--seeds", seeds]
-        assert run(results, *axes, "--arms", "random", run_cell=fake_cells.exits) == 1
+        own = ["--learning-rates", *rates, "--seeds", seeds, "--arms", "random", "--depth", "1"]
+        assert run(results, *own, run_cell=fake_cells.exits) == 1
     names = [path.name for path in (results / "depth").iterdir()]
     assert len(names) == 2
     assert max(map(len, names)) < 130

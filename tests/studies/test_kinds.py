@@ -16,13 +16,12 @@ from studies_synthetic import records as synthetic
 
 import studies
 from studies.arms import ARMS, Arm
-from studies.engine import journal, plan
+from studies.engine import plan
 from studies.engine.trial import Trial
-from studies.report import fairness, figures, tables, verdicts, write
+from studies.report import fairness, figures, tables
 from studies.report.frame import frame
 
 FOLDER = Path(studies.__file__).parent
-RESULTS = FOLDER.parent / "results"
 OWN = replace(zlib_study.SCALES["standard"], kind=zlib_study.KIND, report_seeds=3)
 # With one kind that a user has in a file of his own, which has no rates and the default `Show`.
 SCALES = {name: small(kind) for name, kind in KINDS.items()} | {"own": OWN}
@@ -291,19 +290,3 @@ def test_only_training_imports_keras():
         f"import sys, {names}; assert 'numpy' not in sys.modules; {shows}; sys.exit(bool({heavy}))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent).returncode == 0
-
-
-# The committed results
-
-
-COMMITTED = sorted(path.parent for path in RESULTS.glob(f"*/*/{journal.FILE}"))
-
-
-@pytest.mark.parametrize("folder", COMMITTED, ids=lambda f: f"{f.parent.name}-{f.name}")
-def test_tables_and_verdicts_are_those_that_are_committed(folder):
-    found, _ = write.results_of(folder, STUDIES[folder.parent.name], folder.name)
-    assert tables.to_csv(found.table) == (folder / "table.csv").read_text()
-    assert bool(found.judgments) == (folder / "claims.csv").exists()
-    if found.judgments:
-        text = tables.to_csv(verdicts.to_frame(found.judgments))
-        assert text == (folder / "claims.csv").read_text()

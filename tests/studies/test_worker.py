@@ -453,7 +453,9 @@ EVERY_KIND = {
 def test_study_runs_to_the_end_alike_for_any_number_of_workers(study, tmp_path):
     quick = study.scales["quick"]
     axes = {axis: values[1:2] or values for axis, values in quick.axes.items()}
-    scale = replace(TINY, arms=quick.arms, axes=axes, kind=study.kind)
+    # Two arms, since all of them would be trained for minutes.
+    ends = (quick.arms[0], quick.arms[-1])
+    scale = replace(TINY, arms=ends, axes=axes, kind=study.kind)
     files = []
     for workers in (1, 2):
         run = Run(study, "quick", scale, tmp_path / str(workers))
