@@ -75,6 +75,7 @@ class Metric:
         at_chance: A function of a dataset's error of chance: a run whose value is above has
             learned nothing. `None` if the metric knows no chance.
         resolution: A function of the scale: the least difference between two values.
+        limits: The lowest and the highest value that there can be.
         on_test: Whether the metric is measured on the test set, which selection must not see.
     """
 
@@ -88,6 +89,7 @@ class Metric:
     diverged: Callable[[Mapping[str, Any], Scale], float | None] = _nothing
     at_chance: Callable[[float], float] | None = None
     resolution: Callable[[Scale], float] = lambda scale: 0.0
+    limits: tuple[float, float] = (-math.inf, math.inf)
     on_test: bool = False
 
     def text(self, value: float) -> str:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from studies.engine.scale import Scale
@@ -62,11 +63,13 @@ class Numbers:
         if runs is None:
             return self._lack(sample(arm, metric, **place))
         found = average(runs, shown, self.scale)
-        found = replace(found, **{n: shown.factor * getattr(found, n) for n in _ENDS})
+        # An interval of Student's may reach beyond what a share can be.
+        ends = {n: shown.factor * np.clip(getattr(found, n), *shown.limits) for n in _ENDS}
+        found = replace(found, **ends)
         if lost := failed(runs, self.scale.kind.metric(), self.scale).sum():
             middle = _with_unit(found.estimate, shown.unit)
             return f"{middle} (median; {lost} of {len(runs)} runs failed)"
-        return _with_unit(found.estimate, shown.unit) + _bounds(found.low, found.high)
+        return _told(found, shown.unit)
 
     def comparison(self, arm: str, control: str, metric: str = "", **place) -> str:
         """How an arm compares with another, seed by seed: "better by 1.10 points (0.80 to 1.40)".
@@ -120,7 +123,9 @@ class Numbers:
             found = mean_interval(metric.factor * runs[metric.name])
             half = (found.high - found.estimate) * math.sqrt(found.n + 1)
             ends = found.estimate - half, found.estimate + half
-            cells = dict(zip(cells, (f"{found.estimate:.2f}", _bounds(*ends)[2:-1]), strict=True))
+            cells = dict(
+                zip(cells, (f"{found.estimate:.2f}", "{:.2f} to {:.2f}".format(*ends)), strict=True)
+            )
         return {
             "runs": self.scale.arm(published.of.arm).label,
             "metric": f"{metric.label}, {metric.unit}",
@@ -153,21 +158,25 @@ class Numbers:
 
 
 def _compared(gain: Interval, unit: str) -> str:
-    bounds = _bounds(gain.low, gain.high)
     if gain.low > 0:
-        return f"better by {_with_unit(gain.estimate, unit)}{bounds}"
+        return f"better by {_told(gain, unit)}"
     if gain.high < 0:
-        bounds = _bounds(-gain.high, -gain.low)
-        return f"worse by {_with_unit(-gain.estimate, unit)}{bounds}"
-    return (
-        "neither shown to be better nor to be worse: the gain is "
-        f"{_with_unit(gain.estimate, unit)}{bounds}"
-    )
+        loss = replace(gain, estimate=-gain.estimate, low=-gain.high, high=-gain.low)
+        return f"worse by {_told(loss, unit)}"
+    return f"neither shown to be better nor to be worse: the gain is {_told(gain, unit)}"
+
+
+def _told(found: Interval, unit: str) -> str:
+    """An estimate and its interval, of which two digits can be trusted: "730 updates (647 to 813)".
+
+    There are at most two decimals.
+    """
+    reach = min(found.estimate - found.low, found.high - found.estimate)
+    places = max(0, 1 - math.floor(math.log10(reach))) if reach > 0 else 2
+    estimate, low, high = (f"{getattr(found, n):.{min(places, 2)}f}" for n in _ENDS)
+    bounds = "" if math.isnan(reach) else f" ({low} to {high})"
+    return f"{estimate} {unit}".rstrip() + bounds
 
 
 def _with_unit(value: float, unit: str) -> str:
     return f"{value:.2f} {unit}".rstrip()
-
-
-def _bounds(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f" ({low:.2f} to {high:.2f})"

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from studies_synthetic import STUDIES
@@ -49,6 +50,26 @@ def test_a_number_has_the_interval_of_its_mean(found):
     low, high = stats.t.interval(0.95, 7, np.mean(errors), stats.sem(errors))
     expected = f"{np.mean(errors):.2f} % ({low:.2f} to {high:.2f})"
     assert found.number("random", depth=1) == expected
+
+
+def test_a_number_has_the_digits_that_its_interval_leaves():
+    wide = numbers(rows(random=[2.0, 8.0, 14.0, 20.0, 26.0, 32.0, 38.0, 44.0]))
+    assert wide.number("random", depth=1) == "23 % (11 to 35)"
+    narrow = numbers(rows(random=[8.001, 8.002, 8.003, 8.004] * 2))
+    assert narrow.number("random", depth=1) == "8.00 % (8.00 to 8.00)"
+
+
+def test_no_interval_reaches_beyond_what_a_metric_can_be():
+    scale = replace(STUDIES["trajectories"].scales["standard"], report_seeds=4)
+    told = [1.0, 0.9, 1.0, 1.0]
+    arm = scale.arm_names[-1]
+    results = pd.DataFrame(
+        {"role": "report", "arm": arm, "depth": 2, "seed": range(4), "told": told}
+    )
+    results["status"], results["test_error"], results["dataset"] = "done", 0.05, "mnist"
+    low, _ = stats.t.interval(0.95, 3, 97.5, stats.sem(100 * np.array(told)))
+    found = Numbers(results, scale).number(arm, "told", depth=2)
+    assert found == f"97.5 % ({low:.1f} to 100.0)"
 
 
 def test_a_comparison_is_paired_and_says_the_direction(found):

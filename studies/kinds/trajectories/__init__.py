@@ -25,7 +25,7 @@ class TrajectoryTrial(ClassificationTrial):
 
 _of_outputs = partial(Metric, on_test=True)
 _silhouette = partial(_of_outputs, lower_is_better=False)
-_told = partial(_silhouette, unit="%", difference="points", factor=100)
+_told = partial(_silhouette, unit="%", difference="points", factor=100, limits=(0, 1))
 _distance = partial(_of_outputs, unit="%", difference="points", factor=100)
 
 
