@@ -15,7 +15,7 @@ from pretrain.seeds import derive
 Initializer: TypeAlias = str | dict[str, Any] | keras.Initializer
 
 NORMALIZATIONS = {"batch": layers.BatchNormalization, "layer": layers.LayerNormalization}
-SHORTCUTS = ("residual", "highway", "skip_init")
+SHORTCUTS = ("residual", "highway", "skip_init", "pre_activation")
 
 
 def mlp(
@@ -56,11 +56,13 @@ def mlp(
         activation: Name of a Keras activation, a callable, or `None` for linear layers.
         normalization: `None`, `"batch"` (Ioffe & Szegedy, 2015) or `"layer"` (Ba et al., 2016).
             There is no bias in front of batch normalization, which would remove it.
-        shortcut: `None`, `"residual"` (He et al., 2015): h + f(W h); `"skip_init"` (De & Smith,
-            2020): h + a f(W h) with a trainable scalar a = 0 initially, for residual networks
-            without normalization; or `"highway"` (Srivastava et al., 2015): T f(W h) + (1 - T) h
-            with the gate T = sigmoid(V h + b), b = `gate_bias` initially. A shortcut goes around
-            one layer, and the first layer has no shortcut.
+        shortcut: `None`, `"residual"` (He et al., 2015): h + f(W h); `"pre_activation"` (He et al.,
+            2016): h + W f(h), with f once more before the classifier and any normalization before
+            f, so that what layers add can have either sign; `"skip_init"` (De & Smith, 2020):
+            h + a f(W h) with a trainable scalar a = 0 initially, for residual networks without
+            normalization; or `"highway"` (Srivastava et al., 2015): T f(W h) + (1 - T) h with the
+            gate T = sigmoid(V h + b), b = `gate_bias` initially. A shortcut goes around one layer,
+            and the first layer has no shortcut.
         initializer: Initializer of all kernels, as for `pretrain.initializers.get`. Biases start
             at zero.
         head_initializer: Initializer of the classifier's kernel; `None` stands for `initializer`.
@@ -78,7 +80,7 @@ def mlp(
     Returns:
         An uncompiled functional model, inputs `(batch, *input_shape)`, outputs `(batch, classes)`.
         Its layers are named `hidden_1`, ..., `normalization_1`, ..., `gate_2`, ..., `scale_2`, ...,
-        `head`.
+        `head`; what pre-activation networks have before the classifier ends in `_head`, too.
 
     Raises:
         ValueError: If an argument is out of range, or a shortcut is asked for between layers of
@@ -96,7 +98,8 @@ def mlp(
         hidden = layers.Flatten(name="flatten")(hidden)
     for layer, width in enumerate(widths, start=1):
         hidden = stack.layer(hidden, layer, width)
-    return keras.Model(inputs, stack.head(hidden, classes, head_initializer), name="mlp")
+    outputs = stack.head(stack.end(hidden), classes, head_initializer)
+    return keras.Model(inputs, outputs, name="mlp")
 
 
 def convnet(
@@ -175,6 +178,7 @@ def convnet(
         alternating = layer % 2 == 0 and min(hidden.shape[1:3]) >= 4
         if alternating if pooling is None else layer in pooling:
             hidden = layers.MaxPooling2D(2, **channels_last, name=f"pooling_{layer}")(hidden)
+    hidden = stack.end(hidden)
     if global_pooling:
         hidden = layers.GlobalAveragePooling2D(**channels_last, name="global_pooling")(hidden)
     else:
@@ -263,21 +267,29 @@ class _Stack(NamedTuple):
             name="head",
         )(hidden)
 
+    def end(self, hidden: keras.KerasTensor) -> keras.KerasTensor:
+        """What follows the last layer, before any pooling."""
+        return self._activated(hidden, "head") if self.shortcut == "pre_activation" else hidden
+
     def _transform(self, hidden: keras.KerasTensor, layer: int, width: int) -> keras.KerasTensor:
-        plain = self.normalization is None
+        first = self.shortcut == "pre_activation"
+        fused = self.normalization is None and not first
         project = self.project(
             width,
-            activation=self.activation if plain else None,
+            activation=self.activation if fused else None,
             use_bias=self.normalization != "batch",
             kernel_initializer=self._kernel(layer),
             kernel_regularizer=self.kernel_regularizer,
             name=f"hidden_{layer}",
         )
-        if plain:
-            return project(hidden)
-        normalize = NORMALIZATIONS[self.normalization](name=f"normalization_{layer}")
-        activate = layers.Activation(self.activation, name=f"activation_{layer}")
-        return activate(normalize(project(hidden)))
+        if first:
+            return project(hidden if layer == 1 else self._activated(hidden, layer))
+        return project(hidden) if fused else self._activated(project(hidden), layer)
+
+    def _activated(self, hidden: keras.KerasTensor, layer: int | str) -> keras.KerasTensor:
+        if self.normalization:
+            hidden = NORMALIZATIONS[self.normalization](name=f"normalization_{layer}")(hidden)
+        return layers.Activation(self.activation, name=f"activation_{layer}")(hidden)
 
     def _dropped(self, hidden: keras.KerasTensor, layer: int) -> keras.KerasTensor:
         if not self.dropout:

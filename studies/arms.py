@@ -34,7 +34,7 @@ class Arm:
         initializer: What `pretrain.initializers.get` takes, by name or as plain data.
         head_initializer: Initializer of the output layer, if that has another.
         normalization: `None`, `"batch"` or `"layer"`.
-        shortcut: `None`, `"residual"`, `"highway"` or `"skip_init"`.
+        shortcut: `None`, `"residual"`, `"highway"`, `"skip_init"` or `"pre_activation"`.
         objective: Config of the objective that trains the hidden layers without labels (see
             `pretrain.objectives.from_config`), or a config for each layer; `None` if nothing does.
         pretraining_optimizer: Optimizer of the pretraining, which the pretraining rates are for.

@@ -109,6 +109,35 @@ def test_highway_mlp_equals_numpy(x):
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("normalization", [None, "layer"])
+def test_pre_activation_mlp_equals_numpy(x, normalization):
+    options = {"units": 7, "activation": "tanh", "normalization": normalization, "seed": 0}
+    model = mlp((12,), 4, depth=3, shortcut="pre_activation", **options)
+    randomize_biases(model)
+
+    def activated(hidden, name):
+        if normalization:
+            epsilon = model.get_layer(f"normalization_{name}").epsilon
+            centered = hidden - hidden.mean(1, keepdims=True)
+            hidden = centered / np.sqrt(hidden.var(1, keepdims=True) + epsilon)
+        return np.tanh(hidden)
+
+    hidden = affine(model, "hidden_1", x)
+    for layer in (2, 3):
+        hidden = hidden + affine(model, f"hidden_{layer}", activated(hidden, layer))
+    expected = affine(model, "head", activated(hidden, "head"))
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-4)
+
+
+def test_a_pre_activation_block_is_a_stage_and_the_last_one_ends_in_what_the_head_reads():
+    options = {"depth": 3, "units": 7, "normalization": "batch"}
+    stages = split_stages(mlp((12,), shortcut="pre_activation", **options))
+    names = [[operation.name for operation in stage.operations] for stage in stages]
+    parts = ("normalization", "activation", "hidden", "shortcut")
+    blocks = [[f"{part}_{i}" for part in parts] for i in (2, 3)]
+    assert names == [["hidden_1"], blocks[0], [*blocks[1], "normalization_head", "activation_head"]]
+
+
 @pytest.mark.parametrize("shortcut", [None, "residual"])
 def test_normalization_stands_between_projection_and_activation(x, shortcut):
     model = mlp((12,), 4, depth=2, units=7, normalization="layer", shortcut=shortcut, seed=0)
