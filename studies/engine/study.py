@@ -104,14 +104,24 @@ class Study:
         return {name: results / self.name / name for name in names}
 
 
+# The order in which the studies answer the question of the project; further ones follow by name.
+_ORDER = (
+    *("depth", "modern", "initialization", "normalization", "residual", "width", "labels"),
+    *("convolution", "regularizer", "choosing", "trajectories", "tutorial_sda", "compression"),
+    *("generative", "vae_latent"),
+)
+
+
 def questions() -> dict[str, str]:
     """Find the studies of the package, and their questions by name.
 
     A question is the first line of a docstring. No study is imported, since that takes seconds.
     """
-    found = {path.stem: _question(path) for path in sorted(_FOLDER.glob("*.py"))}
+    read = {path.stem: _question(path) for path in sorted(_FOLDER.glob("*.py"))}
     # An underscore at the end keeps a file from hiding a function of the package.
-    return {name.rstrip("_"): text for name, text in found.items() if text is not None}
+    found = {name.rstrip("_"): text for name, text in read.items() if text is not None}
+    names = [*filter(found.__contains__, _ORDER), *found]
+    return {name: found[name] for name in names}
 
 
 def _question(path: Path) -> str | None:

@@ -315,7 +315,8 @@ def _in_short(entries: list[Entry]) -> list[str]:
         if told:
             first, *further = told
             nested = [f"  - {each.name}: {_linked_answer(each)}" for each in further]
-            lines.append("\n".join([_linked_answer(first) + _open(entry.study), *nested]))
+            asked = f"**{entry.study.question}** "
+            lines.append("\n".join([asked + _linked_answer(first) + _open(entry.study), *nested]))
     return [tables.listed(lines)] if lines else []
 
 

@@ -262,7 +262,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_runs(tmp_
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["run", "breadth"], "Expected one of: choosing, compare, compression.* Received: breadth"),
+        (["run", "breadth"], "Expected one of: depth, modern, initialization.* Received: breadth"),
         (["report", "breadth"], "Received: breadth"),
         (["status", "breadth"], "Received: breadth"),
         (["run", "depth", "--scale", "huge"], "one of: quick, standard. Received: --scale huge"),

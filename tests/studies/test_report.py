@@ -405,7 +405,9 @@ def test_a_page_answers_first_and_explains_its_arms(tmp_path, judged):
     )
     write_all(tmp_path, study)
     front, page = ((folder / PAGE).read_text() for folder in (tmp_path, judged))
-    (answer,) = re.findall(r"^- (Nets are .* points .*\.) \(\[depth\]", front, re.MULTILINE)
+    (answer,) = re.findall(
+        r"^- \*\*.*\?\*\* (Nets are .* points .*\.) \(\[depth\]", front, re.MULTILINE
+    )
     assert "README.md)) *What would change this:* more data, or luck.\n" in front
     order = [answer, "headline claim", "![Test error against", "## Test error %", "## Claims"]
     order += ["## The arms", "### Pretraining", "## All numbers", "## The question"]

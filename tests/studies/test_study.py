@@ -67,7 +67,7 @@ SCALES = {"quick": Scale(arms=(%s,), train_size=20, validation_size=1, test_size
     ("name", "text", "message"),
     [
         ("nowhere.py", None, "no such file.*Received: .*nowhere.py"),
-        ("nowhere", None, "no such study. Expected one of: choosing, compare.*Received: .*nowhere"),
+        ("nowhere", None, "no such study. Expected one of: depth, modern.*Received: .*nowhere"),
         ("kindless.py", "'''A question?'''\nSCALES = {'quick': 1}", "without KIND$"),
         ("empty.py", "", "without __doc__, KIND, SCALES$"),
         ("raising.py", "1 / 0", "imported: ZeroDivisionError: .*Received: .*raising.py"),
