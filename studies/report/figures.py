@@ -298,7 +298,8 @@ def grid(scale: Scale, xlabel: str, ylabel: str, **look: Any) -> tuple[Drawing, 
         own = [ax for ax in column if ax in used]
         for ax in own if bands > 1 else own[:1]:
             ax.set_title(titles[ax])
-        own[-1].tick_params(labelbottom=True)
+        for ax in own[-1:]:
+            ax.tick_params(labelbottom=True)
     for row in axes:
         for ax in [ax for ax in row if ax in used][:1]:
             ax.set_ylabel(lefts[ax])
