@@ -92,6 +92,16 @@ def test_what_goes_into_a_normalized_unit_is_normalized(data, normalization, axi
         np.testing.assert_array_equal(was, is_now)
 
 
+def test_with_the_activation_first_the_first_layer_has_neither_bias_nor_activation(data):
+    x = data.train[0]
+    shape = {"depth": 2, "units": 7, "shortcut": "pre_activation", "normalization": "batch"}
+    first, second = hidden_inputs(networks.mlp((28, 28, 1), **shape, seed=0), x)
+    kernel = networks.mlp((28, 28, 1), **shape, seed=0).get_layer("hidden_1").kernel
+    np.testing.assert_allclose(first, x.reshape(len(x), -1) @ np.array(kernel), atol=1e-4)
+    mean, variance = first.mean(0), first.var(0)
+    np.testing.assert_allclose(second, (first - mean) / np.sqrt(variance + 1e-3), atol=1e-4)
+
+
 def test_a_lesion_of_a_residual_net_takes_away_what_a_layer_adds(data):
     x = np.random.RandomState(0).normal(size=(60, 28, 28, 1)).astype("float32")
     shape = {"depth": 4, "units": 9, "activation": "relu", "shortcut": "residual"}

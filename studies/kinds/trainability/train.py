@@ -80,7 +80,8 @@ def hidden_inputs(model: keras.Model, x: np.ndarray, last: bool = False) -> Iter
 
 def _before_activation(layer: keras.Layer, inputs: Any) -> np.ndarray:
     if isinstance(layer, keras.layers.Dense):
-        inputs = ops.matmul(inputs, layer.kernel) + layer.bias
+        inputs = ops.matmul(inputs, layer.kernel)
+        inputs = inputs if layer.bias is None else inputs + layer.bias
     return ops.convert_to_numpy(inputs).astype("float64")
 
 
