@@ -5,12 +5,14 @@ Its tests say on which versions of Keras, TensorFlow and JAX they were run.
 
 import contextlib
 import functools
+import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
 
+# Two threads at once would put back each other's functions.
 _replacing = threading.RLock()
 
 
@@ -157,6 +159,25 @@ def metric_of(identifier: Any, y: Any, outputs: Any) -> keras.metrics.Metric:
     return get_metric(identifier, y, outputs)
 
 
+@contextlib.contextmanager
+def random_seed(seed: int) -> Iterator[None]:
+    """Sets the seeds that `keras.utils.set_random_seed` sets, whatever other threads draw.
+
+    Keras draws the seeds of layers without a seed from Python's `random`, from which threads of
+    other packages draw as well, such as the event loop of a dask worker.
+    """
+    module = keras.src.random.seed_generator
+    with _replacing:
+        theirs = module.python_random
+        keras.utils.set_random_seed(seed)
+        # Of this seed, Python's own would draw the same.
+        module.python_random = random.Random(seed)
+        try:
+            yield
+        finally:
+            module.python_random = theirs
+
+
 def of_same_rank(y: Any, outputs: Any) -> tuple[Any, Any]:
     """Targets and outputs whose ranks Keras's losses make equal, by a last axis of size 1."""
     from keras.src.losses.loss import squeeze_or_expand_to_same_rank
@@ -249,7 +270,6 @@ def replaced(replacements: dict[str, Callable]) -> Iterator[None]:
         replacements: For the name of each function, a function from Keras's own to the new one.
     """
     module = keras.src.backend.nn
-    # Two threads at once would put back each other's functions.
     with _replacing:
         theirs = {name: getattr(module, name) for name in replacements}
         try:

@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from studies.comparison.result import Comparison
 
+# The order in which the studies answer the question of the project; further ones follow by name.
+ORDER = (
+    *("depth", "modern", "initialization", "normalization", "residual", "width", "labels"),
+    *("convolution", "regularizer", "choosing", "trajectories", "tutorial_sda", "compression"),
+    *("generative", "vae_latent"),
+)
+
 
 def compare(
     build: Callable | str,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from studies import ORDER
 from studies.arms import ARMS, Arm
 from studies.engine.scale import CUSTOM, Scale, is_custom, load_custom
 
@@ -104,14 +105,6 @@ class Study:
         return {name: results / self.name / name for name in names}
 
 
-# The order in which the studies answer the question of the project; further ones follow by name.
-_ORDER = (
-    *("depth", "modern", "initialization", "normalization", "residual", "width", "labels"),
-    *("convolution", "regularizer", "choosing", "trajectories", "tutorial_sda", "compression"),
-    *("generative", "vae_latent"),
-)
-
-
 def questions() -> dict[str, str]:
     """Find the studies of the package, and their questions by name.
 
@@ -120,7 +113,7 @@ def questions() -> dict[str, str]:
     read = {path.stem: _question(path) for path in sorted(_FOLDER.glob("*.py"))}
     # An underscore at the end keeps a file from hiding a function of the package.
     found = {name.rstrip("_"): text for name, text in read.items() if text is not None}
-    names = [*filter(found.__contains__, _ORDER), *found]
+    names = [*filter(found.__contains__, ORDER), *found]
     return {name: found[name] for name in names}
 
 

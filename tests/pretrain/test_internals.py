@@ -2,6 +2,8 @@
 
 import ast
 import configparser
+import random
+import threading
 from pathlib import Path
 
 import keras
@@ -90,6 +92,20 @@ def test_layers_are_found_at_any_depth():
     found = internals.layers_of(model)
     assert found[0] is model
     assert {"inner", "last"} <= {layer.name for layer in found}
+
+
+def test_weights_without_a_seed_are_of_the_random_seed_whatever_other_threads_draw():
+    def drawn(between=lambda: None):
+        with internals.random_seed(7):
+            between()
+            return layers.Dense(3).kernel_initializer((2, 3))
+
+    alone = drawn()
+    thread = threading.Thread(target=random.random)
+    np.testing.assert_array_equal(alone, drawn(lambda: (thread.start(), thread.join())))
+    keras.utils.set_random_seed(7)
+    np.testing.assert_array_equal(alone, layers.Dense(3).kernel_initializer((2, 3)))
+    assert not np.array_equal(alone, layers.Dense(3).kernel_initializer((2, 3)))
 
 
 def test_layers_in_inference_mode_are_put_back():

@@ -28,6 +28,7 @@ from pretrain import (
 from pretrain.backend import uniform
 from pretrain.datasets import Dataset
 from pretrain.files import replacing
+from pretrain.internals import random_seed
 from pretrain.objectives import Objective
 from pretrain.report import Report
 from pretrain.seeds import derive
@@ -90,13 +91,13 @@ def build(trial: Trial, arm: Arm, data: Dataset, dropout: float = 0.0) -> keras.
 
 def _built(function: Callable, trial: Trial, data: Dataset) -> keras.Model:
     """The network of a build function, of the seed, or of input shape, classes and trial."""
-    # What the function draws at random and does not seed depends on the seed, too.
-    keras.utils.set_random_seed(derive("build", trial.seed))
     parameters = inspect.signature(function).parameters.values()
     required = [each for each in parameters if each.default is inspect.Parameter.empty]
-    if len(required) > 1:
-        return function(data.train[0].shape[1:], data.classes, trial)
-    return function(trial.seed) if parameters else function()
+    # What the function draws at random and does not seed depends on the seed, too.
+    with random_seed(derive("build", trial.seed)):
+        if len(required) > 1:
+            return function(data.train[0].shape[1:], data.classes, trial)
+        return function(trial.seed) if parameters else function()
 
 
 def _network(arm: Arm, dropout: float, trial: Trial, data: Dataset) -> keras.Model:
