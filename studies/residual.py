@@ -149,7 +149,7 @@ SCALES = {
     "quick": replace(
         _STANDARD,
         arms=("he", _HIGHWAY, "residual_batch_norm"),
-        axes={"depth": (10, 40)},
+        axes={"depth": (10, 30)},
         only_at={},
         width=30,
         train_size=2_000,
