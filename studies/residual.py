@@ -118,7 +118,7 @@ _PRE_ACTIVATION_DENOISING = replace(
     paper="He et al. 2016, identity mappings; Vincent et al. 2010",
     control="pre_activation",
     shortcut="pre_activation",
-    look=("#009e73", "h"),
+    look=("#882255", "h"),
 )
 # Pretrained nets and their controls at equal cost, on which the claims of equivalence rest.
 _PAIRED = (
