@@ -44,7 +44,7 @@ nearly all, took 45 seconds with 100 layers and 168 seconds with 300 layers, and
 and 2.3 GB. So 1,000 layers would take some 12 minutes for every program and 6 GB; they can be asked
 for by `--depth 1000`. Highway nets take much more, since XLA fuses the sums of all their layers:
 300 layers took 12 GB, and an hour was not enough for nine rates. Without fusion, 60 layers compiled
-in 6 instead of 49 seconds, an epoch took half the time, and 300 layers took 5 GB. So highway nets
+in 6 instead of 49 seconds, an epoch took half the time, and 300 layers took 4 GB. So highway nets
 of 300 layers, and all nets with the activation in front of each layer, were run with
 `XLA_FLAGS=--xla_disable_hlo_passes=fusion`.
 """
