@@ -133,7 +133,7 @@ class Figure:
         return "; ".join(found)
 
     def _at(self, row: pd.Series, scale: Scale) -> str:
-        values = combination_label({axis: row[axis] for axis in scale.varied})
+        values = combination_label(row[list(scale.axes)].to_dict(), scale)
         return f"{row[self.column]:.3g}" + (f" at {values}" if values else "")
 
 
@@ -234,9 +234,13 @@ def at(table: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
     return table
 
 
-def combination_label(values: dict[str, Any]) -> str:
-    """A combination of axis values in words: "depth 3, width 50"."""
-    return ", ".join(f"{axis} {value}".replace("_", " ") for axis, value in values.items())
+def combination_label(values: dict[str, Any], scale: Scale) -> str:
+    """A combination of axis values in words: "depth 3, width 50".
+
+    An axis that has a single value in the scale is not named.
+    """
+    varied = [axis for axis in values if axis in scale.varied]
+    return ", ".join(f"{axis} {values[axis]}".replace("_", " ") for axis in varied)
 
 
 def families(scale: Scale) -> dict[str, list[str]]:
@@ -288,7 +292,7 @@ def grid(scale: Scale, xlabel: str, ylabel: str, **look: Any) -> tuple[Drawing, 
         for ax, values in zip(own.flat, found, strict=False):
             ran = [(name, *values.values()) for name in names]
             panels |= {place: ax for place in ran if place in scale.places}
-            titles[ax] = "\n".join(wrap(combination_label(values), 20))
+            titles[ax] = "\n".join(wrap(combination_label(values, scale), 20))
             lefts[ax] = f"{scale.kind.label(family)}\n{ylabel}"
     used = set(panels.values())
     for ax in set(axes.flat) - used:
@@ -344,8 +348,8 @@ def ticks(axis: Axis, where: Sequence[float] | Locator, text: Any = "{x:g}") -> 
 
 def beside(scale: Scale, axis: str) -> list[dict[str, Any]]:
     """The combinations of the other axes that have several values."""
-    varied = [name for name in scale.varied if name != axis]
-    found = [{name: values[name] for name in varied} for values in scale.combinations]
+    others = [name for name in scale.varied if name != axis]
+    found = [{name: values[name] for name in others} for values in scale.combinations]
     return [values for i, values in enumerate(found) if values not in found[:i]]
 
 

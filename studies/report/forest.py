@@ -69,7 +69,7 @@ def _rows(ax: Axes, arm: Arm, frame: pd.DataFrame, scale: Scale, first: int) -> 
             y = first + i + (0.15 if longer else -0.15)
             ax.plot([found.low, found.high], [y, y], color=look["color"], linewidth=1)
             ax.plot(found.estimate, y, **look | _LOOKS[longer])
-        yield combination_label({axis: values[axis] for axis in scale.varied}) or "all"
+        yield combination_label(values, scale) or "all"
 
 
 def difference(frame: pd.DataFrame, scale: Scale, arm: str, control: str, values: dict) -> Interval:

@@ -51,7 +51,7 @@ def gain_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
         arm, ran = scale.arm(name), scale.combinations_of(name)
         for ax, values in zip(row, combinations, strict=True):
             _panel(ax, figures.at(reported(frame), values), scale, axis, (arm, others))
-            ax.set_title(figures.combination_label(values))
+            ax.set_title(figures.combination_label(values, scale))
             # An arm need not be run everywhere.
             ax.set_visible(any(values.items() <= each.items() for each in ran))
         row[0].set_ylabel(f"{arm.label}:\ngain ({_unit(scale)})")

@@ -147,7 +147,7 @@ class Show:
         ]
 
     def _block(self, table: pd.DataFrame, scale: Scale, metrics: tuple[str, ...]) -> pd.DataFrame:
-        axes = {axis: self.kind.label(axis) for axis in scale.axes}
+        axes = {axis: self.kind.label(axis) for axis in scale.varied}
         if len(scale.arms) > 1 or not axes:
             axes = {"arm": "arm"} | axes
         rows = []
@@ -171,7 +171,7 @@ class Show:
                 shown = metric.factor * runs.set_index(axis)[metric.name]
                 middle = partial(tables.average_interval, some_failed=_fails(runs, scale))
                 figures.draw_line(ax, scale, axis, shown, styles[name], middle)
-            ax.set(ylabel=self.title, title=figures.combination_label(values))
+            ax.set(ylabel=self.title, title=figures.combination_label(values, scale))
         ax.legend(**figures.BELOW, ncols=3)
         return drawing
 

@@ -89,11 +89,14 @@ def test_of_drivers_and_workers(tmp_path, undisturbed):
         while plan(STORM, journal.read(run.journal)) and kills < KILLS:
             if driver is None or driver.poll() is not None:
                 driver = start([ROOT / "tests" / "fake_cells.py"], run.results, "storm")
+            kind = generator.choice(["driver", "worker"])
+            while kind == "worker" and not workers(driver) and driver.poll() is None:
+                time.sleep(0.01)
             time.sleep(generator.uniform(0, 0.7))
-            victim = generator.choice([driver.pid, *workers(driver)])
-            killed["driver" if victim == driver.pid else "worker"] += kill(victim)
+            victims = workers(driver) if kind == "worker" else [driver.pid]
+            killed[kind] += kill(generator.choice(victims)) if victims else 0
             kills = killed.total()
-            if victim == driver.pid:
+            if kind == "driver":
                 driver.wait()
         driver.kill()
         driver.wait()

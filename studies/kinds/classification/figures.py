@@ -61,7 +61,7 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
         for ax in row[len(names) :]:
             ax.set_visible(False)
         row[0].set_ylabel(f"{scale.kind.label(family)}\ntest error (%)")
-    drawing.supxlabel(", ".join(scale.kind.label(axis) for axis in scale.axes), fontsize="medium")
+    drawing.supxlabel(", ".join(map(scale.kind.label, scale.varied)), fontsize="medium")
     _percent_axis(axes[0, 0], reported(frame)["test_error"])
     return drawing
 
@@ -170,21 +170,22 @@ def tuning_budget(frame: pd.DataFrame, scale: Scale) -> Drawing:
 )
 def filters(frame: pd.DataFrame, scale: Scale) -> Drawing:
     names, combinations = scale.arm_names, scale.combinations
-    # Images have an aspect of their own, which this layout leaves room for labels beside.
-    drawing = Drawing(figsize=(7.5, 0.9 * len(names) + 0.6), layout="compressed")
-    panels = drawing.subplots(len(names), len(combinations), squeeze=False)
+    shape = len(names), 1 + len(combinations)
+    drawing = Drawing(figsize=(1.7 * shape[1], 0.9 * shape[0] + 0.6), layout="constrained")
+    # Labels have a column: beside images, whose aspect is fixed, a layout leaves no room for them.
+    labels, *columns = drawing.subplots(*shape, squeeze=False).T
+    panels = np.transpose(columns)
     found = _filters(frame, scale)
-    for row, name in zip(panels, names, strict=True):
+    for row, name, beside in zip(panels, names, labels, strict=True):
+        beside.set_axis_off()
+        beside.text(1, 0.5, fill(scale.arm(name).label, 20), ha="right", va="center")
         for ax, values in zip(row, combinations, strict=True):
             ax.spines[:].set_visible(False)
             ax.set(xticks=[], yticks=[])
             for kept in found.get((name, *values.values()), [])[:1]:
                 common.mosaic(ax, _framed(kept))
-        label = fill(scale.arm(name).label, 16)
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
     for ax, values in zip(panels[0], combinations, strict=True):
-        varied = {axis: value for axis, value in values.items() if axis in scale.varied}
-        ax.set_title(common.combination_label(varied))
+        ax.set_title(common.combination_label(values, scale))
     return drawing
 
 
@@ -227,7 +228,8 @@ def against_axis(
             chance = guessing(values.get("dataset", scale.dataset))
             if reported(frame)[metric].max() > chance / 2:
                 ax.axhline(chance, color="gray", linestyle=":", linewidth=1, label="chance")
-        panels[0].set_ylabel("\n".join(filter(None, [common.combination_label(values), label])))
+        where = common.combination_label(values, scale)
+        panels[0].set_ylabel("\n".join(filter(None, [where, label])))
     for ax, family in zip(stacked[0][0], families, strict=True):
         ax.set_title(scale.kind.label(family))
     if len(panels) == 1:
@@ -324,10 +326,10 @@ def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
     look = common.looks(scale)[arm]
     held = by_place(reported(frame), scale)
     # An arm need not be run everywhere, but all panels have one axis.
-    cells = {
-        "\n".join(map(str, values.values())): held.get((arm, *values.values()), frame[:0])
-        for values in scale.combinations
-    }
+    cells = {}
+    for values in scale.combinations:
+        label = "\n".join(str(values[axis]) for axis in scale.varied)
+        cells[label] = held.get((arm, *values.values()), frame[:0])
     runs = pd.concat([rows.assign(place=label) for label, rows in cells.items()])
     points = {"color": look["color"], "marker": look["marker"], "size": 4, "alpha": 0.6}
     places = {"x": "place", "y": "test_error", "order": list(cells)}

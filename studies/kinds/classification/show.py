@@ -118,7 +118,7 @@ def error_block(table: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     for name in scale.arm_names:
         cells = {"arm": scale.arm(name).label}
         for row in table[table["arm"] == name].itertuples():
-            label = combination_label({axis: getattr(row, axis) for axis in scale.axes})
+            label = combination_label({axis: getattr(row, axis) for axis in scale.axes}, scale)
             cells[label or "error"] = _error_text(row, scale)
         rows.append(cells)
     # An arm need not be run at all axis values.
@@ -262,7 +262,7 @@ def _long_row(row, scale: Scale) -> dict:
     shown = {k: tables.NOT_APPLICABLE if text == "nan" else text for k, text in cells.items()}
     return (
         {"arm": scale.arm(row.arm).label}
-        | {axis: str(getattr(row, axis)) for axis in scale.axes}
+        | {axis: str(getattr(row, axis)) for axis in scale.varied}
         | shown
     )
 

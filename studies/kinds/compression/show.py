@@ -26,7 +26,8 @@ def _trained_on(scale: Scale) -> dict[str, dict[str, Any]]:
     found = {}
     for values in scale.combinations:
         others = {axis: value for axis, value in values.items() if axis != "dataset"}
-        words = [_TITLES[values.get("dataset", scale.dataset)], figures.combination_label(others)]
+        where = figures.combination_label(others, scale)
+        words = [_TITLES[values.get("dataset", scale.dataset)], where]
         found[", ".join(filter(None, words))] = {"dataset": scale.dataset} | values
     return found
 

@@ -52,7 +52,7 @@ def bound_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
                 figures.draw_line(ax, scale, axis, runs[metric], look)
             parts = [
                 scale.arm(name).label if len(names) > 1 else "",
-                figures.combination_label(values),
+                figures.combination_label(values, scale),
             ]
             ax.set_title(", ".join(filter(None, parts)))
         panels[0].set_ylabel(_NATS)
@@ -76,7 +76,7 @@ def active_units(frame: pd.DataFrame, scale: Scale) -> Drawing:
         for name in scale.arm_names:
             active = rows[rows["arm"] == name].set_index("latent")["active_units"]
             figures.draw_line(ax, scale, "latent", active, styles[name] | {"linestyle": "-"})
-        title = figures.combination_label(values)
+        title = figures.combination_label(values, scale)
         ax.set(ylabel="active latent variables", title=title, yscale="log")
         figures.ticks(ax.yaxis, [1, 2, 5, 10, 20, 50, 100, 200])
     ax.legend(**figures.BELOW, ncols=2)

@@ -123,7 +123,7 @@ def _panels(scale: Scale, height: float) -> tuple[list[tuple[Axes, dict[str, Any
     drawing = Drawing(figsize=(3.6 * max(len(combinations), 2), height), layout="constrained")
     axes = drawing.subplots(1, len(combinations), sharex=True, sharey=True, squeeze=False)[0]
     for ax, values in zip(axes, combinations, strict=True):
-        ax.set_title(figures.combination_label({a: values[a] for a in scale.varied}))
+        ax.set_title(figures.combination_label(values, scale))
     return list(zip(axes, combinations, strict=True)), drawing
 
 

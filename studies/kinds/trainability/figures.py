@@ -53,8 +53,8 @@ def trained_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawin
     ]
     _shares(ax, [[counts.get(place, (0, 0)) for place in row] for row in places])
     ax.set_xticks(range(len(scale.axes[axis])), map(str, scale.axes[axis]))
-    labels = [", ".join(filter(None, [scale.arm(a).label, _others(v, scale)])) for a, v in rows]
-    ax.set_yticks(range(len(rows)), labels)
+    words = ((scale.arm(arm).label, common.combination_label(v, scale)) for arm, v in rows)
+    ax.set_yticks(range(len(rows)), [", ".join(filter(None, each)) for each in words])
     ax.set_xlabel(scale.kind.label(axis))
     return drawing
 
@@ -221,10 +221,6 @@ def _rows(scale: Scale, axis: str) -> list[tuple[str, dict[str, Any]]]:
     others = [{k: v for k, v in each.items() if k != axis} for each in scale.combinations]
     alike = [values for i, values in enumerate(others) if values not in others[:i]]
     return [(arm, values) for arm in scale.arm_names for values in alike]
-
-
-def _others(values: dict[str, Any], scale: Scale) -> str:
-    return common.combination_label({k: v for k, v in values.items() if k in scale.varied})
 
 
 def _log_ticks(axis: Axis) -> None:

@@ -83,7 +83,7 @@ def paths(frame: pd.DataFrame, scale: Scale) -> Drawing:
         for ax, (name, place) in zip(row, _MAPS.items(), strict=True):
             ax.set(title=name, xticks=[], yticks=[])
             _map(ax, here, scale, place, epochs)
-        where = figures.combination_label({axis: values[axis] for axis in scale.varied})
+        where = figures.combination_label(values, scale)
         row[0].set_ylabel("\n".join(filter(None, [where, words])))
     _legend(drawing, scale)
     return drawing
@@ -109,7 +109,7 @@ def separation(frame: pd.DataFrame, scale: Scale) -> Drawing:
             _column(ax, here[here["arm"] == arm.name], looks[arm.name], 0.7 * shift)
         ax.axhline(0, color="black", linewidth=1)
         ax.set_xticks(range(len(_SILHOUETTES)), _SILHOUETTES.values())
-        ax.set_title(figures.combination_label({a: values[a] for a in scale.varied}))
+        ax.set_title(figures.combination_label(values, scale))
     panels[0].set_ylabel("silhouette")
     _legend(drawing, scale, linestyle="")
     return drawing
