@@ -241,20 +241,18 @@ DEVIATIONS = (
 
 def answer(found):
     at_8 = ", ".join(
-        f"{found.number(arm, depth=8)} ({words})"
-        for arm, words in (
-            ("random", "historical start"),
-            ("stacked", "pretrained"),
-            ("he", "He's start"),
-            ("batch_norm", "batch normalization"),
-            ("residual_batch_norm", "residual"),
+        f"{words} {found.number(arm, depth=8)}"
+        for words, arm in (
+            ("sigmoid nets from the historical start", "random"),
+            ("from the right scale", "glorot"),
+            ("and after pretraining", "stacked"),
+            ("rectifiers from He's start", "he"),
+            ("with batch normalization", "batch_norm"),
+            ("and with residual connections", "residual_batch_norm"),
         )
     )
     return (
-        f"With 8 convolutions, test errors are {at_8}. The claim that pretraining trains deep "
-        "convolutional nets which do not train without it: "
-        f"{found.verdict('pretraining-trains-deep-convolutional-nets')}. At equal cost, nets with "
-        "batch normalization are "
-        f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=8)} if they are "
-        "pretrained."
+        f"Nets of 8 convolutions end at these test errors: {at_8}. At equal cost, pretrained nets "
+        "with batch normalization are "
+        f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=8)}."
     )
