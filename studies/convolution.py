@@ -256,3 +256,11 @@ def answer(found):
         "with batch normalization are "
         f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=8)}."
     )
+
+
+def in_short(found):
+    return (
+        "**Convolution**, 8 layers of rectifiers with batch normalization: compared at equal cost "
+        "with nets that are not pretrained, pretrained nets are "
+        f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=8)}."
+    )

@@ -369,3 +369,11 @@ def _of_modern_nets(found):
         f"{found.comparison('batch_norm_denoising', 'batch_norm', depth=3)} at equal epochs, and "
         f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=3)} at equal cost."
     )
+
+
+def in_short(found):
+    return (
+        "**Sigmoid nets**, 3 layers: compared at equal cost with nets that start at the right "
+        "scale, pretrained nets are "
+        f"{found.comparison('denoising', 'glorot_longer', depth=3)}."
+    )

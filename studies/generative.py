@@ -246,3 +246,11 @@ def answer(found):
         f"{found.verdict('gan-is-unstable')}. The claim that a GAN covers fewer classes: "
         f"{found.verdict('gan-loses-classes')}."
     )
+
+
+def in_short(found):
+    return (
+        "**Generation** of digits: compared with a diffusion model of the same cost, an "
+        "autoencoder with a mixture of Gaussians fitted to its codes, in Frechet distance, is "
+        f"{found.comparison('autoencoder', 'diffusion', 'frechet', dataset='mnist')}."
+    )

@@ -374,3 +374,11 @@ def answer(found):
         "initialization trains deeper nets than pretraining: "
         f"{found.verdict('initialization-trains-deeper-than-pretraining')}."
     )
+
+
+def in_short(found):
+    return (
+        "**Depth**, 10 narrow layers of rectifiers: compared at equal cost with nets that start "
+        "from He's initialization, pretrained nets are "
+        f"{found.comparison('relu_denoising', 'he_longer', depth=10)}."
+    )

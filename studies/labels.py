@@ -271,3 +271,12 @@ def answer(found):
 
 def _at_fewest(found, control: str, network: str) -> str:
     return found.comparison("he_denoising", control, network=network, labeled=_FEWEST)
+
+
+def in_short(found):
+    return (
+        f"**Few labels**, {_FEWEST} of {_ALL:,} images, 3 layers of rectifiers: compared at equal "
+        "cost with nets that start from He's initialization, pretrained nets are "
+        f"{_at_fewest(found, 'he_longer', DENSE)} if they are dense, and "
+        f"{_at_fewest(found, 'he_longer', CONVOLUTIONAL)} if they are convolutional."
+    )

@@ -223,3 +223,12 @@ def answer(found):
         f"trained to the same total cost, are {bare}, if neither has noise in training or a "
         f"schedule of its rate. With masked inputs and a cosine schedule for both, they are {full}."
     )
+
+
+def in_short(found):
+    return (
+        "**A modern recipe**, 3 layers of rectifiers with batch normalization, masked inputs and a "
+        "cosine schedule of the rate: compared at equal cost with nets that are not pretrained, "
+        "pretrained nets are "
+        f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=3, **_FULL)}."
+    )

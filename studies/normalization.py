@@ -285,3 +285,11 @@ def answer(found):
         f"pretrained nets with batch normalization are "
         f"{found.comparison('batch_denoising', 'batch_longer', depth=3)}."
     )
+
+
+def in_short(found):
+    return (
+        "**Batch normalization**, 3 layers of sigmoid units: compared at equal cost with nets that "
+        "are not pretrained, pretrained nets are "
+        f"{found.comparison('batch_denoising', 'batch_longer', depth=3)}."
+    )

@@ -356,3 +356,11 @@ def answer(found):
         "activation in front of each layer, they are "
         f"{found.comparison('pre_activation_denoising', 'pre_activation_longer', depth=10)}."
     )
+
+
+def in_short(found):
+    return (
+        "**Residual nets**, 10 narrow layers with the activation in front: compared at equal cost "
+        "with nets that are not pretrained, pretrained nets are "
+        f"{found.comparison('pre_activation_denoising', 'pre_activation_longer', depth=10)}."
+    )

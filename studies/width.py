@@ -158,3 +158,15 @@ def answer(found):
         f"start at the right scale, the test error is {gains['glorot', _NARROWEST]} with "
         f"{_NARROWEST} units, and {gains['glorot', _WIDEST]} with {_WIDEST} units."
     )
+
+
+def in_short(found):
+    narrow, wide = (
+        found.comparison("denoising", "glorot_longer", depth=3, width=width)
+        for width in (_NARROWEST, 400)
+    )
+    return (
+        "**Width**, 3 layers of sigmoid units: compared at equal cost with nets that start at the "
+        f"right scale, pretrained nets are {narrow} with {_NARROWEST} units in each layer, and "
+        f"{wide} with 400."
+    )

@@ -387,12 +387,21 @@ def test_the_front_page_has_the_answer_of_every_scale(tmp_path, judged, judged_r
         text=text,
         scales=JUDGED.scales | {"digits": more},
         answer=lambda found: f"Nets are {found.comparison('denoising', 'random', depth=1)}.",
+        in_short=lambda found: f"In short, {found.number('denoising', depth=1)}.",
     )
     write_all(tmp_path, study)
     front = (tmp_path / PAGE).read_text()
-    (first, further) = re.findall(r"^ *- .*Nets are .*$", front, re.MULTILINE)
-    assert first.endswith("*What would change this:* luck.")
-    assert re.match(r"  - digits: Nets are .*\(\[depth\]\(depth/digits/README.md\)\)$", further)
+    (short,) = re.findall(r"^- In short, .*$", front, re.MULTILINE)
+    assert short.endswith("([depth](depth/standard/README.md)) *What would change this:* luck.")
+    first, further = re.findall(r"^- (\w+): Nets are .* points .*$", front, re.MULTILINE)
+    assert (first, further) == ("standard", "digits")
+    assert front.index(short) < front.index("\n## ") < front.index("- standard: ")
+
+
+def test_the_front_page_leaves_out_a_sentence_that_lacks_runs(tmp_path, judged):
+    lacks = replace(JUDGED, in_short=lambda found: f"In short, {found.number('no', depth=1)}.")
+    write_all(tmp_path, lacks)
+    assert "In short" not in (tmp_path / PAGE).read_text()
 
 
 def test_a_page_answers_first_and_explains_its_arms(tmp_path, judged):
@@ -405,10 +414,7 @@ def test_a_page_answers_first_and_explains_its_arms(tmp_path, judged):
     )
     write_all(tmp_path, study)
     front, page = ((folder / PAGE).read_text() for folder in (tmp_path, judged))
-    (answer,) = re.findall(
-        r"^- \*\*.*\?\*\* (Nets are .* points .*\.) \(\[depth\]", front, re.MULTILINE
-    )
-    assert "README.md)) *What would change this:* more data, or luck.\n" in front
+    (answer,) = re.findall(r"^Nets are .* points .*\.$", front, re.MULTILINE)
     order = [answer, "headline claim", "![Test error against", "## Test error %", "## Claims"]
     order += ["## The arms", "### Pretraining", "## All numbers", "## The question"]
     order += ["## Beside the paper", "| 7.5 ", "- There are 2,000 images."]
