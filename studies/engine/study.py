@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ def questions() -> dict[str, str]:
     return {name: found[name] for name in names}
 
 
+@cache
 def _question(path: Path) -> str | None:
     """The question of a study's file; `None` for another module."""
     text = path.read_text(encoding="utf-8", errors="replace")

@@ -487,7 +487,7 @@ def test_a_long_name_is_cut_and_stays_its_own(results):
     rates = [f"{0.001 * i:g}" for i in range(1, 41)]
     for seeds in ("2", "3"):
         own = ["--learning-rates", *rates, "--seeds", seeds, "--arms", "random", "--depth", "1"]
-        assert run(results, *own, run_cell=fake_cells.exits) == 1
+        assert run(results, *own, run_cell=fake_cells.answers_nothing) == 1
     names = [path.name for path in (results / "depth").iterdir()]
     assert len(names) == 2
     assert max(map(len, names)) < 130
