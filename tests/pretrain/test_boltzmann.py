@@ -16,6 +16,9 @@ from pretrain import (
     unroll,
 )
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 VISIBLE, HIDDEN = 6, 4
 STATES = np.array(list(itertools.product([0.0, 1.0], repeat=VISIBLE)), "float32")
 HIDDEN_STATES = np.array(list(itertools.product([0.0, 1.0], repeat=HIDDEN)), "float32")

@@ -6,6 +6,9 @@ from pretrain_helpers import array, gaussian, sequential, uniform
 
 from pretrain import Autoencoder, SupervisedGreedy, VariationalAutoencoder, split_stages
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 
 def stage_of(input_shape, *stack):
     model = sequential(input_shape, *stack, layers.Flatten(), layers.Dense(2))

@@ -8,6 +8,9 @@ from pretrain_helpers import gaussian, values
 
 from pretrain import Population
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 N = 12
 X = gaussian(N, 5)
 

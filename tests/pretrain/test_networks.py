@@ -7,6 +7,9 @@ import pytest
 from pretrain import split_stages
 from pretrain.networks import SHORTCUTS, convnet, mlp
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 COMBINATIONS = list(itertools.product([None, "batch", "layer"], [None, *SHORTCUTS]))
 
 

@@ -19,6 +19,9 @@ from pretrain import (
     split_stages,
 )
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 KEY = np.array([3, 4], "int32")
 
 

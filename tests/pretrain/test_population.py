@@ -174,6 +174,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.usefixtures("plain_graphs")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_fit_equals_keras_for_every_optimizer(x, y, order, name):
     optimizer, model = OPTIMIZERS[name](), net(5)

@@ -22,6 +22,9 @@ from pretrain import (
 )
 from pretrain.seeds import derive
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 N = 40
 PLAIN = {"epochs": 2, "batch_size": 16, "verbose": 0}
 SQUARED = Autoencoder(loss="mean_squared_error")

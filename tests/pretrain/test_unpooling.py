@@ -25,6 +25,9 @@ from pretrain import (
 )
 from pretrain.convolutions import as_products
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 
 def unpooled(values, image, pool_size, padding):
     """Every value at the first maximum of its window, in loops; channels last."""

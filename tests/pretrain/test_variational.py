@@ -10,6 +10,9 @@ from pretrain.objectives.autoencoder import Target
 from pretrain.objectives.objective import Moments
 from pretrain.objectives.variational import gaussian_divergence, importance_weighted_bound
 
+# These tests are about what is computed.
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 FEATURES, LATENT = 6, 2
 KEY = np.array([1, 2], "int32")
 
