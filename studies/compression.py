@@ -26,7 +26,7 @@ from dataclasses import replace
 from studies.engine.scale import Scale
 from studies.kinds import compression
 from studies.kinds.compression import IMAGES, Codec
-from studies.report.claims import Claim, Condition, Difference, difference, sample
+from studies.report.claims import Claim, Condition, Difference, InShort, difference, sample
 
 KIND = compression.KIND
 
@@ -278,6 +278,18 @@ DEVIATIONS = (
     "There are 9,000 training images of each kind, and the loss is the squared error.",
 )
 
+IN_SHORT = InShort(
+    "**Compression** of digits to 0.1 bits per pixel: compared at equal cost with deep "
+    "autoencoders that are not pretrained, pretrained autoencoders are {} with sigmoid units, and "
+    "{} with rectifiers.",
+    {
+        f"compression, {units}": difference(
+            f"{units}_pretrained", f"{units}_longer", metric="psnr_low", dataset="mnist"
+        )
+        for units in ("sigmoid", "relu")
+    },
+)
+
 
 def answer(found):
     low, high = (
@@ -290,16 +302,4 @@ def answer(found):
         f"pixel, is {low[0]} on digits, {low[1]} on fashion images and {low[2]} on photographs. At "
         f"1 bit per pixel, the autoencoder is {high[0]} on digits and {high[2]} on photographs. An "
         f"autoencoder of digits, compared with JPEG on photographs at 0.3 bits, is {elsewhere}."
-    )
-
-
-def in_short(found):
-    sigmoid, relu = (
-        found.comparison(f"{net}_pretrained", f"{net}_longer", "psnr_low", dataset="mnist")
-        for net in ("sigmoid", "relu")
-    )
-    return (
-        "**Compression** of digits to 0.1 bits per pixel: compared at equal cost with deep "
-        f"autoencoders that are not pretrained, pretrained autoencoders are {sigmoid} with sigmoid "
-        f"units, and {relu} with rectifiers."
     )

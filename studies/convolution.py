@@ -23,7 +23,16 @@ from studies.arms import ARMS, Arm, longer
 from studies.engine.scale import Scale
 from studies.kinds import classification
 from studies.kinds.classification.layers import CONVOLUTIONAL, POOLED
-from studies.report.claims import AtChance, Claim, Condition, difference, equivalent, growth, sample
+from studies.report.claims import (
+    AtChance,
+    Claim,
+    Condition,
+    InShort,
+    difference,
+    equivalent,
+    growth,
+    sample,
+)
 
 KIND = classification.KIND
 
@@ -238,6 +247,16 @@ DEVIATIONS = (
     "of the deepest net serve all depths, and a deeper net has more convolutions of 7 x 7 pixels.",
 )
 
+IN_SHORT = InShort(
+    "**Convolution**, 8 layers of rectifiers with batch normalization: compared at equal cost with "
+    "nets that are not pretrained, pretrained nets are {}.",
+    {
+        "convolutional, ReLU + batch norm, 8 layers": difference(
+            "batch_norm_denoising", "batch_norm_longer", depth=8
+        )
+    },
+)
+
 
 def answer(found):
     at_8 = ", ".join(
@@ -254,13 +273,5 @@ def answer(found):
     return (
         f"Nets of 8 convolutions end at these test errors: {at_8}. At equal cost, pretrained nets "
         "with batch normalization are "
-        f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=8)}."
-    )
-
-
-def in_short(found):
-    return (
-        "**Convolution**, 8 layers of rectifiers with batch normalization: compared at equal cost "
-        "with nets that are not pretrained, pretrained nets are "
         f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=8)}."
     )

@@ -32,6 +32,7 @@ from studies.report.claims import (
     AtChance,
     Claim,
     Condition,
+    InShort,
     Outperforms,
     difference,
     equivalent,
@@ -344,6 +345,17 @@ FIGURES = (
     "tuning_budget",
 )
 
+IN_SHORT = InShort(
+    "**Sigmoid nets**, 3 layers: compared at equal cost with nets that start at the right scale, "
+    "pretrained nets are {}. Rectifiers with batch normalization are, compared at equal cost, {}.",
+    {
+        "sigmoid, 3 layers": difference("denoising", "glorot_longer", depth=3),
+        "ReLU + batch norm, 3 layers": difference(
+            "batch_norm_denoising", "batch_norm_longer", depth=3
+        ),
+    },
+)
+
 
 def answer(found):
     return f"{_of_sigmoid_nets(found)} {_of_modern_nets(found)}"
@@ -368,12 +380,4 @@ def _of_modern_nets(found):
         f"{found.number('batch_norm', depth=3)}. Their error after pretraining is "
         f"{found.comparison('batch_norm_denoising', 'batch_norm', depth=3)} at equal epochs, and "
         f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=3)} at equal cost."
-    )
-
-
-def in_short(found):
-    return (
-        "**Sigmoid nets**, 3 layers: compared at equal cost with nets that start at the right "
-        "scale, pretrained nets are "
-        f"{found.comparison('denoising', 'glorot_longer', depth=3)}."
     )

@@ -34,7 +34,15 @@ from dataclasses import replace
 from studies.engine.scale import Scale
 from studies.kinds import generative
 from studies.kinds.generative import Generator
-from studies.report.claims import Claim, Condition, Difference, SpreadRatio, difference, sample
+from studies.report.claims import (
+    Claim,
+    Condition,
+    Difference,
+    InShort,
+    SpreadRatio,
+    difference,
+    sample,
+)
 
 KIND = generative.KIND
 
@@ -232,6 +240,12 @@ DEVIATIONS = (
     "The Frechet distance is in the features of a small classifier of the same images.",
 )
 
+IN_SHORT = InShort(
+    "**Generation** of digits: compared with a diffusion model of the same cost, an autoencoder "
+    "with a mixture of Gaussians fitted to its codes, in Frechet distance, is {}.",
+    {"generation": difference("autoencoder", "diffusion", metric="frechet", dataset="mnist")},
+)
+
 
 def answer(found):
     def all_of(metric: str, dataset: str) -> str:
@@ -245,12 +259,4 @@ def answer(found):
         f"The claim that a GAN is less stable than a variational autoencoder: "
         f"{found.verdict('gan-is-unstable')}. The claim that a GAN covers fewer classes: "
         f"{found.verdict('gan-loses-classes')}."
-    )
-
-
-def in_short(found):
-    return (
-        "**Generation** of digits: compared with a diffusion model of the same cost, an "
-        "autoencoder with a mixture of Gaussians fitted to its codes, in Frechet distance, is "
-        f"{found.comparison('autoencoder', 'diffusion', 'frechet', dataset='mnist')}."
     )

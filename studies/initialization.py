@@ -27,7 +27,15 @@ from studies.arms import ARMS, Arm, longer
 from studies.engine.scale import Scale
 from studies.kinds import trainability
 from studies.kinds.trainability.claims import stalls, trains
-from studies.report.claims import Claim, Condition, Difference, difference, equivalent, sample
+from studies.report.claims import (
+    Claim,
+    Condition,
+    Difference,
+    InShort,
+    difference,
+    equivalent,
+    sample,
+)
 
 KIND = trainability.KIND
 
@@ -355,6 +363,12 @@ DEVIATIONS = (
     "3 layers. Noise in training, which gives much of what denoising gives, is asked in `modern`.",
 )
 
+IN_SHORT = InShort(
+    "**Depth**, 10 narrow layers of rectifiers: compared at equal cost with nets that start from "
+    "He's initialization, pretrained nets are {}.",
+    {"ReLU, 10 narrow layers": difference("relu_denoising", "he_longer", depth=10)},
+)
+
 
 def answer(found):
     sigmoid, relu = (
@@ -373,12 +387,4 @@ def answer(found):
         f"from Glorot's initialization, {sigmoid}. {rectifiers} The claim that a good "
         "initialization trains deeper nets than pretraining: "
         f"{found.verdict('initialization-trains-deeper-than-pretraining')}."
-    )
-
-
-def in_short(found):
-    return (
-        "**Depth**, 10 narrow layers of rectifiers: compared at equal cost with nets that start "
-        "from He's initialization, pretrained nets are "
-        f"{found.comparison('relu_denoising', 'he_longer', depth=10)}."
     )

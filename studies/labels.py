@@ -27,6 +27,7 @@ from studies.report.claims import (
     MARGIN_REASON,
     Claim,
     Condition,
+    InShort,
     difference,
     growth_of_gain,
 )
@@ -252,6 +253,18 @@ DEVIATIONS = (
     "weight that grows in training (Lee 2013).",
 )
 
+IN_SHORT = InShort(
+    f"**Few labels**, {_FEWEST} of {_ALL:,} images, 3 layers of rectifiers: compared at equal cost "
+    "with nets that start from He's initialization, pretrained nets are {} if they are dense, and "
+    "{} if they are convolutional.",
+    {
+        f"{_FEWEST} labels, {network}": difference(
+            "he_denoising", "he_longer", network=network, labeled=_FEWEST
+        )
+        for network in _NETWORKS
+    },
+)
+
 
 def answer(found):
     def gains(network: str) -> str:
@@ -271,12 +284,3 @@ def answer(found):
 
 def _at_fewest(found, control: str, network: str) -> str:
     return found.comparison("he_denoising", control, network=network, labeled=_FEWEST)
-
-
-def in_short(found):
-    return (
-        f"**Few labels**, {_FEWEST} of {_ALL:,} images, 3 layers of rectifiers: compared at equal "
-        "cost with nets that start from He's initialization, pretrained nets are "
-        f"{_at_fewest(found, 'he_longer', DENSE)} if they are dense, and "
-        f"{_at_fewest(found, 'he_longer', CONVOLUTIONAL)} if they are convolutional."
-    )

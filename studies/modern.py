@@ -39,6 +39,7 @@ from studies.report.claims import (
     Claim,
     Condition,
     Difference,
+    InShort,
     difference,
     equivalent,
     sample,
@@ -210,6 +211,17 @@ CLAIMS = (
 
 FIGURES = ("forest", "rate_sensitivity")
 
+IN_SHORT = InShort(
+    "**A modern recipe**, 3 layers of rectifiers with batch normalization, masked inputs and a "
+    "cosine schedule of the rate: compared at equal cost with nets that are not pretrained, "
+    "pretrained nets are {}.",
+    {
+        "ReLU + batch norm, noise, schedule, 3 layers": difference(
+            "batch_norm_denoising", "batch_norm_longer", depth=3, **_FULL
+        )
+    },
+)
+
 
 def answer(found):
     net = "residual" if "residual_denoising" in found.scale.arm_names else "batch_norm"
@@ -222,13 +234,4 @@ def answer(found):
         f"Pretrained {words} with batch normalization and 3 layers, compared with nets that are "
         f"trained to the same total cost, are {bare}, if neither has noise in training or a "
         f"schedule of its rate. With masked inputs and a cosine schedule for both, they are {full}."
-    )
-
-
-def in_short(found):
-    return (
-        "**A modern recipe**, 3 layers of rectifiers with batch normalization, masked inputs and a "
-        "cosine schedule of the rate: compared at equal cost with nets that are not pretrained, "
-        "pretrained nets are "
-        f"{found.comparison('batch_norm_denoising', 'batch_norm_longer', depth=3, **_FULL)}."
     )

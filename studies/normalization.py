@@ -36,6 +36,7 @@ from studies.report.claims import (
     Claim,
     Condition,
     Difference,
+    InShort,
     Ratio,
     difference,
     equivalent,
@@ -275,6 +276,12 @@ DEVIATIONS = (
     "depths are added here.",
 )
 
+IN_SHORT = InShort(
+    "**Batch normalization**, 3 layers of sigmoid units: compared at equal cost with nets that are "
+    "not pretrained, pretrained nets are {}.",
+    {"sigmoid + batch norm, 3 layers": difference("batch_denoising", "batch_longer", depth=3)},
+)
+
 
 def answer(found):
     return (
@@ -283,13 +290,5 @@ def answer(found):
         f"normalization, {found.number('batch', 'updates', depth=3)} with batch normalization and "
         f"{found.number('layer', 'updates', depth=3)} with layer normalization. At equal cost, "
         f"pretrained nets with batch normalization are "
-        f"{found.comparison('batch_denoising', 'batch_longer', depth=3)}."
-    )
-
-
-def in_short(found):
-    return (
-        "**Batch normalization**, 3 layers of sigmoid units: compared at equal cost with nets that "
-        "are not pretrained, pretrained nets are "
         f"{found.comparison('batch_denoising', 'batch_longer', depth=3)}."
     )

@@ -60,6 +60,7 @@ from studies.report.claims import (
     Claim,
     Condition,
     Difference,
+    InShort,
     Ratio,
     difference,
     equivalent,
@@ -334,6 +335,16 @@ DEVIATIONS = (
     "leaves the layer.",
 )
 
+IN_SHORT = InShort(
+    "**Residual nets**, 10 narrow layers with the activation in front: compared at equal cost with "
+    "nets that are not pretrained, pretrained nets are {}.",
+    {
+        "residual, 10 narrow layers": difference(
+            "pre_activation_denoising", "pre_activation_longer", depth=10
+        )
+    },
+)
+
 
 def answer(found):
     losses = [
@@ -354,13 +365,5 @@ def answer(found):
         "At 10 layers and equal cost, pretrained residual nets are "
         f"{found.comparison('residual_denoising', 'residual_longer', depth=10)}; with the "
         "activation in front of each layer, they are "
-        f"{found.comparison('pre_activation_denoising', 'pre_activation_longer', depth=10)}."
-    )
-
-
-def in_short(found):
-    return (
-        "**Residual nets**, 10 narrow layers with the activation in front: compared at equal cost "
-        "with nets that are not pretrained, pretrained nets are "
         f"{found.comparison('pre_activation_denoising', 'pre_activation_longer', depth=10)}."
     )

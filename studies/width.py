@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from studies.engine.scale import Scale
 from studies.kinds import classification
-from studies.report.claims import Claim, Condition, difference, growth_of_gain
+from studies.report.claims import Claim, Condition, InShort, difference, growth_of_gain
 
 KIND = classification.KIND
 
@@ -144,6 +144,17 @@ DEVIATIONS = (
     "Erhan et al. also pretrain by RBMs. Here, all nets are pretrained as denoising autoencoders.",
 )
 
+IN_SHORT = InShort(
+    "**Width**, 3 layers of sigmoid units: compared at equal cost with nets that start at the "
+    "right scale, pretrained nets are {} with 25 units in each layer, and {} with 400.",
+    {
+        f"sigmoid, 3 layers of {width} units": difference(
+            "denoising", "glorot_longer", depth=3, width=width
+        )
+        for width in (25, 400)
+    },
+)
+
 
 def answer(found):
     gains = {
@@ -157,16 +168,4 @@ def answer(found):
         f"{_WIDEST} units, the test error is {gains['random', _WIDEST]}. Compared with nets that "
         f"start at the right scale, the test error is {gains['glorot', _NARROWEST]} with "
         f"{_NARROWEST} units, and {gains['glorot', _WIDEST]} with {_WIDEST} units."
-    )
-
-
-def in_short(found):
-    narrow, wide = (
-        found.comparison("denoising", "glorot_longer", depth=3, width=width)
-        for width in (_NARROWEST, 400)
-    )
-    return (
-        "**Width**, 3 layers of sigmoid units: compared at equal cost with nets that start at the "
-        f"right scale, pretrained nets are {narrow} with {_NARROWEST} units in each layer, and "
-        f"{wide} with 400."
     )

@@ -54,9 +54,8 @@ class Study:
         answer: `answer` of the file, if it has one: a function of the numbers of a scale (a
             `studies.report.answers.Numbers`), which returns what the study found, in a sentence or
             two.
-        in_short: `in_short` of the file, if it has one: a function of the same numbers, which
-            returns one sentence, in Markdown, on whether pretraining still pays. The front page
-            begins with these sentences.
+        in_short: `IN_SHORT` of the file, if it has one: whether pretraining pays, in a sentence (a
+            `studies.report.claims.InShort`). The front page begins with these sentences.
         published: `PUBLISHED` of the file: numbers of papers (`studies.report.published`), which
             stand beside ours.
         deviations: `DEVIATIONS` of the file: in what the study differs from its paper.
@@ -72,7 +71,7 @@ class Study:
     figures: tuple = ()
     earlier_runs: tuple[str, ...] = ()
     answer: Callable[[Any], str] | None = None
-    in_short: Callable[[Any], str] | None = None
+    in_short: Any = None
     published: tuple = ()
     deviations: tuple[str, ...] = ()
     file: Path | None = None
@@ -174,7 +173,7 @@ def load(name: str) -> Study:
         figures=getattr(module, "FIGURES", ()),
         earlier_runs=getattr(module, "EARLIER_RUNS", ()),
         answer=getattr(module, "answer", None),
-        in_short=getattr(module, "in_short", None),
+        in_short=getattr(module, "IN_SHORT", None),
         published=getattr(module, "PUBLISHED", ()),
         deviations=getattr(module, "DEVIATIONS", ()),
         file=file,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from studies.engine.scale import Scale
 from studies.kinds.kind import Metric
-from studies.report.claims import Sample, sample
+from studies.report.claims import Difference, Sample, sample
 from studies.report.figures import at
 from studies.report.frame import failed, reported
 from studies.report.published import Published
@@ -106,6 +106,13 @@ class Numbers:
         judge = self.scale.kind.metric()
         some_failed = any(failed(runs, judge, self.scale).any() for runs in both)
         return average_interval(gains, some_failed)
+
+    def of(self, effect: Difference) -> tuple[str, Interval | None]:
+        """A `difference` of an arm and its control, as `comparison` tells it and as a `gain`."""
+        (arm,), (control,) = effect.plus, effect.minus
+        compared = arm.arm, control.arm, arm.metric
+        place = dict(arm.place)
+        return self.comparison(*compared, **place), self.gain(*compared, **place)
 
     def verdict(self, claim: str) -> str:
         """The verdict on a claim of the study, by the claim's name: "holds"."""

@@ -176,6 +176,21 @@ class Claim:
         return tuple(dict.fromkeys(r for c in self.conditions for r in c.effect.samples))
 
 
+@dataclass(frozen=True)
+class InShort:
+    """Whether pretraining pays, in a sentence of the front page and in rows of its figure.
+
+    Args:
+        sentence: The sentence in Markdown, with `{}` where an arm is compared with its control: the
+            front page says there "better by 1.10 points (0.80 to 1.40)", or the like.
+        gains: What is compared, in order, each by the words of its row: a `difference` of an arm
+            and its control.
+    """
+
+    sentence: str
+    gains: dict[str, Difference]
+
+
 def difference(
     arm: str, control: str, average: str = "mean", metric: str = "", **place: Any
 ) -> Difference:

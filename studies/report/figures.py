@@ -147,24 +147,36 @@ def render(
 ) -> dict[str, bytes]:
     """Draw a figure in the project's style; return the contents of its files by their names.
 
-    Numbers that papers publish are drawn as lines. The files hold no dates and versions: drawn
-    twice in one environment, a figure is the same bytes.
+    Numbers that papers publish are drawn as lines.
     """
-    strip = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
-    files = {}
-    with matplotlib.style.context(["default", _STYLE]):
+
+    def draw() -> Drawing:
         drawing = figure.draw(frame, scale)
         if len(scale.combinations) == 1:
             _draw_published(drawing, figure, scale, published)
         drawing.suptitle(figure.heading(scale))
+        return drawing
+
+    return files(draw, figure.name)
+
+
+def files(draw: Callable[[], Drawing], name: str) -> dict[str, bytes]:
+    """Draw in the project's style; return the contents of the files by their names.
+
+    The files hold no dates and versions: drawn twice in one environment, they are the same bytes.
+    """
+    strip = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    found = {}
+    with matplotlib.style.context(["default", _STYLE]):
+        drawing = draw()
         # Lay out once, not once for each file: the layout takes longest.
         drawing.get_layout_engine().execute(drawing)
         drawing.set_layout_engine(None)
         for kind, metadata in strip.items():
             buffer = io.BytesIO()
             drawing.savefig(buffer, format=kind, metadata=metadata)
-            files[f"{figure.name}.{kind}"] = buffer.getvalue()
-    return files
+            found[f"{name}.{kind}"] = buffer.getvalue()
+    return found
 
 
 def _draw_published(

@@ -194,8 +194,19 @@ BESIDE = {
 }
 
 
-def front_page(entries: list[Entry], beside: Collection[str]) -> str:
-    """`README.md` of all results; `beside` names the files of `BESIDE` that there are."""
+_OVERVIEW = """\
+**What pretraining gains in test error, at equal cost.** A row is a kind of net in a study, and a
+marker the mean over seeds with its 95 % interval. The control is not pretrained and trains on to
+the same total cost; both have rates of their own. A marker is open if one of these rates lies at
+the edge of its grid."""
+
+
+def front_page(entries: list[Entry], beside: Collection[str], overview: str = "") -> str:
+    """`README.md` of all results.
+
+    `beside` names the files of `BESIDE` that there are, and `overview` the picture of all gains, if
+    there is one.
+    """
     parts = [
         "# Results",
         "*Do we still need layer-wise pretraining?* Each study asks a part of this question. All "
@@ -203,6 +214,7 @@ def front_page(entries: list[Entry], beside: Collection[str]) -> str:
         "tuned alike, and intervals are over seeds. Where no other data are named, nets tell the "
         "digits of MNIST apart.",
         *_in_short(entries),
+        *([f"![The gains of the sentences above]({overview})\n\n{_OVERVIEW}"] if overview else []),
         *(part for entry in entries if entry.found for part in _section(entry)),
         *_not_run(entries),
     ]
@@ -311,15 +323,12 @@ def _in_short(entries: list[Entry]) -> list[str]:
     """A sentence of every study that has one, with a link, if its first scale has all numbers."""
     lines = []
     for found in (next(iter(entry.found.values()), None) for entry in entries):
-        if found and found.study.in_short:
-            sentence = _in_a_line(found.study.in_short(found.numbers))
-            if NO_RUNS not in sentence:
-                lines.append(f"{sentence} {_link(found)}{_open(found.study)}")
+        if found and (short := found.study.in_short):
+            told = [found.numbers.of(gain)[0] for gain in short.gains.values()]
+            link = f"([{found.study.name}]({quote(found.folder)}/README.md))"
+            if not any(NO_RUNS in each for each in told):
+                lines.append(f"{short.sentence.format(*told)} {link}{_open(found.study)}")
     return [tables.listed(lines)] if lines else []
-
-
-def _link(found: Results) -> str:
-    return f"([{found.study.name}]({quote(found.folder)}/README.md))"
 
 
 def _open(study: Study) -> str:
@@ -338,11 +347,7 @@ def _answers(entry: Entry) -> list[str]:
 
 def _told(found: Results) -> str:
     """The answer of a study in its own words, in one line."""
-    return _in_a_line(found.study.answer(found.numbers))
-
-
-def _in_a_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(found.study.answer(found.numbers).split())
 
 
 def _claims(judgments: list[Judgment], scale: Scale) -> list[str]:

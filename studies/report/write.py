@@ -15,7 +15,7 @@ from studies.engine import journal, plan
 from studies.engine.journal import JournalError
 from studies.engine.scale import Scale
 from studies.engine.study import Study
-from studies.report import fairness, frame, glossary, html, pages, tables, verdicts
+from studies.report import fairness, frame, glossary, html, overview, pages, tables, verdicts
 from studies.report.answers import Numbers
 from studies.report.claims import Claim
 from studies.report.figures import render
@@ -99,7 +99,9 @@ def _write_front(
         judgments = {name: each.judgments for name, each in own.items()}
         entries.append(pages.Entry(study, own, judgments | _not_run(study, judgments)))
     beside = [name for name in pages.BESIDE if (results / name).exists()]
-    front = pages.front_page(entries, beside)
+    pictures = overview.files(entries)
+    _write(results, pictures)
+    front = pages.front_page(entries, beside, f"{overview.NAME}.png" if pictures else "")
     behind = {
         f"{each.folder}/{PAGE}": pages.scale_page(each)
         for entry in entries

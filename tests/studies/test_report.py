@@ -18,7 +18,7 @@ from studies_synthetic import records as synthetic
 from studies.arms import ARMS
 from studies.engine import scale as scales
 from studies.report import html, write
-from studies.report.claims import Claim, Condition, difference, equivalent, sample
+from studies.report.claims import Claim, Condition, InShort, difference, equivalent, sample
 from studies.report.published import Published
 from studies.report.write import PAGE, write_scale
 
@@ -387,21 +387,27 @@ def test_the_front_page_has_the_answer_of_every_scale(tmp_path, judged, judged_r
         text=text,
         scales=JUDGED.scales | {"digits": more},
         answer=lambda found: f"Nets are {found.comparison('denoising', 'random', depth=1)}.",
-        in_short=lambda found: f"In short, {found.number('denoising', depth=1)}.",
+        in_short=InShort("In short, {}.", {"nets": difference("denoising", "random", depth=1)}),
     )
     write_all(tmp_path, study)
     front = (tmp_path / PAGE).read_text()
     (short,) = re.findall(r"^- In short, .*$", front, re.MULTILINE)
+    assert re.match(r"- In short, \w+ by .* points ", short)
     assert short.endswith("([depth](depth/standard/README.md)) *What would change this:* luck.")
     first, further = re.findall(r"^- (\w+): Nets are .* points .*$", front, re.MULTILINE)
     assert (first, further) == ("standard", "digits")
+    assert "](overview.png)" in front
+    assert (tmp_path / "overview.png").read_bytes().startswith(b"\x89PNG")
     assert front.index(short) < front.index("\n## ") < front.index("- standard: ")
 
 
 def test_the_front_page_leaves_out_a_sentence_that_lacks_runs(tmp_path, judged):
-    lacks = replace(JUDGED, in_short=lambda found: f"In short, {found.number('no', depth=1)}.")
-    write_all(tmp_path, lacks)
-    assert "In short" not in (tmp_path / PAGE).read_text()
+    gains = {"nets": difference("no", "random", depth=1)}
+    write_all(tmp_path, replace(JUDGED, in_short=InShort("In short, {}.", gains)))
+    front = (tmp_path / PAGE).read_text()
+    assert "In short" not in front
+    assert "overview" not in front
+    assert not list(tmp_path.glob("overview.*"))
 
 
 def test_a_page_answers_first_and_explains_its_arms(tmp_path, judged):
