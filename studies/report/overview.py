@@ -39,15 +39,14 @@ def _gains(entries: list[Entry]) -> Iterator[_Gain]:
     """The gains of all studies in the unit of the figure, of every scale that has them."""
     for entry in (entry for entry in entries if entry.study.in_short):
         for row, effect in entry.study.in_short.gains.items():
-            (arm,), (control,) = effect.plus, effect.minus
-            label = f"{row} ({entry.study.name})"
+            label, (arm, *_) = f"{row} ({entry.study.name})", effect.samples
+            if entry.study.kind.metric(arm.metric).difference != _UNIT:
+                continue
             for found in entry.found.values():
-                scale = found.scale
-                if not {arm.arm, control.arm} <= {*scale.arm_names}:
-                    continue
-                interval = found.numbers.of(effect)[1]
-                if interval and scale.kind.metric(arm.metric).difference == _UNIT:
-                    yield _Gain(label, scale.dataset, interval, _at_edge(effect, found))
+                # Further data sets may have other arms.
+                if interval := found.numbers.of(effect)[1]:
+                    dataset = found.scale.dataset
+                    yield _Gain(label, dataset, interval, _at_edge(effect, found))
 
 
 def _at_edge(effect: Difference, found: Results) -> bool:

@@ -196,9 +196,9 @@ BESIDE = {
 
 _OVERVIEW = """\
 **What pretraining gains in test error, at equal cost.** A row is a kind of net, with the name of
-its study, and a marker is the mean over seeds with its 95 % interval. The control is not pretrained and trains on to
-the same total cost; both have rates of their own. A marker is open if one of these rates lies at
-the edge of its grid."""
+its study, and a marker is the mean over seeds with its 95 % interval. The control is not pretrained
+and trains on to the same total cost; both have rates of their own. A marker is open if one of these
+rates lies at the edge of its grid."""
 
 
 def front_page(entries: list[Entry], beside: Collection[str], overview: str = "") -> str:
