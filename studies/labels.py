@@ -95,7 +95,7 @@ _STANDARD = Scale(
     pretraining_epochs=6,
     pretraining_rates={
         "sgd": (0.03, 0.1, 0.3, 1.0, 3.0),
-        "adam": (0.0003, 0.001, 0.003, 0.01, 0.03),
+        "adam": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
     },
     reference={"labeled": 1_000},
     selection_seeds=1,
