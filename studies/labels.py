@@ -94,7 +94,7 @@ _STANDARD = Scale(
     learning_rates=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
     pretraining_epochs=6,
     pretraining_rates={
-        "sgd": (0.03, 0.1, 0.3, 1.0, 3.0),
+        "sgd": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
         "adam": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
     },
     reference={"labeled": 1_000},
