@@ -322,13 +322,14 @@ def test_a_table_has_a_row_or_a_cell_for_every_combination_of_axes():
         assert found["error"] == pytest.approx(np.mean(errors))
         if arm == "denoising":
             assert found["difference"] == pytest.approx(np.mean(errors) - np.mean(controls))
-        column = combination_label({"depth": depth, "dataset": dataset})
+        column = combination_label({"depth": depth, "dataset": dataset}, TWO_AXES)
         text = block.loc[ARMS[arm].title, column]
         assert text.startswith(f"{np.mean(errors):.2f} ± ")
 
 
-def test_a_table_without_axes_has_a_row_per_arm():
-    scale = replace(SMALL, axes={})
+@pytest.mark.parametrize("axes", [{}, {"depth": (3,)}], ids=["none", "one value"])
+def test_a_table_names_no_axis_that_has_no_other_value(axes):
+    scale = replace(SMALL, axes=axes)
     table = SHOW.main_table(frame(synthetic(scale), scale), scale)
     assert list(table["arm"]) == scale.arm_names
     assert list(error_block(table, scale)) == ["arm", "error"]
