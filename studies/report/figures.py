@@ -447,8 +447,9 @@ def draw_rates(
         ring = {"color": look["color"], "markersize": 11, "markerfacecolor": "none"}
         ax.plot(chosen.index * shift, chosen, "o", **ring)
     rates = sorted(set(selection["learning_rate"]))
+    columns = min(len(scale.combinations), _MOST_COLUMNS)
     # The labels of more rates touch.
-    shown = rates if len(rates) <= 7 else rates[::2]
+    shown = rates if len(rates) <= 7 and len(rates) * columns <= 21 else rates[::2]
     for ax in panels.values():
         ax.set_xscale("log")
         ticks(ax.xaxis, shown)
