@@ -347,7 +347,8 @@ FIGURES = (
 
 IN_SHORT = InShort(
     "**Sigmoid nets**, 3 layers: compared at equal cost with nets that start at the right scale, "
-    "pretrained nets are {}. Pretrained rectifiers with batch normalization are, compared alike, {}.",
+    "pretrained nets are {}. Pretrained rectifiers with batch normalization are, compared alike, "
+    "{}.",
     {
         "sigmoid, 3 layers": difference("denoising", "glorot_longer", depth=3),
         "ReLU + batch norm, 3 layers": difference(
