@@ -51,8 +51,7 @@ def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
         for first in range(0, len(names), _PANELS)
     ]
     columns = max(len(names) for _, names in lines)
-    many = len(scale.combinations)
-    wide, high = max(1.9, 0.17 * many), 3.4 if many > _STANDING else 2.6
+    wide, high = max(1.9, 0.17 * len(scale.combinations)), 3.4 if _stand(scale) else 2.6
     drawing = Drawing((wide * columns + 0.8, high * len(lines)), layout="constrained")
     axes = drawing.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
     for row, (family, names) in zip(axes, lines, strict=True):
@@ -315,8 +314,8 @@ def _broken_axis(ax: Axes, low: float, below: float, above: float, high: float) 
 
 # Panels of arms beside each other; more arms of a family take another row.
 _PANELS = 8
-# So many labels of places have room side by side; more stand on end.
-_STANDING = 8
+# So many characters of the labels of places have room side by side; more stand on end.
+_BESIDE = 32
 
 
 def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
@@ -326,10 +325,10 @@ def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
     look = common.looks(scale)[arm]
     held = by_place(reported(frame), scale)
     # An arm need not be run everywhere, but all panels have one axis.
-    cells = {}
-    for values in scale.combinations:
-        label = "\n".join(str(values[axis]) for axis in scale.varied)
-        cells[label] = held.get((arm, *values.values()), frame[:0])
+    cells = {
+        label: held.get((arm, *values.values()), frame[:0])
+        for label, values in zip(_labels(scale), scale.combinations, strict=True)
+    }
     runs = pd.concat([rows.assign(place=label) for label, rows in cells.items()])
     points = {"color": look["color"], "marker": look["marker"], "size": 4, "alpha": 0.6}
     places = {"x": "place", "y": "test_error", "order": list(cells)}
@@ -339,9 +338,20 @@ def _strips(ax: Axes, frame: pd.DataFrame, scale: Scale, arm: str) -> None:
         middle = rows["test_error"].median()
         ax.hlines(middle, x - 0.35, x + 0.35, color="black", linewidth=1, zorder=3)
     ax.set(title=fill(scale.arm(arm).label, 20), xlabel="", ylabel="")
-    if len(cells) > _STANDING:
+    if _stand(scale):
         labels = [label.replace("\n", ", ") for label in cells]
         ax.set_xticks(range(len(cells)), labels, rotation=90, fontsize="small")
+
+
+def _labels(scale: Scale) -> list[str]:
+    """A label for every combination of axis values, with a line for each axis of several values."""
+    return ["\n".join(str(values[axis]) for axis in scale.varied) for values in scale.combinations]
+
+
+def _stand(scale: Scale) -> bool:
+    """Whether the labels of all combinations have no room side by side."""
+    labels = _labels(scale)
+    return len(labels) * max(len(line) for label in labels for line in label.split("\n")) > _BESIDE
 
 
 @contextmanager
