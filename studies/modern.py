@@ -110,6 +110,8 @@ SCALES = {
         arms=("residual_batch_norm", "residual_longer", "residual_denoising"),
         pretraining_rates={"adam": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)},
     ),
+    # Tells the effect of fewer images from that of other images.
+    "small": _FURTHER,
     "fashion": replace(_FURTHER, dataset="fashion_mnist"),
     # Nets with batch normalization chose the lowest pretraining rates in `depth`, too.
     "covertype": replace(
