@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from scipy.special import softmax
+from scipy.special import logit, softmax
 
 from pretrain import datasets
 from pretrain.backend import value_and_gradients
@@ -117,18 +117,35 @@ def test_a_diffusion_model_that_expects_either_of_two_images_makes_both():
     diffusion, kept = layer("diffusion"), models._kept()
     pair = 2 * X[:2] - 1
 
-    def expected(noisy, time):
-        """The mean of the two images, by their probabilities given the noisy image."""
+    def expected(network, noisy, time):
+        """The mean of the two images, by their probabilities given the noisy image, as logits."""
         share = kept[np.asarray(time, int) + 1][:, None]
         squares = ((noisy[:, None] - share[:, None] ** 0.5 * pair) ** 2).sum(axis=-1)
-        return softmax(-squares / (2 * (1 - share)), axis=1) @ pair
+        mean = softmax(-squares / (2 * (1 - share)), axis=1) @ pair
+        return logit(np.clip((mean + 1) / 2, 1e-6, 1 - 1e-6)).astype("float32")
 
-    diffusion._clean = expected
+    diffusion._logits = expected
     made = diffusion.decode(diffusion.latents(100, seed=0))
     distances = np.abs(made[:, None] - X[:2]).max(axis=-1)
     assert (distances.min(axis=1) < 1e-3).all()
     assert 30 < (distances.argmin(axis=1) == 0).sum() < 70
     assert (np.diff(kept) < 0).all() and kept[0] == 1
+
+
+def test_a_diffusion_model_makes_images_with_the_average_of_its_weights():
+    diffusion = models.build(TRIAL, "diffusion", X.shape[1]).get_layer("model")
+    start = diffusion.denoiser.get_weights()
+    for step in (1, 2):
+        diffusion.denoiser.set_weights([weight + step for weight in start])
+        diffusion(X)
+    expected = 0.001 * (0.999 * 1 + 2)
+    for mean, weight in zip(diffusion.average.get_weights(), start, strict=True):
+        np.testing.assert_allclose(mean, weight + expected, rtol=1e-5)
+    z = diffusion.latents(3, seed=0)
+    made = diffusion.decode(z)
+    diffusion.denoiser.set_weights(start)
+    np.testing.assert_array_equal(diffusion.decode(z), made)
+    assert not diffusion.average.trainable_weights
 
 
 @pytest.mark.parametrize("name", [name for name in ARMS if name != "real"])

@@ -24,6 +24,8 @@ _PENALTY = 10.0
 _DROPPED = 0.3
 # Slope of units below 0, as in Radford et al. (2016).
 _SLOPE = 0.2
+# Momentum of the averages of a diffusion model's weights.
+_AVERAGED = 0.999
 _COMPONENTS = 20
 
 
@@ -185,21 +187,30 @@ class WassersteinGAN(_Generative):
 class Diffusion(_Generative):
     """A denoising diffusion model (Ho et al. 2020), sampled without noise (Song et al. 2021).
 
-    The network predicts the clean image, one of the choices that Ho et al. name.
+    The network predicts the clean image, one of the choices that Ho et al. name. As theirs, it is
+    sampled with moving averages of its weights.
     """
 
+    def build(self, input_shape: tuple) -> None:
+        super().build(input_shape)
+        self.average = _Perceptron(self.units["denoiser"], self.seed, name="average")
+        self.average.trainable = False
+        self.average.build((None, self.units["denoiser"][0]))
+        self.average.set_weights(self.denoiser.get_weights())
+
     def call(self, x: Any) -> Any:
+        for mean, weight in zip(self.average.weights, self.denoiser.weights, strict=True):
+            mean.assign(_AVERAGED * mean + (1 - _AVERAGED) * ops.stop_gradient(weight))
         n, features = ops.shape(x)[0], self.units["denoiser"][-1]
         time = keras.random.randint((n,), 0, _STEPS, seed=self.random)
         kept = ops.reshape(ops.take(ops.convert_to_tensor(_kept(), "float32"), time + 1), (-1, 1))
         noise = self._normal(x, features)
         noisy = ops.sqrt(kept) * (2 * x - 1) + ops.sqrt(1 - kept) * noise
-        found = self._clean(noisy, ops.cast(time, "float32"))
-        return ops.sum((found - (2 * x - 1)) ** 2, axis=1, keepdims=True)
+        return _cross_entropy(x, self._logits(self.denoiser, noisy, ops.cast(time, "float32")))
 
-    def _clean(self, noisy: Any, time: Any) -> Any:
+    def _logits(self, network: _Perceptron, noisy: Any, time: Any) -> Any:
         # The noise of an image does not fit through layers that are narrower than the image.
-        return self.denoiser(ops.concatenate([noisy, _embedded(time)], axis=1))
+        return network(ops.concatenate([noisy, _embedded(time)], axis=1))
 
     def latents(self, n: int, seed: int) -> np.ndarray:
         shape = n, self.units["denoiser"][-1]
@@ -209,7 +220,8 @@ class Diffusion(_Generative):
         kept, x = _kept(), z
         for step in range(_STEPS - 1, -1, -1):
             time = np.full(len(x), step, "float32")
-            clean = np.clip(ops.convert_to_numpy(self._clean(x, time)), -1, 1)
+            logits = self._logits(self.average, x, time)
+            clean = 2 * ops.convert_to_numpy(ops.sigmoid(logits)) - 1
             noise = (x - kept[step + 1] ** 0.5 * clean) / (1 - kept[step + 1]) ** 0.5
             x = (kept[step] ** 0.5 * clean + (1 - kept[step]) ** 0.5 * noise).astype("float32")
         return (np.clip(x, -1, 1) + 1) / 2
