@@ -74,14 +74,16 @@ class Compression(Kind):
     judged_by = {"selection": "validation_squared_error", "report": "psnr_middle"}
     metrics = (
         Metric(
-            "validation_squared_error", "squared error of an image", roles=("selection", "report")
+            "validation_squared_error",
+            "squared error of an image, validation",
+            roles=("selection", "report"),
         ),
         *(_psnr(f"psnr_{name}", f"PSNR at {rate:g} bpp") for name, rate in RATES.items()),
         _psnr("psnr_files", f"PSNR at {RATES['middle']:g} bpp, files and decoder counted"),
         *(_psnr(f"psnr_on_{name}", f"PSNR on {name.replace('_', ' ')}") for name in IMAGES),
         Metric("ssim_middle", "SSIM", lower_is_better=False, on_test=True),
         Metric("squared_error", "squared error, not quantized", on_test=True),
-        Metric("decoder", "size of the decoder", "bytes", roles=("report",)),
+        Metric("decoder", "size of the decoder", "kB", factor=1e-3, roles=("report",)),
     )
 
     def flops(self, trial: CompressionTrial, arm: Codec, scale: Scale) -> int:

@@ -212,6 +212,9 @@ class CompressionShow(Show):
             "JPEG codes an image of 28 x 28 pixels as one of 32 x 32, since its blocks have 8 x 8.",
             "Codes of all test images are coded in one stream; JPEG, WebP and PNG code each image "
             "by itself.",
+            "The code of an autoencoder has so few units that the autoencoder cannot use more than "
+            "some 0.25 bits per pixel: at higher rates, its error falls no further. Principal "
+            "components are as many as serve a rate.",
             "Intervals are over seeds: initial weights, batch order and split. A codec that is not "
             "trained differs between seeds only in the mean image of the training set.",
             "Costs are counted, not measured. A codec without training counts one operation per "
