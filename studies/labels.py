@@ -67,7 +67,7 @@ _PSEUDO_LABELS = replace(
     paper="Lee 2013",
     noise="none",
     pseudo_labels=True,
-    look=("#999933", "s"),
+    look=("#999933", "X"),
 )
 _BATCH_NORM = [
     replace(ARMS[name], family="batch_norm")

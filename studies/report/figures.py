@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, product
+from numbers import Real
 from textwrap import wrap
 from typing import Any
 
@@ -57,7 +58,8 @@ class Figure:
 
     Args:
         name: Name of the figure and of its files. If the name contains `{axis}`, there is such a
-            figure for every axis that has several values.
+            figure for every axis that has several numbers; where no axis has, for every axis that
+            has several values.
         title: Title of the figure, which may contain `{axis}`, too.
         caption: What there is to see, in words.
         draw: A function of the results (from `frame.frame`) and the scale, and of the name of the
@@ -110,7 +112,7 @@ class Figure:
                 title=self.title.format(axis=scale.kind.label(axis)),
                 draw=partial(self.draw, axis=axis),
             )
-            for axis in scale.varied
+            for axis in _ordered(scale) or scale.varied
         ]
 
     def _is_possible(self, scale: Scale) -> bool:
@@ -135,6 +137,11 @@ class Figure:
     def _at(self, row: pd.Series, scale: Scale) -> str:
         values = combination_label(row[list(scale.axes)].to_dict(), scale)
         return f"{row[self.column]:.3g}" + (f" at {values}" if values else "")
+
+
+def _ordered(scale: Scale) -> list[str]:
+    """The axes that have several numbers, along which a line can be drawn."""
+    return [axis for axis in scale.varied if all(isinstance(v, Real) for v in scale.axes[axis])]
 
 
 def figure(title: str, caption: str, name: str = "", **options: Any) -> Callable[..., Figure]:

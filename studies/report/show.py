@@ -50,7 +50,6 @@ class Show:
     @property
     def figures(self) -> tuple[Figure, ...]:
         """The figures that the kind offers, the headline first."""
-        judged = self.kind.judge("selection").label
         return (
             Figure(
                 f"{self.kind.metric().name}_against_{{axis}}",
@@ -63,7 +62,7 @@ class Show:
             forest,
             Figure(
                 "rate_sensitivity",
-                f"{judged[0].upper()}{judged[1:]} against learning rate",
+                "Validation against learning rate",
                 "Means over the selection seeds; a vertical line reaches from the best seed to the "
                 "worst. A ring marks the chosen rate, which the reported runs have.",
                 self._rate_sensitivity,

@@ -32,6 +32,8 @@ def offered(scale):
 
 
 FIGURES = offered(SMALL)
+# No axis has numbers.
+WORDS = replace(SMALL, axes={"noise": ("none", "masking")})
 ON_SELECTION = ("rate_sensitivity", "tuning_budget")
 
 
@@ -421,7 +423,7 @@ OWN = replace(zlib_study.SCALES["standard"], kind=zlib_study.KIND)
         (SMALL, "depth", "width", (50, 200), "random", "random", "test_error", np.median),
         (SMALL, "width", "width", (50, 5_000), "he", "he", "test_error", np.median),
         (SMALL, "depth", "dataset", ("mnist", "digits"), "he", "he", "test_error", np.median),
-        (SMALL, "dataset", "dataset", ("digits", "mnist"), "he", "he", "test_error", np.median),
+        (WORDS, "dataset", "dataset", ("digits", "mnist"), "he", "he", "test_error", np.median),
         (DENSITY, "latent", "width", (50, 200), "variational", "test", "test_bound", np.mean),
         (OWN, "level", "test_size", (50, 100), "single", "single", "bits", np.mean),
     ],
@@ -450,10 +452,10 @@ def test_each_combination_of_the_other_axes_has_a_panel(
 
 
 def test_names_stand_side_by_side_and_far_apart_numbers_on_a_logarithmic_axis():
-    scale = replace(SMALL, axes={"dataset": ("mnist", "digits"), "width": (50, 5_000)})
-    results = frame(synthetic(scale), scale)
     names, numbers = (
-        drawn(f"error_against_{axis}", results, scale).axes[-1] for axis in ("dataset", "width")
+        drawn(f"error_against_{axis}", frame(synthetic(scale), scale), scale).axes[-1]
+        for axis, values in (("dataset", ("mnist", "digits")), ("width", (50, 5_000)))
+        for scale in (replace(SMALL, axes={axis: values}),)
     )
     assert [tick.get_text() for tick in names.get_xticklabels()] == ["mnist", "digits"]
     assert list(names.get_xticks()) == [0, 1]
@@ -469,6 +471,7 @@ def test_names_stand_side_by_side_and_far_apart_numbers_on_a_logarithmic_axis():
         ({"depth": (3,)}, set()),
         ({"depth": (1, 3), "width": (50,)}, {"error_against_depth"}),
         ({"depth": (1, 3), "width": (50, 9)}, {"error_against_depth", "error_against_width"}),
+        ({"depth": (1, 3), "dataset": ("mnist", "digits")}, {"error_against_depth"}),
     ],
 )
 def test_there_is_a_figure_for_every_axis_of_several_values(axes, names):

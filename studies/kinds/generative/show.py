@@ -134,8 +134,8 @@ class GenerativeShow(Show):
     metrics = ("frechet", "precision", "recall", "classes_covered", "novelty")
     columns = (
         "*Frechet distance*: between the normal densities of samples and of test images, in the "
-        "features of a classifier that was trained here; that of training images is what sampling "
-        "alone leaves.",
+        "features of a classifier that was trained here; training images have the distance that is "
+        "left by sampling, and by what tells training images from test images.",
         "*precision*: the share of samples in the region of test images; *recall*: the share of "
         "test images in the region of samples.",
         f"*classes covered*: of how many classes at least {100 * COVERED:g} % of the samples are.",
