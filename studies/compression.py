@@ -244,7 +244,7 @@ CLAIMS = (
     Claim(
         "sigmoid-autoencoders-of-the-right-scale-need-pretraining",
         "Pretraining makes deep sigmoid autoencoders better at equal cost, even if the random "
-        "weights of the control have the right scale.",
+        "weights of the control's encoder have the right scale.",
         "asked after the results on convolutional nets",
         "sigmoid_pretrained has a lower squared error than glorot_longer on each kind of images.",
         tuple(
@@ -307,6 +307,8 @@ DEVIATIONS = (
     "Salakhutdinov have 1,000, 500 and 250 units and a code of 30.",
     "Layers are pretrained as autoencoders by Adam, not as restricted Boltzmann machines.",
     "There are 9,000 training images of each kind, and the loss is the squared error.",
+    "Decoders that are not pretrained start from Glorot's uniform weights in all arms, also where "
+    "the encoder starts at the historical scale or at that of sigmoid units.",
 )
 
 IN_SHORT = InShort(

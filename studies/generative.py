@@ -33,6 +33,10 @@ with the learning rate while the loss fell. The pixels that the model predicted 
 that they had to be cut off, which made each step's images too bright. Now the pixels of the
 diffusion model are sigmoid units, as those of all other models, and samples are made with moving
 averages of the weights, as in Ho et al. The claims were not changed.
+
+The autoencoder with a density fitted to its codes was better than the variational autoencoder.
+Either the fitted density or the training could have made that. So a variational autoencoder with
+such a density was added.
 """
 
 from dataclasses import replace
@@ -73,6 +77,15 @@ _ARMS = (
         optimizer="adam",
         version=2,
         look=("#0072b2", "^"),
+    ),
+    Generator(
+        "vae_mixture",
+        "variational autoencoder, mixture of codes",
+        paper="Ghosh et al. 2020",
+        model="vae_mixture",
+        control="vae",
+        optimizer="adam",
+        look=("#3a93c9", "<"),
     ),
     Generator(
         "gan",
@@ -146,7 +159,8 @@ def _everywhere(arm: str, control: str, metric: str = "", **bounds: float) -> tu
     )
 
 
-# The claims were fixed before the run.
+# The claims were fixed before the run, and that on the codes of a variational autoencoder before
+# the run of its arm.
 CLAIMS = (
     Claim(
         "gan-is-unstable",
@@ -210,6 +224,14 @@ CLAIMS = (
         "after Ghosh et al. 2020",
         "autoencoder has a lower Frechet distance than vae, on digits and on fashion images.",
         _everywhere("autoencoder", "vae", below=0),
+    ),
+    Claim(
+        "fitted-codes-help-a-vae",
+        "A density that is fitted to the codes of a variational autoencoder makes better images "
+        "than the density that the autoencoder was trained for.",
+        "Ghosh et al. 2020, of convolutional nets",
+        "vae_mixture has a lower Frechet distance than vae, on digits and on fashion images.",
+        _everywhere("vae_mixture", "vae", below=0),
     ),
     Claim(
         "no-model-remembers",

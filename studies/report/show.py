@@ -7,12 +7,16 @@ from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogLocator
 
 from studies.engine.scale import Scale
 from studies.report import figures, tables
 from studies.report.figures import Figure, told
 from studies.report.forest import forest
 from studies.report.frame import failed
+
+# Values that differ by more than this factor have a logarithmic axis.
+_WIDE = 30
 
 
 class Show:
@@ -178,6 +182,11 @@ class Show:
         label = self.kind.judge("selection").label
         drawing, panels = figures.grid(scale, "learning rate", label)
         figures.draw_rates(panels, frame, scale)
+        judged = frame[frame["role"] == "selection"][self.kind.judge("selection").name].dropna()
+        if len(judged) and 0 < _WIDE * judged.min() < judged.max():
+            for ax in panels.values():
+                ax.set_yscale("log")
+                figures.ticks(ax.yaxis, LogLocator(subs=(1, 3)))
         return drawing
 
 

@@ -14,7 +14,7 @@ from studies.kinds.classification import examples
 from studies.kinds.kind import Kind, Metric
 
 # How a model makes images; `"real"` returns training images, which no model can be better than.
-MODELS = ("real", "autoencoder", "vae", "gan", "wgan_gp", "diffusion")
+MODELS = ("real", "autoencoder", "vae", "vae_mixture", "gan", "wgan_gp", "diffusion")
 # All models have the cost of this model with the scale's number of epochs.
 _BUDGET_OF = "vae"
 # A class is covered if at least this share of the samples is of the class: a fifth of its share.
@@ -99,7 +99,7 @@ def sizes(trial: GenerativeTrial, model: str, features: int) -> dict[str, list[i
         return {"denoiser": [features + TIME, *wide, features]}
     if model in ("gan", "wgan_gp"):
         return {"generator": decoder, "discriminator": [features, *wide, 1]}
-    codes = 2 * trial.latent if model == "vae" else trial.latent
+    codes = 2 * trial.latent if model in ("vae", "vae_mixture") else trial.latent
     return {"encoder": [features, *wide, codes], "decoder": decoder}
 
 

@@ -115,11 +115,8 @@ class _Generative(keras.layers.Layer):
         return ops.convert_to_numpy(ops.sigmoid(network(z)))
 
 
-class Autoencoder(_Generative):
-    """An autoencoder, to whose codes a mixture of normal densities is fitted in the end."""
-
-    def call(self, x: Any) -> Any:
-        return _cross_entropy(x, self.decoder(self.encoder(x)))
+class _OfMixture(_Generative):
+    """A model to whose codes a mixture of normal densities is fitted in the end."""
 
     def fit_codes(self, x: np.ndarray, seed: int) -> None:
         try:
@@ -130,12 +127,20 @@ class Autoencoder(_Generative):
                 '`pip install "pretrain[sklearn]"`'
             ) from error
         mixture = GaussianMixture(_COMPONENTS, reg_covar=1e-3, random_state=seed)
-        self.mixture = mixture.fit(ops.convert_to_numpy(self.encoder(x)).astype("float64"))
+        codes = self.encoder(x)[:, : self.units["decoder"][0]]
+        self.mixture = mixture.fit(ops.convert_to_numpy(codes).astype("float64"))
 
     def latents(self, n: int, seed: int) -> np.ndarray:
         self.mixture.random_state = seed
         codes, _ = self.mixture.sample(n)
         return np.random.default_rng(seed).permutation(codes).astype("float32")
+
+
+class Autoencoder(_OfMixture):
+    """An autoencoder, sampled from a density of its codes."""
+
+    def call(self, x: Any) -> Any:
+        return _cross_entropy(x, self.decoder(self.encoder(x)))
 
 
 class VariationalAutoencoder(_Generative):
@@ -147,6 +152,10 @@ class VariationalAutoencoder(_Generative):
         code = mean + ops.exp(log_variance / 2) * noise
         divergence = ops.sum(mean**2 + ops.exp(log_variance) - log_variance - 1, 1, keepdims=True)
         return _cross_entropy(x, self.decoder(code)) + divergence / 2
+
+
+class VariationalAutoencoderOfMixture(_OfMixture, VariationalAutoencoder):
+    """A variational autoencoder, sampled from a density of its mean codes (Ghosh et al. 2020)."""
 
 
 class GAN(_Generative):
@@ -248,6 +257,7 @@ def _cross_entropy(x: Any, logits: Any) -> Any:
 _LAYERS = {
     "autoencoder": Autoencoder,
     "vae": VariationalAutoencoder,
+    "vae_mixture": VariationalAutoencoderOfMixture,
     "gan": GAN,
     "wgan_gp": WassersteinGAN,
     "diffusion": Diffusion,

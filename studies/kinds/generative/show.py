@@ -1,5 +1,6 @@
 """How results of generative models are shown: numbers of samples, and the samples themselves."""
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,12 @@ def _pictures(frame: pd.DataFrame, scale: Scale, *names: str) -> dict[tuple, lis
 
 def _mosaics(found: dict[tuple, np.ndarray], scale: Scale, columns: int, height: float) -> Drawing:
     rows = -(-max(1, len(found)) // columns)
-    size = (7.5, (height + 0.4) * rows + 0.2)
+    size = (7.5, (height + 0.5) * rows + 0.2)
     drawing = Drawing(figsize=size, layout="constrained")
     panels = drawing.subplots(rows, columns, squeeze=False).ravel()
     for ax, (place, images) in zip(panels, found.items(), strict=False):
         figures.mosaic(ax, images)
-        ax.set_title(figures.place_label(place, scale))
+        ax.set_title(fill(figures.place_label(place, scale), 90 // columns))
     for ax in panels[len(found) :]:
         ax.set_visible(False)
     return drawing
@@ -49,7 +50,7 @@ def _mosaics(found: dict[tuple, np.ndarray], scale: Scale, columns: int, height:
 def samples(frame: pd.DataFrame, scale: Scale) -> Drawing:
     found = _pictures(frame, scale, "samples")
     shown = {place: each.reshape(10, 10, *each.shape[1:]) for place, (each,) in found.items()}
-    return _mosaics(shown, scale, 3, 2.4)
+    return _mosaics(shown, scale, 4, 1.9)
 
 
 @figure(
