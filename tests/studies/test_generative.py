@@ -113,6 +113,18 @@ def test_the_loss_of_a_variational_autoencoder_is_the_negative_bound():
     np.testing.assert_allclose(found, divergence - likelihood, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["autoencoder", "vae_mixture"])
+def test_a_fitted_density_draws_latent_variables_like_the_codes_of_training_images(name):
+    x = np.random.RandomState(3).random((400, 5)).astype("float32")
+    fitted = layer(name, x)
+    fitted.fit_codes(x, seed=0)
+    codes = ops.convert_to_numpy(fitted.encoder(x))[:, :3]
+    drawn = fitted.latents(20_000, seed=0)
+    spread = codes.std(axis=0)
+    np.testing.assert_allclose(drawn.mean(axis=0), codes.mean(axis=0), atol=0.1 * spread.max())
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(codes.T), atol=0.1 * spread.max() ** 2)
+
+
 def test_a_diffusion_model_that_expects_either_of_two_images_makes_both():
     diffusion, kept = layer("diffusion"), models._kept()
     pair = 2 * X[:2] - 1
