@@ -36,17 +36,19 @@ def files(entries: list[Entry]) -> dict[str, bytes]:
 
 
 def _gains(entries: list[Entry]) -> Iterator[_Gain]:
-    """The gains of all studies in the unit of the figure, of every scale that has them."""
+    """The gains of all studies in the unit of the figure, of the first scale on each dataset."""
     for entry in (entry for entry in entries if entry.study.in_short):
         for row, effect in entry.study.in_short.gains.items():
             label, (arm, *_) = f"{row} ({entry.study.name})", effect.samples
             if entry.study.kind.metric(arm.metric).difference != _UNIT:
                 continue
+            shown = {}
             for found in entry.found.values():
                 # Further data sets may have other arms.
                 if interval := found.numbers.of(effect)[1]:
-                    dataset = found.scale.dataset
-                    yield _Gain(label, dataset, interval, _at_edge(effect, found))
+                    gain = _Gain(label, found.scale.dataset, interval, _at_edge(effect, found))
+                    shown.setdefault(gain.dataset, gain)
+            yield from shown.values()
 
 
 def _at_edge(effect: Difference, found: Results) -> bool:
