@@ -179,10 +179,10 @@ class Show:
         return drawing
 
     def _rate_sensitivity(self, frame: pd.DataFrame, scale: Scale) -> Drawing:
-        label = self.kind.judge("selection").label
-        drawing, panels = figures.grid(scale, "learning rate", label)
+        metric = self.kind.judge("selection")
+        drawing, panels = figures.grid(scale, "learning rate", metric.label)
         figures.draw_rates(panels, frame, scale)
-        judged = frame[frame["role"] == "selection"][self.kind.judge("selection").name].dropna()
+        judged = frame[frame["role"] == "selection"][metric.name].dropna()
         if len(judged) and 0 < _WIDE * judged.min() < judged.max():
             for ax in panels.values():
                 ax.set_yscale("log")

@@ -127,6 +127,7 @@ class _OfMixture(_Generative):
                 '`pip install "pretrain[sklearn]"`'
             ) from error
         mixture = GaussianMixture(_COMPONENTS, reg_covar=1e-3, random_state=seed)
+        # A variational encoder returns variances behind the means.
         codes = self.encoder(x)[:, : self.units["decoder"][0]]
         self.mixture = mixture.fit(ops.convert_to_numpy(codes).astype("float64"))
 

@@ -35,6 +35,7 @@ def _mosaics(found: dict[tuple, np.ndarray], scale: Scale, columns: int, height:
     panels = drawing.subplots(rows, columns, squeeze=False).ravel()
     for ax, (place, images) in zip(panels, found.items(), strict=False):
         figures.mosaic(ax, images)
+        # Some 90 letters fit beside each other.
         ax.set_title(fill(figures.place_label(place, scale), 90 // columns))
     for ax in panels[len(found) :]:
         ax.set_visible(False)
