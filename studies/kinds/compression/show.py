@@ -135,7 +135,7 @@ def _heat(ax: Axes, values: np.ndarray, limits: dict) -> None:
 )
 def pictures(frame: pd.DataFrame, scale: Scale) -> Drawing:
     trained = _trained_on(scale)
-    size = 7.5, (0.36 * len(scale.arms) + 0.8) * len(trained) + 0.5
+    size = 9.5, (0.36 * len(scale.arms) + 0.8) * len(trained) + 0.5
     drawing = Drawing(figsize=size, layout="constrained")
     panels = drawing.subplots(len(trained), 1, squeeze=False)[:, 0]
     for ax, (title, values) in zip(panels, trained.items(), strict=True):
@@ -145,7 +145,7 @@ def pictures(frame: pd.DataFrame, scale: Scale) -> Drawing:
         decoded = {
             f"{n}, {run.shown_bits:.2f}": run.arrays["pictures"][1] for n, run in held.items()
         }
-        labels = [fill(label, 32) for label in decoded]
+        labels = [fill(label, 40) for label in decoded]
         _strip(ax, [*originals, *decoded.values()], ["original"] * len(originals) + labels)
         ax.set_title(title)
     return drawing
