@@ -44,6 +44,14 @@ SCALE = Scale(
 STORM = replace(SCALE, axes={"depth": tuple(range(1, 9))})
 
 
+def wait_until(condition, seconds=60):
+    """Wait for what other processes do."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.002)
+
+
 def hear_ctrl_c():
     """Where tests run in the background, Ctrl-C is ignored, and processes inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

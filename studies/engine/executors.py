@@ -4,6 +4,7 @@
 executor will do.
 """
 
+import gc
 import math
 import multiprocessing
 import os
@@ -328,8 +329,12 @@ class ClusterExecutor(Executor):
         self._client = _connected(address)
         self._executor = self._client.get_executor(pure=False)
         self._known: set[str] = set()
-        self.workers = self._checked()
-        self._client.run_on_scheduler(_retry_once())
+        try:
+            self.workers = self._checked()
+            self._client.run_on_scheduler(_retry_once())
+        except BaseException:
+            self.shutdown()
+            raise
 
     def submit(self, fn: Callable, /, *args, **kwargs) -> Future:
         """Run `fn(*args, **kwargs)` on a worker, which must have the package of `fn` installed.
@@ -349,7 +354,7 @@ class ClusterExecutor(Executor):
     def trouble(self) -> str:
         """What keeps calls from ending, in words; empty if nothing does."""
         try:
-            workers = set(self._client.scheduler_info()["workers"])
+            workers = set(self._client.nthreads())
             if workers:
                 return self._lacking(workers - self._known)
         # Of a cluster that is lost, anything; the calls in flight end with an error that says so.
@@ -369,13 +374,11 @@ class ClusterExecutor(Executor):
         threads = self._client.nthreads()
         crowded = {worker: n for worker, n in threads.items() if n > 1}
         if crowded:
-            self.shutdown()
             raise ValueError(
                 "A worker with several threads would run as many cells at a time. Expected "
                 f"workers with one thread (dask worker --nthreads 1). Received: {crowded}"
             )
         if lacking := self._lacking(set(threads)):
-            self.shutdown()
             raise ValueError(lacking)
         return len(threads)
 
@@ -415,10 +418,14 @@ def _connected(address: str):
         return distributed.Client(address, set_as_default=False, timeout=_CONNECT_SECONDS)
     # An address that makes no sense raises any exception.
     except Exception as error:
-        raise ConnectionError(
-            f"There is no cluster: {error}. Expected the address of a dask scheduler. "
-            f"Received: {address}"
-        ) from error
+        reason = str(error)
+    # A client that failed closes itself when it is collected. If that happens while another client
+    # starts, both wait for each other forever.
+    gc.collect()
+    raise ConnectionError(
+        f"There is no cluster: {reason}. Expected the address of a dask scheduler. "
+        f"Received: {address}"
+    )
 
 
 def _retry_once() -> Callable:

@@ -1,17 +1,17 @@
 """On a real dask cluster of processes of this machine."""
 
+import gc
 import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import fake_cells
 import pytest
-from fake_cells import SCALE, STUDY
+from fake_cells import SCALE, STUDY, wait_until
 
 from studies import depth
 from studies.commands import main
@@ -172,10 +172,7 @@ def test_a_cluster_without_a_worker_left_is_told():
     with cluster, ClusterExecutor(cluster.scheduler_address) as executor:
         assert executor.trouble() == ""
         cluster.scale(0)
-        end = time.monotonic() + 20
-        while not executor.trouble():
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        wait_until(executor.trouble)
         assert "no worker left" in executor.trouble()
 
 
@@ -213,6 +210,22 @@ def test_an_address_that_makes_no_sense_is_named(address, command, capsys):
     assert f"Received: {address}" in capsys.readouterr().err
 
 
+def test_a_client_that_cannot_connect_is_gone_at_once():
+    """One that is collected while another client starts blocks both of them."""
+
+    def clients():
+        return sum(type(thing) is distributed.Client for thing in gc.get_objects())
+
+    before = clients()
+    gc.disable()
+    try:
+        with pytest.raises(ConnectionError):
+            ClusterExecutor("nonsense")
+        assert clients() == before
+    finally:
+        gc.enable()
+
+
 _LACKING = """
 import asyncio, sys
 sys.modules["studies"] = None
@@ -229,7 +242,8 @@ asyncio.run(work())
 def test_workers_without_the_package_are_refused(command, capsys):
     with workers(0) as cluster:
         worker = subprocess.Popen([sys.executable, "-c", _LACKING, cluster.scheduler_address])
-        cluster.get_client().wait_for_workers(1, timeout=20)
+        with cluster.get_client() as client:
+            client.wait_for_workers(1, timeout=20)
         assert main([*command, "--dask", cluster.scheduler_address], fake_cells.run) == 2
         worker.kill()
         worker.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fake_cells
 import pytest
-from fake_cells import SCALE, STUDY
+from fake_cells import SCALE, STUDY, wait_until
 
 from studies.arms import Arm
 from studies.engine import executors, journal
@@ -59,13 +59,6 @@ def driver(run, function, *room):
         start_new_session=True,
         preexec_fn=fake_cells.hear_ctrl_c,
     )
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def is_running(pid):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import fake_cells
 import pytest
-from fake_cells import STORM, STUDY
+from fake_cells import STORM, STUDY, wait_until
 
 from studies.engine import journal
 from studies.engine.execute import Run, execute
@@ -90,8 +90,8 @@ def test_of_drivers_and_workers(tmp_path, undisturbed):
             if driver is None or driver.poll() is not None:
                 driver = start([ROOT / "tests" / "fake_cells.py"], run.results, "storm")
             kind = generator.choice(["driver", "worker"])
-            while kind == "worker" and not workers(driver) and driver.poll() is None:
-                time.sleep(0.01)
+            if kind == "worker":
+                wait_until(lambda d=driver: workers(d) or d.poll() is not None)
             time.sleep(generator.uniform(0, 0.7))
             victims = workers(driver) if kind == "worker" else [driver.pid]
             killed[kind] += kill(generator.choice(victims)) if victims else 0
@@ -106,13 +106,15 @@ def test_of_drivers_and_workers(tmp_path, undisturbed):
 
 def test_of_a_writer(run):
     """The journal of a writer that does nothing but write has only whole cells, at any moment."""
-    generator, grew = random.Random(0), 0
-    before = set()
+    generator, grew, before = random.Random(0), 0, set()
+
+    def length():
+        return run.journal.stat().st_size if run.journal.exists() else 0
+
     for _ in range(KILLS):
         writer = start(["-c", "import fake_cells, sys; fake_cells.write(sys.argv[1])"], run.folder)
-        size = run.journal.stat().st_size if run.journal.exists() else 0
-        while not run.journal.exists() or run.journal.stat().st_size == size:
-            time.sleep(0.001)
+        size = length()
+        wait_until(lambda size=size: length() != size)
         time.sleep(generator.uniform(0, 0.05))
         writer.kill()
         writer.wait()
