@@ -79,6 +79,9 @@ _AUTOENCODERS = (
         "glorot_longer",
         "deep autoencoder, sigmoid, Glorot start, trained longer",
         **_SIGMOID | {"initializer": ARMS["glorot"].initializer},
+        # The code is linear, and so are the pixels.
+        head_initializer="glorot_uniform",
+        decoder_gain=4,
         paper=ARMS["glorot"].paper,
         control="sigmoid_longer",
         total_cost_of="sigmoid_pretrained",

@@ -92,8 +92,8 @@ def from_config(config: dict[str, Any]) -> Any:
     Example:
 
     >>> from pretrain import objectives
-    >>> objectives.from_config({"name": "Autoencoder", "tied": True})
-    Autoencoder(tied=True, loss='auto', reduction='mean', unpooling='repeat')
+    >>> objectives.from_config({"name": "Masking", "rate": 0.5})
+    Masking(rate=0.5)
 
     Args:
         config: The name of the class as `"name"`, and any fields of the dataclass.

@@ -101,6 +101,9 @@ class Autoencoder(Objective):
         unpooling: How g undoes a max pooling at the end of f, before g projects. `"repeat"` fills
             the window of a pooled value with the value. `"switches"` puts the value where the
             maximum of the window was, and 0 elsewhere (Zeiler & Fergus, 2014), see `MaxUnpooling`.
+        decoder_gain: Factor of the weights that g starts from, which are Glorot's uniform weights,
+            above 0. With 4, they are those that Glorot & Bengio (2010) give to sigmoid units: for
+            all layers trained together, where g leads to a sigmoid. Tied weights have no factor.
 
     Reference:
         [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks);
@@ -111,6 +114,7 @@ class Autoencoder(Objective):
     loss: str = "auto"
     reduction: str = "mean"
     unpooling: str = "repeat"
+    decoder_gain: float = 1.0
 
     has_target = True
     auto = ("loss", *LOSSES)
@@ -121,13 +125,23 @@ class Autoencoder(Objective):
         check_choice("loss", self.loss, ("auto", *LOSSES))
         check_choice("reduction", self.reduction, ("mean", "sum"))
         check_choice("unpooling", self.unpooling, UNPOOLING)
+        check_number("decoder_gain", self.decoder_gain)
+        if self.decoder_gain == 0:
+            raise ValueError(
+                f"`decoder_gain` must be above 0. Received: decoder_gain={self.decoder_gain!r}"
+            )
+        if self.tied and self.decoder_gain != 1:
+            raise ValueError(
+                "Tied weights are those of the encoder, which have no factor. Expected tied=False "
+                f"or decoder_gain=1. Received: decoder_gain={self.decoder_gain!r}"
+            )
 
     def pieces(self, stage: Stage) -> list[Segment]:
         return list(stage.halves()) if self.unpooling == "switches" else [stage]
 
     def build(self, stage: Stage, seed: int, copy: bool = False) -> Learner:
         pieces = self.pieces(stage)
-        decoder = build_decoder(pieces[0], self.tied, seed, copy)
+        decoder = build_decoder(pieces[0], self.tied, seed, copy, self.decoder_gain)
         return Reconstruction(stage, decoder, pieces=pieces)
 
     @property
@@ -182,7 +196,7 @@ class DenoisingAutoencoder(Autoencoder):
         corruption: A process of `pretrain.corruption`.
         alpha: Weight of the features that were selected for corruption, at least 0.
         beta: Weight of the features that were not selected, at least 0.
-        tied, loss, reduction, unpooling: As in `Autoencoder`.
+        tied, loss, reduction, unpooling, decoder_gain: As in `Autoencoder`.
 
     Reference:
         [Vincent et al., 2010](https://www.jmlr.org/papers/v11/vincent10a.html)
@@ -266,7 +280,7 @@ class SparseAutoencoder(Autoencoder):
         norm: `"kl"`, for stages that end in a sigmoid, or `"l1"`.
         weight: Weight of the penalty, at least 0.
         target: Mean of every code unit at which the divergence is 0, between 0 and 1.
-        tied, loss, reduction, unpooling: As in `Autoencoder`.
+        tied, loss, reduction, unpooling, decoder_gain: As in `Autoencoder`.
 
     Reference:
         [Ng, 2011](https://web.stanford.edu/class/cs294a/sparseAutoencoder_2011new.pdf)
@@ -334,7 +348,8 @@ class ContractiveAutoencoder(Autoencoder):
             `None` for the exact norm, which costs as much as encoding every example once for each
             feature. Dense stages always have the exact norm. Other stages are taken in inference
             mode.
-        tied, loss, reduction, unpooling: As in `Autoencoder`; the paper has tied weights.
+        tied, loss, reduction, unpooling, decoder_gain: As in `Autoencoder`; the paper has tied
+            weights.
 
     Reference:
         [Rifai et al., 2011](https://icml.cc/2011/papers/455_icmlpaper.pdf)
@@ -359,7 +374,7 @@ class ContractiveAutoencoder(Autoencoder):
                 f"Received: stage {stage.name!r}"
             )
         pieces = self.pieces(stage)
-        decoder = build_decoder(pieces[0], self.tied, seed, copy)
+        decoder = build_decoder(pieces[0], self.tied, seed, copy, self.decoder_gain)
         return ContractiveReconstruction(stage, decoder, pieces, self.samples)
 
     def inputs(self, x: Tensor, key: Tensor) -> dict[str, Tensor]:

@@ -28,15 +28,17 @@ _ELEMENTWISE = tuple(
 )
 
 
-def build_decoder(stage: Stage, tied: bool, seed: int, copy: bool = False) -> keras.Model:
+def build_decoder(
+    stage: Stage, tied: bool, seed: int, copy: bool = False, gain: float = 1.0
+) -> keras.Model:
     """A decoder for a stage, from code to pre-activation of the reconstruction.
 
     Where code and input have the same spatial axes (or steps), the decoder repeats or cuts the
     code's pixels to the size of the input and convolves. Such a decoder follows the size of its
     code where the model takes inputs of any size. Other decoders are dense layers, for inputs of
-    one size. The weights of a `tied` decoder are the transposed weights of the stage's projection,
-    or with `copy` (see `Objective.build`) of a copy of the projection; a tied decoder has a bias of
-    its own.
+    one size. Weights start from Glorot's uniform weights times `gain`. The weights of a `tied`
+    decoder are the transposed weights of the stage's projection, or with `copy` (see
+    `Objective.build`) of a copy of the projection; a tied decoder has a bias of its own.
     """
     _refuse_unknown_sizes(stage)
     _refuse_tokens(stage)
@@ -46,7 +48,7 @@ def build_decoder(stage: Stage, tied: bool, seed: int, copy: bool = False) -> ke
         arranged(stage.features_in, orders[1]),
     )
     transposed = _tied_layer(stage, source, target, copy) if tied else None
-    initializer = keras.initializers.GlorotUniform(seed)
+    initializer = keras.initializers.VarianceScaling(gain**2, "fan_avg", "uniform", seed)
     layers = [
         *permutation(orders[0]),
         *(

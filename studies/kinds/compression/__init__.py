@@ -44,10 +44,13 @@ class Codec(Arm):
         codec: One of `CODECS`; empty for an autoencoder.
         convolutional: Whether the encoder has two convolutions with strides of 2 and a dense layer,
             instead of four dense layers.
+        decoder_gain: Factor of the weights, of those that are not pretrained, from which the layers
+            of the decoder start that lead to hidden units: see `pretrain.Autoencoder`.
     """
 
     codec: str = ""
     convolutional: bool = False
+    decoder_gain: float = 1.0
 
 
 _psnr = partial(
@@ -67,8 +70,8 @@ class Compression(Kind):
     name = "compression"
     trial = CompressionTrial
     arm_fields = (
-        *("activation", "initializer", "objective", "optimizer", "total_cost_of"),
-        *("codec", "convolutional"),
+        *("activation", "initializer", "head_initializer", "objective", "optimizer"),
+        *("total_cost_of", "codec", "convolutional", "decoder_gain"),
     )
     labels = {"code": "units of the code", "dataset": "trained on"}
     judged_by = {"selection": "validation_squared_error", "report": "psnr_middle"}

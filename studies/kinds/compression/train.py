@@ -56,8 +56,8 @@ def train(cell: Cell, load: Load) -> list[dict]:
 def encoder(trial: CompressionTrial, arm: Codec, shape: tuple[int, ...]) -> keras.Model:
     """Build the encoder of an autoencoder; its code is linear."""
 
-    def kernel(number: int) -> keras.Initializer:
-        return initializers.get(arm.initializer, derive("init", trial.seed, number))
+    def kernel(number: int, name: str | dict = arm.initializer) -> keras.Initializer:
+        return initializers.get(name, derive("init", trial.seed, number))
 
     inputs = hidden = keras.Input(shape)
     if arm.convolutional:
@@ -79,7 +79,8 @@ def encoder(trial: CompressionTrial, arm: Codec, shape: tuple[int, ...]) -> kera
             kernel_initializer=kernel(number),
             name=f"hidden_{number}",
         )(hidden)
-    hidden = layers.Dense(trial.code, kernel_initializer=kernel(0), name="code")(hidden)
+    linear = kernel(0, arm.head_initializer or arm.initializer)
+    hidden = layers.Dense(trial.code, kernel_initializer=linear, name="code")(hidden)
     return keras.Model(inputs, hidden, name="encoder")
 
 
@@ -119,7 +120,7 @@ def _trained(cell: Cell, load: Load) -> list[dict]:
 
 
 def _objective(arm: Codec) -> list[Autoencoder]:
-    rest = {"name": "Autoencoder", "reduction": "sum"}
+    rest = {"name": "Autoencoder", "reduction": "sum", "decoder_gain": arm.decoder_gain}
     layers_of = 3 if arm.convolutional else 4
     return [objectives.from_config(each) for each in (_FIRST, *[rest] * (layers_of - 1))]
 
