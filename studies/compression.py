@@ -22,7 +22,10 @@ it was linear. Now a decoder has the rectifiers of its encoder.
 
 On photographs, the sigmoid autoencoder with a random start chose the lowest learning rate, so that
 the grid got a lower rate. When the other results had been seen, sigmoid autoencoders whose random
-weights have the right scale were added.
+weights have the right scale were added. At first, only their encoders had the right scale: their
+decoders started from a quarter of it, and their linear codes from four times of it. These
+autoencoders ended at a squared error of 17.19 on digits (mean of 8 seeds, commit 225a781). They
+were then made anew, with all layers at the right scale.
 """
 
 from dataclasses import replace
@@ -247,7 +250,7 @@ CLAIMS = (
     Claim(
         "sigmoid-autoencoders-of-the-right-scale-need-pretraining",
         "Pretraining makes deep sigmoid autoencoders better at equal cost, even if the random "
-        "weights of the control's encoder have the right scale.",
+        "weights of the control have the right scale.",
         "asked after the results on convolutional nets",
         "sigmoid_pretrained has a lower squared error than glorot_longer on each kind of images.",
         tuple(
@@ -303,15 +306,16 @@ CLAIMS = (
     ),
 )
 
-FIGURES = ("rate_distortion", "matrix", "pictures", "rate_sensitivity")
+FIGURES = ("rate_distortion", "similarity", "matrix", "pictures", "rate_sensitivity")
 
 DEVIATIONS = (
     "The nets have layers of 200, 100 and 50 units and a code of 32 units; those of Hinton and "
     "Salakhutdinov have 1,000, 500 and 250 units and a code of 30.",
     "Layers are pretrained as autoencoders by Adam, not as restricted Boltzmann machines.",
     "There are 9,000 training images of each kind, and the loss is the squared error.",
-    "Decoders that are not pretrained start from Glorot's uniform weights in all arms, also where "
-    "the encoder starts at the historical scale or at that of sigmoid units.",
+    "Decoders that are not pretrained start from Glorot's uniform weights, also where the encoder "
+    "starts at the historical scale. Only where sigmoid layers start at the scale that Glorot and "
+    "Bengio give to sigmoid units, the decoder's hidden layers do, too.",
 )
 
 IN_SHORT = InShort(

@@ -4,7 +4,13 @@ import pytest
 from keras import layers, ops
 from pretrain_helpers import array, gaussian, sequential, uniform
 
-from pretrain import Autoencoder, SupervisedGreedy, VariationalAutoencoder, split_stages
+from pretrain import (
+    Autoencoder,
+    ContractiveAutoencoder,
+    SupervisedGreedy,
+    VariationalAutoencoder,
+    split_stages,
+)
 
 # These tests are about what is computed.
 pytestmark = pytest.mark.usefixtures("plain_graphs")
@@ -72,6 +78,23 @@ def test_tied_weights_are_one_variable(input_shape, build):
     kernel = stage.projection.operation.kernel
     kernel.assign(2 * kernel)
     np.testing.assert_allclose(array(layer.decoder(code)), 2 * before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", [Autoencoder, ContractiveAutoencoder])
+@pytest.mark.parametrize(
+    "input_shape, layer, fans",
+    [((60,), lambda: layers.Dense(50), 110), ((8, 8, 20), lambda: layers.Conv2D(40, 3), 9 * 60)],
+    ids=["dense", "convolutional"],
+)
+def test_the_gain_is_a_factor_of_glorots_weights(input_shape, layer, fans, objective):
+    """Glorot & Bengio (2010), equation 16: U[-sqrt(6 / (n + m)), sqrt(6 / (n + m))]."""
+    stage = stage_of(input_shape, layer())
+    for gain in (1, 4):
+        kernel, bias = weights_of(objective(decoder_gain=gain).build(stage, 3).decoder)
+        limit = gain * np.sqrt(6 / fans)
+        assert 0.98 * limit < abs(kernel).max() <= limit * (1 + 1e-6)
+        np.testing.assert_allclose(kernel.std(), limit / np.sqrt(3), rtol=0.05)
+        assert not bias.any()
 
 
 @pytest.mark.parametrize("tied", [True, False])

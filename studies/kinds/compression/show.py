@@ -1,5 +1,6 @@
 """How results of codecs are shown: error against bit rate, on every kind of images."""
 
+from collections.abc import Callable
 from textwrap import fill
 from typing import Any
 
@@ -36,27 +37,65 @@ def _of(frame: pd.DataFrame, arm: str, values: dict[str, Any]) -> pd.DataFrame:
     return figures.at(reported(frame), {"arm": arm, "status": "done"} | values)
 
 
+def _psnr_of(curves: list[dict], dataset: str) -> list[float]:
+    return [psnr(mse) for mse in _mean(curves, f"mse_{dataset}")]
+
+
+def _ssim_of(curves: list[dict], dataset: str) -> np.ndarray:
+    """It was measured on images of the kind that a codec is trained on."""
+    return _mean(curves, "ssim")
+
+
+def _mean(curves: list[dict], name: str) -> np.ndarray:
+    return np.mean([np.array(each[name], float) for each in curves], axis=0)
+
+
+_COLUMNS = "A column is a kind of images, on which codecs are trained (if they are) and tested."
+_MARKERS = (
+    "A marker is a quality, the mean over seeds. Higher and further left is better. Codecs are "
+    "compared at the dotted lines."
+)
+
+
 @figure(
     "Peak signal-to-noise ratio against bit rate",
-    "A column is a kind of images, on which codecs are trained (if they are) and tested. Upper "
-    "row: bits that code the images. Lower row: bits of whole files; a trained codec counts its "
-    "decoder, shared by all test images. A marker is a quality, the mean over seeds. Higher and "
-    "further left is better. Codecs are compared at the dotted lines.",
+    f"{_COLUMNS} Upper row: bits that code the images. Lower row: bits of whole files; a trained "
+    f"codec counts its decoder, shared by all test images. {_MARKERS}",
     metric="psnr_middle",
 )
 def rate_distortion(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    rows = {"images only\nPSNR (dB)": "bits", "whole files\nPSNR (dB)": "file_bits"}
+    return _against_rate(frame, scale, rows, _psnr_of)
+
+
+@figure(
+    "Structural similarity against bit rate",
+    f"{_COLUMNS} Bits are those that code the images; the similarity (SSIM) is that of 200 images, "
+    f"1 for equal images. {_MARKERS}",
+    metric="ssim_middle",
+)
+def similarity(frame: pd.DataFrame, scale: Scale) -> Drawing:
+    return _against_rate(frame, scale, {"images only\nSSIM": "bits"}, _ssim_of)
+
+
+def _against_rate(
+    frame: pd.DataFrame, scale: Scale, rows: dict[str, str], measure: Callable
+) -> Drawing:
+    """A panel for each row, which is the bits that it counts, and each kind of images."""
     columns, styles = _trained_on(scale), figures.looks(scale)
-    drawing = Drawing(figsize=(3 * len(columns) + 0.5, 6.8), layout="constrained")
-    panels = drawing.subplots(2, len(columns), sharex=True, sharey="col", squeeze=False)
-    for row, (bits, words) in zip(panels, _COUNTS.items(), strict=True):
+    size = 3 * len(columns) + 0.5, 2.6 * len(rows) + 1.6
+    drawing = Drawing(figsize=size, layout="constrained")
+    panels = drawing.subplots(len(rows), len(columns), sharex=True, sharey="col", squeeze=False)
+    for row, (label, bits) in zip(panels, rows.items(), strict=True):
         for ax, values in zip(row, columns.values(), strict=True):
             for arm in scale.arm_names:
-                _curve(ax, styles[arm], _of(frame, arm, values), bits, values["dataset"])
+                runs = _of(frame, arm, values)
+                _curve(ax, styles[arm], runs, bits, values["dataset"], measure)
             for rate in RATES.values():
                 ax.axvline(rate, color="gray", linewidth=1, linestyle=":")
             ax.set_xscale("log")
             figures.ticks(ax.xaxis, [0.03, 0.1, 0.3, 1, 3, 10])
-        row[0].set_ylabel(f"{words}\nPSNR (dB)")
+        row[0].set_ylabel(label)
     for ax, title in zip(panels[0], columns, strict=True):
         ax.set_title(title)
     for ax in panels[-1]:
@@ -66,19 +105,14 @@ def rate_distortion(frame: pd.DataFrame, scale: Scale) -> Drawing:
     return drawing
 
 
-_COUNTS = {"bits": "images only", "file_bits": "whole files"}
-
-
-def _curve(ax: Axes, look: dict, runs: pd.DataFrame, bits: str, dataset: str) -> None:
+def _curve(
+    ax: Axes, look: dict, runs: pd.DataFrame, bits: str, dataset: str, measure: Callable
+) -> None:
     # A record without its curves has nothing to draw.
     held = [c for c in runs.get("curves", ()) if c and f"mse_{dataset}" in c]
-    if not held:
-        return
-    x, mse = (
-        np.mean([np.array(c[f"{name}_{dataset}"], float) for c in held], axis=0)
-        for name in (bits, "mse")
-    )
-    ax.plot(x, [psnr(each) for each in mse], **look | {"markersize": 4, "linewidth": 1.2})
+    if held:
+        x, y = _mean(held, f"{bits}_{dataset}"), measure(held, dataset)
+        ax.plot(x, y, **look | {"markersize": 4, "linewidth": 1.2})
 
 
 @figure(
@@ -187,7 +221,7 @@ class CompressionShow(Show):
     @property
     def figures(self):
         *_, rates = super().figures
-        return (rate_distortion, matrix, pictures, rates)
+        return (rate_distortion, similarity, matrix, pictures, rates)
 
     def training(self, scale: Scale) -> str:
         code = self.kind.trial.code
