@@ -53,7 +53,7 @@ _CODECS = (
 _AUTOENCODERS = (
     Codec(
         "sigmoid",
-        "deep autoencoder, sigmoid, random start",
+        "sigmoid autoencoder",
         **_SIGMOID,
         paper="Hinton and Salakhutdinov 2006",
         control="pca",
@@ -62,7 +62,7 @@ _AUTOENCODERS = (
     ),
     Codec(
         "sigmoid_pretrained",
-        "deep autoencoder, sigmoid, pretrained",
+        "sigmoid autoencoder, pretrained",
         **_SIGMOID,
         paper="Hinton and Salakhutdinov 2006; Bengio et al. 2007",
         control="sigmoid",
@@ -72,7 +72,7 @@ _AUTOENCODERS = (
     ),
     Codec(
         "sigmoid_longer",
-        "deep autoencoder, sigmoid, random start, trained longer",
+        "sigmoid autoencoder, trained longer",
         **_SIGMOID,
         paper="Hinton and Salakhutdinov 2006",
         control="sigmoid",
@@ -82,7 +82,7 @@ _AUTOENCODERS = (
     ),
     Codec(
         "glorot_longer",
-        "deep autoencoder, sigmoid, Glorot start in the decoder, too, trained longer",
+        "sigmoid autoencoder, Glorot start, trained longer",
         **_SIGMOID | {"initializer": ARMS["glorot"].initializer},
         # The code is linear, and so are the pixels.
         head_initializer="glorot_uniform",
@@ -95,7 +95,7 @@ _AUTOENCODERS = (
     ),
     Codec(
         "relu",
-        "deep autoencoder, ReLU, He start",
+        "ReLU autoencoder",
         **_RELU,
         paper="He et al. 2015",
         control="pca",
@@ -105,7 +105,7 @@ _AUTOENCODERS = (
     ),
     Codec(
         "relu_pretrained",
-        "deep autoencoder, ReLU, pretrained",
+        "ReLU autoencoder, pretrained",
         **_RELU,
         paper="He et al. 2015; Bengio et al. 2007",
         control="relu",
@@ -116,7 +116,7 @@ _AUTOENCODERS = (
     ),
     Codec(
         "relu_longer",
-        "deep autoencoder, ReLU, He start, trained longer",
+        "ReLU autoencoder, trained longer",
         **_RELU,
         paper="He et al. 2015",
         control="relu",
@@ -127,7 +127,7 @@ _AUTOENCODERS = (
     ),
     Codec(
         "he_longer",
-        "deep autoencoder, ReLU, He start in the decoder, too, trained longer",
+        "ReLU autoencoder, He decoder, trained longer",
         **_RELU,
         # He's weights are those of Glorot times this factor, where two layers have one width.
         decoder_gain=2**0.5,

@@ -1,7 +1,7 @@
 """What figures of all kinds share: looks, panels, titles, and files made of drawings."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, product
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, Locator, NullLocator
 
+from studies.arms import Arm
 from studies.engine.scale import Scale
 from studies.report.frame import by_place, reported
 from studies.report.published import Published
@@ -262,10 +263,10 @@ def combination_label(values: dict[str, Any], scale: Scale) -> str:
     return ", ".join(f"{axis} {values[axis]}".replace("_", " ") for axis in varied)
 
 
-def families(scale: Scale) -> dict[str, list[str]]:
-    """The names of the scale's arms by family."""
-    names = dict.fromkeys(arm.family for arm in scale.arms)
-    return {f: [arm.name for arm in scale.arms if arm.family == f] for f in names}
+def families(arms: Sequence[Arm]) -> dict[str, list[str]]:
+    """The names of arms by family."""
+    names = dict.fromkeys(arm.family for arm in arms)
+    return {f: [arm.name for arm in arms if arm.family == f] for f in names}
 
 
 def dodges(panels: dict[tuple, Axes]) -> dict[tuple, float]:
@@ -288,14 +289,17 @@ _MOST_ROWS = 3
 _CROWD = 8
 
 
-def grid(scale: Scale, xlabel: str, ylabel: str, **look: Any) -> tuple[Drawing, dict[tuple, Axes]]:
+def grid(
+    scale: Scale, xlabel: str, ylabel: str, arms: Collection[str] = (), **look: Any
+) -> tuple[Drawing, dict[tuple, Axes]]:
     """Make a panel per family (rows) and combination of axis values (columns).
 
     More combinations than fit beside each other take several rows. A legend stands to the right of
-    each family; `look` changes the looks of the arms in the legends. Returns the figure, and its
-    panels by place.
+    each family; `look` changes the looks of the arms in the legends. Without `arms`, all arms of
+    the scale are shown. Returns the figure, and its panels by place.
     """
-    found, groups, styles = scale.combinations, families(scale), looks(scale)
+    shown = [arm for arm in scale.arms if arm.name in arms] or scale.arms
+    found, groups, styles = scale.combinations, families(shown), looks(scale)
     # Many lines need wide panels.
     crowded = max(map(len, groups.values())) > _CROWD
     columns = min(len(found), _MOST_COLUMNS // 2 if crowded else _MOST_COLUMNS)

@@ -180,7 +180,8 @@ class Show:
 
     def _rate_sensitivity(self, frame: pd.DataFrame, scale: Scale) -> Drawing:
         metric = self.kind.judge("selection")
-        drawing, panels = figures.grid(scale, "learning rate", metric.label)
+        arms = [arm.name for arm in scale.arms if arm.rates]
+        drawing, panels = figures.grid(scale, "learning rate", metric.label, arms)
         figures.draw_rates(panels, frame, scale)
         judged = frame[frame["role"] == "selection"][metric.name].dropna()
         if len(judged) and 0 < _WIDE * judged.min() < judged.max():

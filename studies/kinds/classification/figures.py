@@ -47,7 +47,7 @@ def error_against_axis(frame: pd.DataFrame, scale: Scale, axis: str) -> Drawing:
 def error_over_seeds(frame: pd.DataFrame, scale: Scale) -> Drawing:
     lines = [
         (family, names[first : first + _PANELS])
-        for family, names in common.families(scale).items()
+        for family, names in common.families(scale.arms).items()
         for first in range(0, len(names), _PANELS)
     ]
     columns = max(len(names) for _, names in lines)
@@ -218,7 +218,7 @@ def against_axis(
 
     `guessing` returns the metric of a net that guesses, by the name of the dataset.
     """
-    families = common.families(scale)
+    families = common.families(scale.arms)
     longest = max(map(len, families.values()))
     drawing, stacked = common.stack(frame, scale, axis, len(families), 4.6, longest)
     for panels, rows, values in stacked:
