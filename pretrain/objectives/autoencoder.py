@@ -101,9 +101,10 @@ class Autoencoder(Objective):
         unpooling: How g undoes a max pooling at the end of f, before g projects. `"repeat"` fills
             the window of a pooled value with the value. `"switches"` puts the value where the
             maximum of the window was, and 0 elsewhere (Zeiler & Fergus, 2014), see `MaxUnpooling`.
-        decoder_gain: Factor of the weights that g starts from, which are Glorot's uniform weights,
-            above 0. With 4, they are those that Glorot & Bengio (2010) give to sigmoid units: for
-            all layers trained together, where g leads to a sigmoid. Tied weights have no factor.
+        decoder_gain: Factor, above 0, of the weights that g starts from: with 1, they are Glorot's
+            uniform weights. In `joint_pretrain`, the activation of the layer below follows g; where
+            that is a sigmoid, 4 gives the decoder the scale that sigmoid layers need. Tied weights
+            have no factor.
 
     Reference:
         [Bengio et al., 2007](https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks);

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.optimize import linprog
 from sklearn.decomposition import PCA
 
-from pretrain import datasets, greedy_pretrain, joint_pretrain
+from pretrain import datasets, greedy_pretrain, joint_pretrain, unroll
 from studies import compression as study
 from studies.engine.trial import Cell
 from studies.kinds.compression import CompressionTrial, codecs, train
@@ -175,6 +175,19 @@ def test_a_longer_control_is_trained_to_the_cost_of_the_pretrained_arm():
     costs = [study.KIND.flops(t, ARMS[t.arm], scale) for t in (pretrained, longer)]
     of_an_epoch = costs[1] / longer.epochs
     assert 0 <= costs[1] - costs[0] < of_an_epoch
+
+
+def test_at_the_right_scale_an_untrained_autoencoder_tells_images_apart():
+    """From the historical start, what the layers return hardly depends on the image."""
+
+    def spread(name):
+        arm, x = ARMS[name], load(TRIAL).train[0]
+        model = train.encoder(TRIAL, arm, x.shape[1:])
+        options = {"epochs": 1, "learning_rate": 1e-12, "head": 0, "verbose": 0}
+        report = joint_pretrain(model, x, train._objective(arm), **options)
+        return unroll(model, report).predict(x, verbose=0).std(axis=0).mean()
+
+    assert spread("glorot_longer") > 100 * spread("sigmoid_longer")
 
 
 def test_selection_never_sees_test_images():
