@@ -25,8 +25,8 @@ a chance of at least 0.8, if the estimates of the records are true."""
 # The scale that a study is run at first.
 FIRST = "standard"
 _LEDGER = f"""\
-The ledger says what the literature claims and what is found here. Every claim and its check were
-fixed before the run; the page of a study says what was not.
+The ledger says what the literature claims and what is found here. A claim and its check were
+fixed before the runs that decide them, unless the page of a study says otherwise.
 {_VERDICTS}
 The intervals are adjusted for the number of claims (Holm 1979). A claim may name several effects:
 the column *effect* shows the effect that decides the verdict, which has the least room within its
@@ -356,7 +356,8 @@ def _claims(judgments: list[Judgment], scale: Scale) -> list[str]:
     block = verdicts.ledger(judgments)[["statement", "source", "check", "verdict", "finding"]]
     parts = [
         "## Claims",
-        f"{_VERDICTS}\nAll checks were fixed before the run.",
+        f"{_VERDICTS}\nA check was fixed before the runs that decide it, "
+        "unless this page says otherwise.",
         tables.markdown(block, numbers=False),
     ]
     effects = pd.DataFrame(
