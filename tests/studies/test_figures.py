@@ -158,7 +158,7 @@ def test_arms_of_a_panel_look_different_to_the_color_blind(sight):
     for study in STUDIES.values():
         for scale in study.scales.values():
             looks = figures.looks(scale)
-            for names in figures.families(scale).values():
+            for names in figures.families(scale.arms).values():
                 colors = {looks[name]["color"] for name in names}
                 for one, other in itertools.combinations(colors, 2):
                     distance = np.linalg.norm(lab(one, sight) - lab(other, sight))
