@@ -60,12 +60,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_number(name: str, value: Any) -> None:
-    """Refuses an argument that is not a finite number of at least 0."""
-    if not is_number(value) or value < 0:
-        raise ValueError(
-            f"`{name}` must be a number of at least 0. Received: {name}={brief(value)}"
-        )
+def check_number(name: str, value: Any, zero: bool = True) -> None:
+    """Refuses an argument that is not a finite number of at least 0, or above 0 without `zero`."""
+    if not is_number(value) or value < 0 or value == 0 and not zero:
+        expected = "of at least 0" if zero else "above 0"
+        raise ValueError(f"`{name}` must be a number {expected}. Received: {name}={brief(value)}")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:

@@ -126,11 +126,7 @@ class Autoencoder(Objective):
         check_choice("loss", self.loss, ("auto", *LOSSES))
         check_choice("reduction", self.reduction, ("mean", "sum"))
         check_choice("unpooling", self.unpooling, UNPOOLING)
-        check_number("decoder_gain", self.decoder_gain)
-        if self.decoder_gain == 0:
-            raise ValueError(
-                f"`decoder_gain` must be above 0. Received: decoder_gain={self.decoder_gain!r}"
-            )
+        check_number("decoder_gain", self.decoder_gain, zero=False)
         if self.tied and self.decoder_gain != 1:
             raise ValueError(
                 "Tied weights are those of the encoder, which have no factor. Expected tied=False "

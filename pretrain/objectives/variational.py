@@ -76,9 +76,7 @@ class VariationalAutoencoder(Objective):
         positive("latent", self.latent)
         check_number("beta", self.beta)
         check_choice("output", self.output, ("auto", *OUTPUTS))
-        check_number("stddev", self.stddev)
-        if self.stddev == 0:
-            raise ValueError(f"`stddev` must be above 0. Received: stddev={self.stddev!r}")
+        check_number("stddev", self.stddev, zero=False)
 
     @property
     def loss_name(self) -> str:

@@ -420,7 +420,8 @@ def _connected(address: str):
     except Exception as error:
         reason = str(error)
     # A client that failed closes itself when it is collected. If that happens while another client
-    # starts, both wait for each other forever.
+    # starts, both wait for each other forever. So it is collected here, where the error that holds
+    # the client is gone.
     gc.collect()
     raise ConnectionError(
         f"There is no cluster: {reason}. Expected the address of a dask scheduler. "

@@ -137,7 +137,7 @@ def test_the_output_is_decided_by_what_produces_the_values():
     [
         (lambda: VariationalAutoencoder(latent=0), "`latent` must be an integer.*latent=0"),
         (lambda: VariationalAutoencoder(beta=-1), "`beta` must be a number.*beta=-1"),
-        (lambda: VariationalAutoencoder(stddev=0), "`stddev` must be above 0.*stddev=0"),
+        (lambda: VariationalAutoencoder(stddev=0), "`stddev` must be a number above 0.*stddev=0"),
         (lambda: VariationalAutoencoder(output="normal"), "`output` must be one.*'normal'"),
         (
             lambda: importance_weighted_bound(VariationalAutoencoder(), None, None, [0], [0]),

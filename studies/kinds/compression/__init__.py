@@ -44,8 +44,8 @@ class Codec(Arm):
         codec: One of `CODECS`; empty for an autoencoder.
         convolutional: Whether the encoder has two convolutions with strides of 2 and a dense layer,
             instead of four dense layers.
-        decoder_gain: Factor of the weights, of those that are not pretrained, from which the layers
-            of the decoder start that lead to hidden units: see `pretrain.Autoencoder`.
+        decoder_gain: Factor of the initial weights of the decoder's layers that lead to hidden
+            units: see `decoder_gain` of `pretrain.Autoencoder`.
     """
 
     codec: str = ""
